@@ -1,0 +1,3 @@
+//! The configuration: its model, and how a TOML file becomes one.
+
+pub mod model;

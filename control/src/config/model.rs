@@ -1,0 +1,283 @@
+//! The configuration as the rest of the program sees it: checked, complete, in indices instead of names.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use dataplane::ids::{PortId, SubIfId, VrfId};
+use ipnetwork::IpNetwork;
+
+/// A whole configuration. Every index in it is valid.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// NICs and virtual devices; the index is the `PortId`.
+    pub ports: Vec<Port>,
+    /// Routing tables; the index is the `VrfId`. Number 0 is always `default`.
+    pub vrfs: Vec<Vrf>,
+    /// Every (port, outer, inner) that carries traffic, from `[[circuit]]` and `[[interface]]` alike; the index
+    /// is the `SubIfId`.
+    pub sub_interfaces: Vec<SubInterface>,
+    /// The circuits, for what concerns them as a whole.
+    pub circuits: Vec<Circuit>,
+    /// `[[route]]`.
+    pub routes: Vec<StaticRoute>,
+    /// `[[neighbour]]`.
+    pub neighbours: Vec<StaticNeighbour>,
+    /// `[workers]`.
+    pub workers: Workers,
+    /// `[routes]`.
+    pub sources: Sources,
+    /// `[bgp]`, if there is one.
+    pub bgp: Option<Bgp>,
+    /// `[kernel]`.
+    pub kernel: Kernel,
+    /// `[api]`: where the unix socket is.
+    pub api_socket: PathBuf,
+    /// `[memory]`.
+    pub memory: Memory,
+}
+
+/// `[[port]]`: one NIC or DPDK virtual device.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Port {
+    /// Its name in this configuration and in all output.
+    pub name: String,
+    /// A PCI address (`0000:3b:00.0`) or a DPDK vdev string (`net_tap0,iface=lan0`).
+    pub device: String,
+    /// RX queues; `None`: one for each worker.
+    pub queues: Option<u16>,
+    /// Largest IP packet of its sub-interfaces, in bytes; frames may be longer by the L2 header and two tags.
+    pub mtu: u16,
+    /// RX and TX descriptors a queue.
+    pub descriptors: u16,
+}
+
+/// `[[vrf]]`, or one that an interface or peering names.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Vrf {
+    /// Its name.
+    pub name: String,
+    /// The network namespace of its TAPs, by name under `/run/netns`; `None`: the one turnpike started in.
+    pub namespace: Option<String>,
+}
+
+/// One 802.1Q tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Tag {
+    /// Ethertype that announces it, e.g. 0x8100 or 0x88a8.
+    pub tpid: u16,
+    /// VLAN id, 1 to 4094.
+    pub vid: u16,
+}
+
+/// What stands between the MAC addresses and the IP header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Encapsulation {
+    /// No tag (priority tags with VID 0 are accepted).
+    Untagged,
+    /// One tag.
+    Dot1q(Tag),
+    /// Two tags: S-tag, then C-tag.
+    QinQ {
+        /// The circuit's S-tag.
+        outer: Tag,
+        /// The peering's C-tag, unique within its S-tag only.
+        inner: Tag,
+    },
+}
+
+/// One (port, outer, inner) with its addresses.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SubInterface {
+    /// Its name, e.g. `er1-private-primary` or `lan`.
+    pub name: String,
+    /// The name of its TAP, at most 15 bytes, unique.
+    pub tap: String,
+    /// The port under it.
+    pub port: PortId,
+    /// Its tags.
+    pub encapsulation: Encapsulation,
+    /// The VRF that packets received here are routed in.
+    pub vrf: VrfId,
+    /// Our addresses with their prefix lengths (host address and length, not masked).
+    pub addresses: Vec<IpNetwork>,
+    /// Largest IP packet, in bytes.
+    pub mtu: u16,
+    /// PCP to set on what is sent here; `None`: carried over from the received tag, else 0.
+    pub pcp: Option<u8>,
+    /// The circuit link it is, if any.
+    pub link: Option<CircuitLink>,
+}
+
+/// Which link of which circuit a sub-interface is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CircuitLink {
+    /// Index into `Config::circuits`.
+    pub circuit: usize,
+    /// Private or Microsoft.
+    pub peering: PeeringKind,
+    /// Primary or secondary.
+    pub role: LinkRole,
+    /// The far side's AS.
+    pub peer_asn: u32,
+}
+
+/// The kinds of peering a circuit has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PeeringKind {
+    /// Azure private peering: virtual networks.
+    Private,
+    /// Microsoft peering: public services.
+    Microsoft,
+}
+
+/// The two links of a peering; both are active.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LinkRole {
+    /// The first link.
+    Primary,
+    /// The second link.
+    Secondary,
+}
+
+/// `[[circuit]]`, for what concerns it as a whole.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Circuit {
+    /// Its name.
+    pub name: String,
+    /// The bandwidth that was bought, in Mbit/s.
+    pub bandwidth_mbps: u32,
+    /// How its data is billed.
+    pub billing: Billing,
+}
+
+/// How a circuit's data is billed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Billing {
+    /// By the byte, from the cloud to us.
+    Metered,
+    /// Flat.
+    Unlimited,
+}
+
+/// Where a static route leads.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Target {
+    /// Over these gateways, shared equally.
+    Via(Vec<IpAddr>),
+    /// Silently dropped, counted.
+    Discard,
+}
+
+/// `[[route]]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StaticRoute {
+    /// Its table.
+    pub vrf: VrfId,
+    /// Destination, host bits zero.
+    pub prefix: IpNetwork,
+    /// Where it leads.
+    pub target: Target,
+}
+
+/// `[[neighbour]]`: an address whose MAC is given, not asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StaticNeighbour {
+    /// The sub-interface it is on.
+    pub interface: SubIfId,
+    /// Its IP address, within one of the sub-interface's prefixes or link-local.
+    pub address: IpAddr,
+    /// Its MAC address.
+    pub mac: [u8; 6],
+}
+
+/// `[workers]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workers {
+    /// One worker for each core listed; empty: one worker on the last core.
+    pub cores: Vec<usize>,
+    /// What a worker does when there is nothing to receive.
+    pub idle: Idle,
+}
+
+/// What a worker does when there is nothing to receive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    /// Polls again at once: the lowest latency, a core at 100%.
+    Poll,
+    /// Backs off in microsecond sleeps.
+    Sleep,
+}
+
+/// `[routes]`: which sources may install routes, with their administrative distances (lower wins).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sources {
+    /// Distance of `[[route]]`.
+    pub static_distance: u8,
+    /// Distance of routes from `[bgp]`.
+    pub bgp_distance: u8,
+}
+
+/// `[bgp]`: the native receive-side speaker.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Bgp {
+    /// Where to listen, e.g. `127.0.0.1:1790`; empty: nowhere.
+    pub listen: Vec<std::net::SocketAddr>,
+    /// Our AS.
+    pub asn: u32,
+    /// Our router id.
+    pub router_id: Ipv4Addr,
+    /// How long a lost session's routes stay, counted from the loss.
+    pub retain: Duration,
+    /// Hold time we propose.
+    pub hold_time: Duration,
+    /// Who may connect; others are refused.
+    pub peers: Vec<BgpPeer>,
+}
+
+/// `[[bgp.peer]]`: one external speaker that may push routes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BgpPeer {
+    /// Its name in output; defaults to its address.
+    pub name: String,
+    /// The address it connects from.
+    pub address: IpAddr,
+    /// Its AS; equal to ours for iBGP.
+    pub asn: u32,
+    /// The VRF its routes go to.
+    pub vrf: VrfId,
+    /// Whether we offer to receive several paths for a prefix (RFC 7911).
+    pub add_path: bool,
+    /// The namespace to listen in for it, by name; `None`: the one turnpike started in.
+    pub namespace: Option<String>,
+}
+
+/// `[kernel]`: the TAPs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kernel {
+    /// Whether each sub-interface has a TAP. Without one there is no ARP, ND, ping or BGP over it: give
+    /// `[[neighbour]]`s.
+    pub taps: bool,
+}
+
+/// `[memory]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// Huge pages: required, or used when there are any, or not at all.
+    pub huge_pages: HugePages,
+    /// Packet buffers in the pool; `None`: from ports, queues and descriptors.
+    pub buffers: Option<u32>,
+    /// Further EAL arguments, as given.
+    pub eal_args: Vec<String>,
+}
+
+/// How huge pages are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HugePages {
+    /// Use them when there are any, with a warning when not.
+    Auto,
+    /// Refuse to start without.
+    Require,
+    /// Ordinary pages (`--no-huge`); physical NICs need an IOMMU then.
+    Never,
+}

@@ -1,0 +1,3 @@
+//! The program `turnpike`.
+
+fn main() {}

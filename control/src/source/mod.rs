@@ -1,0 +1,116 @@
+//! Route sources: what announces and withdraws routes, and the one form in which all of them say it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use dataplane::ids::VrfId;
+use ipnetwork::IpNetwork;
+
+/// Number of one source instance: the connected routes, the static ones, or one BGP session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SourceId(pub u32);
+
+/// The kinds of source, for output and administrative distance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SourceKind {
+    /// The sub-interfaces' own prefixes.
+    Connected,
+    /// `[[route]]`.
+    Static,
+    /// A session of the native BGP speaker.
+    Bgp,
+}
+
+/// Address families, as BGP's AFI with SAFI unicast (RFC 4760).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Family {
+    /// IPv4 unicast.
+    Ipv4,
+    /// IPv6 unicast.
+    Ipv6,
+}
+
+/// BGP's ORIGIN (RFC 4271, section 5.1.1); lower is preferred.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Origin {
+    /// Interior to the originating AS.
+    #[default]
+    Igp,
+    /// Learned by EGP.
+    Egp,
+    /// By some other means.
+    Incomplete,
+}
+
+/// One next hop as the source named it, before resolution.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct NextHop {
+    /// Gateway.
+    pub address: IpAddr,
+    /// Relative share of flows, 1 or more.
+    pub weight: u8,
+}
+
+/// What one or many prefixes share: where they lead, and by what they are preferred. Shared by `Arc`, since a
+/// BGP UPDATE brings many prefixes with the same attributes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
+pub struct Attributes {
+    /// Next hops as learned; empty means discard.
+    pub next_hops: Vec<NextHop>,
+    /// LOCAL_PREF; higher is preferred. 100 where the source has none.
+    pub local_pref: u32,
+    /// AS_PATH flattened for display, in order, sets included.
+    pub as_path: Vec<u32>,
+    /// Length of the AS_PATH for comparison (RFC 4271, section 9.1.2.2 a: a set counts as 1, confederation
+    /// segments as 0).
+    pub as_path_len: u32,
+    /// ORIGIN.
+    pub origin: Origin,
+    /// MULTI_EXIT_DISC; lower is preferred, compared between the same neighbouring AS only.
+    pub med: u32,
+    /// COMMUNITIES (RFC 1997).
+    pub communities: Vec<u32>,
+}
+
+/// One prefix of a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Nlri {
+    /// Destination, host bits zero.
+    pub prefix: IpNetwork,
+    /// Path identifier (RFC 7911); 0 without add-path.
+    pub path_id: u32,
+}
+
+/// What a source says, in the order in which it says it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum RouteEvent {
+    /// The source (re)connected: what it announced before is stale until announced again or swept.
+    Up,
+    /// Withdrawn and announced prefixes of one message; within it the withdrawals come first.
+    Update {
+        /// Prefixes that go.
+        withdrawn: Vec<Nlri>,
+        /// Prefixes that come or change, all with `attributes`.
+        announced: Vec<Nlri>,
+        /// Shared by `announced`.
+        attributes: Arc<Attributes>,
+    },
+    /// All of this family has been announced (RFC 4724): what is still stale goes.
+    EndOfRib(Family),
+    /// The source was lost: its routes stay for its retain time, then go.
+    Down {
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+/// A [`RouteEvent`] with where it comes from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SourceEvent {
+    /// Which source.
+    pub source: SourceId,
+    /// Its table.
+    pub vrf: VrfId,
+    /// What it says.
+    pub event: RouteEvent,
+}
