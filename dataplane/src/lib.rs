@@ -6,4 +6,5 @@
 //! is the module `dpdk`, behind the feature of that name.
 
 pub mod fib;
+pub mod grace;
 pub mod ids;
