@@ -61,16 +61,16 @@ pub struct NextHop {
 pub struct Attributes {
     /// Next hops as learned; empty means discard.
     pub next_hops: Vec<NextHop>,
-    /// LOCAL_PREF; higher is preferred. 100 where the source has none.
+    /// `LOCAL_PREF`; higher is preferred. 100 where the source has none.
     pub local_pref: u32,
-    /// AS_PATH flattened for display, in order, sets included.
+    /// `AS_PATH` flattened for display, in order, sets included.
     pub as_path: Vec<u32>,
-    /// Length of the AS_PATH for comparison (RFC 4271, section 9.1.2.2 a: a set counts as 1, confederation
+    /// Length of the `AS_PATH` for comparison (RFC 4271, section 9.1.2.2 a: a set counts as 1, confederation
     /// segments as 0).
     pub as_path_len: u32,
     /// ORIGIN.
     pub origin: Origin,
-    /// MULTI_EXIT_DISC; lower is preferred, compared between the same neighbouring AS only.
+    /// `MULTI_EXIT_DISC`; lower is preferred, compared between the same neighbouring AS only.
     pub med: u32,
     /// COMMUNITIES (RFC 1997).
     pub communities: Vec<u32>,

@@ -1,5 +1,6 @@
 //! What the tests of the BGP speaker share: a speaker on a port of its own, and a peer that is scripted by bytes.
 #![allow(dead_code, missing_docs, reason = "each test program uses its part")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};

@@ -32,9 +32,8 @@ pub(super) fn check(input: &[u8], limit: usize) -> Result<Frame, DecodeError> {
     if input.iter().take(MARKER_LENGTH).any(|byte| *byte != 0xff) {
         return Err(DecodeError::InvalidMarker);
     }
-    let [high, low, kind] = match input.get(MARKER_LENGTH..HEADER_LENGTH) {
-        Some(&[high, low, kind]) => [high, low, kind],
-        _ => return Ok(Frame::Incomplete),
+    let Some(&[high, low, kind]) = input.get(MARKER_LENGTH..HEADER_LENGTH) else {
+        return Ok(Frame::Incomplete);
     };
     let wire_length = u16::from_be_bytes([high, low]);
     let length = usize::from(wire_length);

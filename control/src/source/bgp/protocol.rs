@@ -55,6 +55,7 @@ pub enum State {
 }
 
 /// What both sides agreed upon in their OPENs.
+#[expect(clippy::struct_excessive_bools, reason = "each is a capability of its own")]
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Negotiated {
     /// The peer's router id.

@@ -35,8 +35,6 @@ struct Session {
     thread: SessionThread,
     prefixes: Prefixes,
     established: bool,
-    /// The consumer of events is gone, or a command came while it was slow: say no more.
-    unheard: bool,
 }
 
 type Step = ControlFlow<Ending>;
@@ -45,8 +43,7 @@ impl SessionThread {
     /// Runs the connection to its end.
     pub(super) fn run(self) {
         let (peer, control) = (Arc::clone(&self.peer), Arc::clone(&self.control));
-        let mut session =
-            Session { thread: self, prefixes: Prefixes::default(), established: false, unheard: false };
+        let mut session = Session { thread: self, prefixes: Prefixes::default(), established: false };
         let ending = session.run();
         session.finish(&ending);
         if matches!(ending, Ending::Sent(..)) && control.command() != Command::Replace {
@@ -180,8 +177,12 @@ impl Session {
             if let RouteEvent::Update { withdrawn, announced, .. } = event {
                 counters.withdrawn.add(withdrawn.len());
                 counters.announced.add(announced.len());
-                withdrawn.iter().for_each(|nlri| self.prefixes.withdraw(nlri));
-                announced.iter().for_each(|nlri| self.prefixes.announce(nlri));
+                for nlri in withdrawn {
+                    self.prefixes.withdraw(nlri);
+                }
+                for nlri in announced {
+                    self.prefixes.announce(nlri);
+                }
             }
         }
         counters.prefixes.set(self.prefixes.len());
@@ -216,7 +217,6 @@ impl Session {
     fn cease(&mut self, cease: Cease, detail: String) -> Step {
         let mut out = Vec::new();
         self.thread.protocol.cease(cease, detail, &mut out);
-        // Boxed in a call of its own kind: `perform` sends and closes, and never comes back here.
         self.perform(&mut out)
     }
 
@@ -228,7 +228,6 @@ impl Session {
                 Ok(()) => return Step::Continue(()),
                 Err(SendTimeoutError::Timeout(event)) => event,
                 Err(SendTimeoutError::Disconnected(_)) => {
-                    self.unheard = true;
                     return self.cease(Cease::OutOfResources, "nobody takes its routes any more".to_owned());
                 }
             };

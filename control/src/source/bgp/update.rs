@@ -5,7 +5,7 @@
 //! - A path with our own AS from an external peer is withdrawn (RFC 4271, section 9.1.2). From an internal peer it
 //!   is kept: that router has decided, and we pass nothing on.
 //! - A path with an `AS_SET` is withdrawn, as RFC 9774 has it.
-//! - LOCAL_PREF counts from internal peers only; missing, or from an external one, it is 100.
+//! - `LOCAL_PREF` counts from internal peers only; missing, or from an external one, it is 100.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -82,7 +82,7 @@ impl UpdateDecoder {
             .iter()
             .max_by_key(|flaw| flaw.disposition)
             .map(|flaw| (flaw.disposition, format!("attribute {}: {}", flaw.type_code, flaw.error)));
-        if let Some(invalid) = self.invalid(&parsed)?
+        if let Some(invalid) = invalid(&parsed)?
             && flaw.as_ref().is_none_or(|flaw| flaw.0 < invalid.0)
         {
             flaw = Some(invalid);
@@ -104,44 +104,6 @@ impl UpdateDecoder {
         }
         out.push(Output::Update(self.events(reach, &parsed.attributes, unusable || looped)));
         Ok(())
-    }
-
-    /// What is wrong with the attributes as a set, if it does not end the session.
-    fn invalid(&self, parsed: &ParsedUpdate) -> Result<Option<(ErrorDisposition, String)>, Reset> {
-        let has_body = !parsed.announced.is_empty();
-        let has_nlri = carries_routes(parsed);
-        // Link-local next hops are let through: whether one is of use is for next-hop resolution to say.
-        let mut options = UpdateValidationOptions::default();
-        options.allow_ipv4_link_local_mp_reach_next_hop = true;
-        options.link_local_next_hop = true;
-        let valid = validate_update_attributes_with_options(
-            &parsed.attributes,
-            has_nlri,
-            has_body,
-            // The library asks for NEXT_HOP on external sessions only; RFC 4271, section 5.1.3 always does.
-            true,
-            options,
-        );
-        match valid {
-            Ok(()) => Ok(None),
-            Err(error) if error.disposition == ErrorDisposition::SessionReset => Err(Reset {
-                code: NotificationCode::UpdateMessage,
-                subcode: error.subcode,
-                data: Bytes::from(error.data),
-                detail: format!("invalid attributes (subcode {})", error.subcode),
-            }),
-            Err(error) => {
-                let detail = match error.subcode {
-                    update_subcode::MISSING_WELLKNOWN => {
-                        format!("mandatory attribute {:?} is missing", error.data)
-                    }
-                    update_subcode::INVALID_NEXT_HOP => format!("unusable next hop {:?}", error.data),
-                    update_subcode::UNRECOGNIZED_WELLKNOWN => "unknown well-known attribute".to_owned(),
-                    subcode => format!("invalid attributes (subcode {subcode})"),
-                };
-                Ok(Some((error.disposition, detail)))
-            }
-        }
     }
 
     /// Collects the prefixes of the families that were negotiated; others are ignored (RFC 4760, section 8).
@@ -244,6 +206,44 @@ impl UpdateDecoder {
     }
 }
 
+/// What is wrong with the attributes as a set, if it does not end the session.
+fn invalid(parsed: &ParsedUpdate) -> Result<Option<(ErrorDisposition, String)>, Reset> {
+    let has_body = !parsed.announced.is_empty();
+    let has_nlri = carries_routes(parsed);
+    // Link-local next hops are let through: whether one is of use is for next-hop resolution to say.
+    let mut options = UpdateValidationOptions::default();
+    options.allow_ipv4_link_local_mp_reach_next_hop = true;
+    options.link_local_next_hop = true;
+    let valid = validate_update_attributes_with_options(
+        &parsed.attributes,
+        has_nlri,
+        has_body,
+        // The library asks for NEXT_HOP on external sessions only; RFC 4271, section 5.1.3 always does.
+        true,
+        options,
+    );
+    match valid {
+        Ok(()) => Ok(None),
+        Err(error) if error.disposition == ErrorDisposition::SessionReset => Err(Reset {
+            code: NotificationCode::UpdateMessage,
+            subcode: error.subcode,
+            data: Bytes::from(error.data),
+            detail: format!("invalid attributes (subcode {})", error.subcode),
+        }),
+        Err(error) => {
+            let detail = match error.subcode {
+                update_subcode::MISSING_WELLKNOWN => {
+                    format!("mandatory attribute {:?} is missing", error.data)
+                }
+                update_subcode::INVALID_NEXT_HOP => format!("unusable next hop {:?}", error.data),
+                update_subcode::UNRECOGNIZED_WELLKNOWN => "unknown well-known attribute".to_owned(),
+                subcode => format!("invalid attributes (subcode {subcode})"),
+            };
+            Ok(Some((error.disposition, detail)))
+        }
+    }
+}
+
 /// The family that we know under AFI and SAFI.
 pub(super) fn family(afi: Afi, safi: Safi) -> Option<Family> {
     match (afi, safi) {
@@ -253,7 +253,7 @@ pub(super) fn family(afi: Afi, safi: Safi) -> Option<Family> {
     }
 }
 
-/// RFC 4724, section 2: nothing in it at all, or only an empty MP_UNREACH_NLRI.
+/// RFC 4724, section 2: nothing in it at all, or only an empty `MP_UNREACH_NLRI`.
 fn end_of_rib(parsed: &ParsedUpdate) -> Option<Family> {
     if !parsed.withdrawn.is_empty() || !parsed.announced.is_empty() {
         return None;

@@ -39,7 +39,7 @@ pub(super) fn wait(
     fds.extend(inputs.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)));
     let left = deadline.map(|deadline| {
         let left = deadline.saturating_duration_since(Instant::now());
-        Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) as _ }
+        Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() }
     });
     match poll(&mut fds, left.as_ref()) {
         Ok(_) => {}
