@@ -1,3 +1,5 @@
 //! The program `turnpike`.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    control::cli::main()
+}

@@ -5,5 +5,21 @@
 //! BGP, configuration files or sockets. The crate builds and tests without DPDK; the adapter to DPDK's ports
 //! is the module `dpdk`, behind the feature of that name.
 
+pub mod adjacency;
+pub mod burst;
+pub mod counters;
+#[cfg(feature = "dpdk")]
+pub mod dpdk;
 pub mod fib;
+pub mod grace;
+pub mod header;
 pub mod ids;
+pub mod io;
+pub mod packet;
+pub mod punt;
+pub mod qsbr;
+pub mod stage;
+pub mod sub_interface;
+pub mod tables;
+pub mod verdict;
+pub mod worker;

@@ -1,5 +1,7 @@
 //! Route sources: what announces and withdraws routes, and the one form in which all of them say it.
 
+pub mod bgp;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -11,7 +13,8 @@ use ipnetwork::IpNetwork;
 pub struct SourceId(pub u32);
 
 /// The kinds of source, for output and administrative distance.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum SourceKind {
     /// The sub-interfaces' own prefixes.
     Connected,
@@ -22,7 +25,8 @@ pub enum SourceKind {
 }
 
 /// Address families, as BGP's AFI with SAFI unicast (RFC 4760).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Family {
     /// IPv4 unicast.
     Ipv4,
@@ -57,16 +61,16 @@ pub struct NextHop {
 pub struct Attributes {
     /// Next hops as learned; empty means discard.
     pub next_hops: Vec<NextHop>,
-    /// LOCAL_PREF; higher is preferred. 100 where the source has none.
+    /// `LOCAL_PREF`; higher is preferred. 100 where the source has none.
     pub local_pref: u32,
-    /// AS_PATH flattened for display, in order, sets included.
+    /// `AS_PATH` flattened for display, in order, sets included.
     pub as_path: Vec<u32>,
-    /// Length of the AS_PATH for comparison (RFC 4271, section 9.1.2.2 a: a set counts as 1, confederation
+    /// Length of the `AS_PATH` for comparison (RFC 4271, section 9.1.2.2 a: a set counts as 1, confederation
     /// segments as 0).
     pub as_path_len: u32,
     /// ORIGIN.
     pub origin: Origin,
-    /// MULTI_EXIT_DISC; lower is preferred, compared between the same neighbouring AS only.
+    /// `MULTI_EXIT_DISC`; lower is preferred, compared between the same neighbouring AS only.
     pub med: u32,
     /// COMMUNITIES (RFC 1997).
     pub communities: Vec<u32>,
@@ -113,4 +117,37 @@ pub struct SourceEvent {
     pub vrf: VrfId,
     /// What it says.
     pub event: RouteEvent,
+}
+
+/// What any source can tell about one of its instances.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct SourceStatus {
+    /// Number of the instance.
+    pub id: u32,
+    /// Its name in output.
+    pub name: String,
+    /// Its kind.
+    pub kind: SourceKind,
+    /// Number of the VRF that its routes go to.
+    pub vrf: u16,
+    /// Whether it is connected and may announce.
+    pub up: bool,
+    /// Routes that it has announced and not withdrawn; with add-path each path counts.
+    pub routes: u64,
+    /// The last thing that went wrong with it, if anything did.
+    pub last_error: Option<String>,
+}
+
+/// A running route source. It was given its end of a bounded channel of [`SourceEvent`]s when it was started, and
+/// does its blocking input on threads of its own; this is what the rest of the program holds of it.
+pub trait RouteSource: Send {
+    /// Its name in output.
+    fn name(&self) -> &str;
+    /// Its kind.
+    fn kind(&self) -> SourceKind;
+    /// One entry for each instance: a session, a connection, a table.
+    fn status(&self) -> Vec<SourceStatus>;
+    /// Takes leave of whoever is at the other end and joins the threads. Waits for no consumer: what does not fit
+    /// into the channel any more is dropped.
+    fn stop(self: Box<Self>);
 }

@@ -1,0 +1,220 @@
+//! The server's side of the API: threads that read requests, hand them to the control thread, and write its
+//! replies.
+
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam::channel::{Sender, bounded};
+
+use super::{MAX_REQUEST, Reply, Request};
+
+/// A request on its way to the control thread.
+pub struct Call {
+    /// What is asked.
+    pub request: Request,
+    /// Where the answer goes.
+    pub reply: Sender<Reply>,
+}
+
+/// Why the socket cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// Another turnpike has it.
+    #[error("another turnpike answers at {0}: stop it first, or give this one its own `[api] socket`")]
+    InUse(PathBuf),
+    /// There is a file that is not a socket.
+    #[error("{0} exists and is not a socket: remove it, or choose another `[api] socket`")]
+    NotASocket(PathBuf),
+    /// The system says no.
+    #[error("cannot listen at {0} (`[api] socket`): {1}")]
+    Listen(PathBuf, std::io::Error),
+}
+
+/// Most clients at a time.
+const MAX_CLIENTS: usize = 16;
+/// How long a client may be silent.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The listening socket and its thread. Dropping it closes both and removes the socket's file.
+pub struct Server {
+    path: PathBuf,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    /// Listens at `path`. A socket that nobody answers at, left by a process that died, is replaced.
+    ///
+    /// # Errors
+    /// The path is taken, or the system refuses.
+    pub fn start(path: &Path, calls: Sender<Call>) -> Result<Self, ServerError> {
+        let failed = |error| ServerError::Listen(path.to_owned(), error);
+        match UnixStream::connect(path) {
+            Ok(_) => return Err(ServerError::InUse(path.to_owned())),
+            Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                let kind = std::fs::symlink_metadata(path).map_err(failed)?.file_type();
+                if !std::os::unix::fs::FileTypeExt::is_socket(&kind) {
+                    return Err(ServerError::NotASocket(path.to_owned()));
+                }
+                std::fs::remove_file(path).map_err(failed)?;
+            }
+            Err(_) => {}
+        }
+        let listener = UnixListener::bind(path).map_err(failed)?;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o660)).map_err(failed)?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let accept = move || accept(&listener, &calls, &stopped);
+        let thread = std::thread::Builder::new().name("api".into()).spawn(accept).map_err(failed)?;
+        Ok(Self { path: path.to_owned(), stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        // A connection wakes the accepting thread. If none can be made (somebody removed the file), the thread
+        // is left to end with the process.
+        let woken = UnixStream::connect(&self.path).is_ok();
+        if let (Some(thread), true) = (self.thread.take(), woken) {
+            let _ = thread.join();
+        }
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+fn accept(listener: &UnixListener, calls: &Sender<Call>, stop: &AtomicBool) {
+    let clients = Arc::new(AtomicUsize::new(0));
+    for stream in listener.incoming() {
+        if stop.load(Ordering::Relaxed) {
+            return;
+        }
+        let Ok(stream) = stream else {
+            std::thread::sleep(Duration::from_millis(100));
+            continue;
+        };
+        if clients.fetch_add(1, Ordering::Relaxed) >= MAX_CLIENTS {
+            clients.fetch_sub(1, Ordering::Relaxed);
+            refuse(stream, "too many clients at once");
+            continue;
+        }
+        let (calls, clients_here) = (calls.clone(), Arc::clone(&clients));
+        let serve = move || {
+            // A client that goes away or sends no request concerns nobody else.
+            let _ = serve(&stream, &calls);
+            clients_here.fetch_sub(1, Ordering::Relaxed);
+        };
+        if std::thread::Builder::new().name("api-client".into()).spawn(serve).is_err() {
+            clients.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+fn refuse(mut stream: UnixStream, why: &str) {
+    if let Ok(text) = serde_json::to_string(&Reply::Error(why.into())) {
+        let _ = stream.write_all(text.as_bytes());
+    }
+}
+
+fn serve(stream: &UnixStream, calls: &Sender<Call>) -> std::io::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let mut reader = BufReader::new(stream);
+    loop {
+        let mut line = String::new();
+        if reader.by_ref().take(MAX_REQUEST).read_line(&mut line)? == 0 {
+            return Ok(());
+        }
+        let reply = if line.len() as u64 >= MAX_REQUEST {
+            Reply::Error(format!("a request of more than {MAX_REQUEST} bytes"))
+        } else {
+            match serde_json::from_str(&line) {
+                Ok(request) => answer(request, calls),
+                Err(error) => Reply::Error(format!("cannot read the request: {error}")),
+            }
+        };
+        let mut text = serde_json::to_string(&reply)?;
+        text.push('\n');
+        (&mut &*stream).write_all(text.as_bytes())?;
+        if line.len() as u64 >= MAX_REQUEST {
+            return Ok(());
+        }
+    }
+}
+
+fn answer(request: Request, calls: &Sender<Call>) -> Reply {
+    let (reply, answer) = bounded(1);
+    if calls.send_timeout(Call { request, reply }, PATIENCE).is_err() {
+        return Reply::Error("the control thread does not answer".into());
+    }
+    answer.recv_timeout(PATIENCE).unwrap_or_else(|_| Reply::Error("turnpike is stopping".into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::client::{ClientError, ask};
+
+    fn echo(path: &Path) -> Server {
+        let (calls, received) = bounded::<Call>(4);
+        let server = Server::start(path, calls).unwrap();
+        std::thread::spawn(move || {
+            for call in received {
+                let _ = call.reply.send(Reply::Ok(serde_json::to_value(&call.request).unwrap()));
+            }
+        });
+        server
+    }
+
+    #[test]
+    fn asks_and_answers_and_cleans_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("turnpike.sock");
+        assert!(matches!(ask(&path, &Request::Ports), Err(ClientError::NotRunning(_))));
+        let server = echo(&path);
+        assert_eq!(ask(&path, &Request::Drops).unwrap(), serde_json::json!({"show": "drops"}));
+        let (calls, _received) = bounded(1);
+        assert!(matches!(Server::start(&path, calls), Err(ServerError::InUse(_))));
+        drop(server);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_dead_socket_is_replaced_but_a_file_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("turnpike.sock");
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(path.exists());
+        let _server = echo(&path);
+        assert!(ask(&path, &Request::Ports).is_ok());
+        let file = dir.path().join("notes.txt");
+        std::fs::write(&file, "mine").unwrap();
+        let (calls, _received) = bounded(1);
+        assert!(Server::start(&file, calls).is_err());
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
+    }
+
+    #[test]
+    fn garbage_gets_an_error_and_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("turnpike.sock");
+        let _server = echo(&path);
+        let mut stream = UnixStream::connect(&path).unwrap();
+        stream.write_all(b"{\"show\":\"secrets\"}\n").unwrap();
+        let mut answer = String::new();
+        BufReader::new(&stream).read_line(&mut answer).unwrap();
+        assert!(answer.contains("cannot read the request"), "{answer}");
+        let mut stream = UnixStream::connect(&path).unwrap();
+        stream.write_all(&vec![b'x'; MAX_REQUEST as usize + 10]).unwrap();
+        let mut answer = String::new();
+        BufReader::new(&stream).read_line(&mut answer).unwrap();
+        assert!(answer.contains("more than"), "{answer}");
+        assert!(ask(&path, &Request::Ports).is_ok());
+    }
+}

@@ -1,0 +1,233 @@
+//! What the API shows, as it stands in its JSON.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// A port. `received = forwarded + punted + dropped`, exactly, whenever no burst is under way.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Port {
+    /// Its name.
+    pub name: String,
+    /// PCI address or vdev string.
+    pub device: String,
+    /// DPDK driver.
+    pub driver: String,
+    /// MAC address.
+    pub mac: String,
+    /// Whether the link is up.
+    pub link_up: bool,
+    /// Link speed, in Mbit/s; 0: unknown.
+    pub speed_mbps: u32,
+    /// Largest IP packet, in bytes.
+    pub mtu: u16,
+    /// RX queues, one for each worker that polls it.
+    pub rx_queues: u16,
+    /// Packets received.
+    pub received: u64,
+    /// Bytes received.
+    pub received_bytes: u64,
+    /// Packets received here and sent on.
+    pub forwarded: u64,
+    /// Packets received here and handed to the control thread.
+    pub punted: u64,
+    /// Packets received here and dropped.
+    pub dropped: u64,
+    /// Packets sent from here, the control thread's included.
+    pub sent: u64,
+    /// Bytes sent.
+    pub sent_bytes: u64,
+    /// Packets of the control thread that the TX queue had no room for.
+    pub inject_dropped: u64,
+    /// Packets that the NIC dropped before we saw them: no free descriptor, or no buffer.
+    pub missed: u64,
+}
+
+/// A sub-interface.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Its port's name.
+    pub port: String,
+    /// Its tags, e.g. `100.10`, or `-`.
+    pub tags: String,
+    /// Its VRF's name.
+    pub vrf: String,
+    /// Its TAP's name; empty without one.
+    pub tap: String,
+    /// Our addresses.
+    pub addresses: Vec<String>,
+    /// Largest IP packet, in bytes.
+    pub mtu: u16,
+    /// Whether its link is up.
+    pub up: bool,
+    /// Received.
+    pub received: Traffic,
+    /// Sent.
+    pub sent: Traffic,
+}
+
+/// Packets and bytes in one direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes of the frames, tags included, FCS not.
+    pub l2_bytes: u64,
+    /// Bytes of the IP packets.
+    pub l3_bytes: u64,
+}
+
+/// A worker.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Worker {
+    /// Its core.
+    pub core: usize,
+    /// Packets it handled.
+    pub packets: u64,
+    /// RX polls.
+    pub polls: u64,
+    /// Share of polls that brought nothing, in percent.
+    pub empty_percent: f64,
+    /// Packets in a burst, on average.
+    pub packets_per_burst: f64,
+    /// Cycles from poll to transmission, for each packet.
+    pub cycles_per_packet: f64,
+    /// Share of cycles spent on packets, in percent.
+    pub busy_percent: f64,
+    /// Cycles spent on packets.
+    pub busy_cycles: u64,
+}
+
+/// Workers, and the pool that all of them share.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Workers {
+    /// Each worker.
+    pub workers: Vec<Worker>,
+    /// Packet buffers in the pool.
+    pub pool_size: u32,
+    /// Packet buffers that are free.
+    pub pool_available: u32,
+    /// Whether the memory is on huge pages.
+    pub huge_pages: bool,
+}
+
+/// Drops and punts of a port, by reason; reasons that did not occur are left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drops {
+    /// The port's name.
+    pub port: String,
+    /// Packets dropped.
+    pub dropped: BTreeMap<String, u64>,
+    /// Packets handed to the control thread.
+    pub punted: BTreeMap<String, u64>,
+}
+
+/// What became of punted packets in the control thread.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Control {
+    /// By outcome.
+    pub outcomes: BTreeMap<String, u64>,
+}
+
+/// `show drops`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DropReport {
+    /// Each port.
+    pub ports: Vec<Drops>,
+    /// The control thread.
+    pub control: Control,
+}
+
+/// A neighbour.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Neighbour {
+    /// The sub-interface it is on.
+    pub interface: String,
+    /// Its address.
+    pub address: String,
+    /// Its MAC address; empty while unknown.
+    pub mac: String,
+    /// `static`, `reachable`, `stale`, `failed` or `incomplete`.
+    pub state: String,
+    /// Packets held until it is resolved.
+    pub held: usize,
+}
+
+/// A member of a next-hop group.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// The sub-interface it is on.
+    pub interface: String,
+    /// Its address; empty for glean.
+    pub gateway: String,
+    /// Its MAC address; empty while unknown.
+    pub mac: String,
+    /// Relative share.
+    pub weight: u8,
+    /// Buckets it has.
+    pub buckets: usize,
+}
+
+/// A next-hop group.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    /// Its number.
+    pub id: u32,
+    /// What it is: `forward`, `glean`, `local`, `discard` or `no-route`.
+    pub kind: String,
+    /// Prefixes that lead to it.
+    pub routes: usize,
+    /// Its members.
+    pub members: Vec<Member>,
+}
+
+/// A route in a listing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    /// Its VRF's name.
+    pub vrf: String,
+    /// Destination.
+    pub prefix: String,
+    /// Source: `connected`, `static`, or a BGP peer's name.
+    pub source: String,
+    /// Whether it is in the FIB.
+    pub installed: bool,
+    /// Next hops as learned.
+    pub via: Vec<String>,
+    /// Sub-interfaces that it resolves to.
+    pub interfaces: Vec<String>,
+    /// AS path, for routes from BGP.
+    pub as_path: Vec<u32>,
+    /// The group it leads to.
+    pub group: u32,
+}
+
+/// A page of routes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Routes {
+    /// The routes.
+    pub routes: Vec<Route>,
+    /// The cursor for the next page, if there is one.
+    pub next: Option<String>,
+    /// Routes in all tables together.
+    pub total: usize,
+}
+
+/// What the live table of `make run` shows.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Ports.
+    pub ports: Vec<Port>,
+    /// Sub-interfaces.
+    pub interfaces: Vec<Interface>,
+    /// Workers and pool.
+    pub workers: Workers,
+    /// Drops and punts.
+    pub drops: DropReport,
+    /// Routes by source.
+    pub routes: BTreeMap<String, usize>,
+    /// BGP sessions that are established.
+    pub bgp_established: usize,
+}

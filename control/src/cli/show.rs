@@ -1,0 +1,281 @@
+//! `turnpike show`: asks a running turnpike and prints a table, or its JSON as it came.
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::table::{Table, thousands};
+use super::{Show, What};
+use crate::api::{Request, client, view};
+
+/// Asks and prints.
+///
+/// # Errors
+/// No turnpike answers, or it refuses.
+pub fn show(show: &Show) -> Result<(), String> {
+    if show.what == What::Routes && show.target.is_none() {
+        return routes(show);
+    }
+    let value = ask(show, &request(show, None))?;
+    if show.json {
+        return print_json(&value);
+    }
+    match show.what {
+        What::Ports => ports(&parse(value)?),
+        What::Interfaces => interfaces(&parse(value)?),
+        What::Routes => print!("{}", outline(&value, 0)),
+        What::Neighbours => neighbours(&parse(value)?),
+        What::Groups => groups(&parse(value)?),
+        What::Workers => workers(&parse(value)?),
+        What::Drops => drops(&parse(value)?),
+        What::Bgp => print!("{}", outline(&value, 0)),
+    }
+    Ok(())
+}
+
+fn request(show: &Show, after: Option<String>) -> Request {
+    match show.what {
+        What::Ports => Request::Ports,
+        What::Interfaces => Request::Interfaces,
+        What::Routes => Request::Routes { vrf: show.vrf.clone(), target: show.target.clone(), after },
+        What::Neighbours => Request::Neighbours,
+        What::Groups => Request::Groups,
+        What::Workers => Request::Workers,
+        What::Drops => Request::Drops,
+        What::Bgp => Request::Bgp,
+    }
+}
+
+fn ask(show: &Show, request: &Request) -> Result<Value, String> {
+    client::ask(&show.socket, request).map_err(|error| error.to_string())
+}
+
+fn parse<T: DeserializeOwned>(value: Value) -> Result<T, String> {
+    serde_json::from_value(value)
+        .map_err(|error| format!("the answer cannot be read ({error}): are both of the same version?"))
+}
+
+fn print_json(value: &Value) -> Result<(), String> {
+    println!("{}", serde_json::to_string_pretty(value).map_err(|error| error.to_string())?);
+    Ok(())
+}
+
+/// Routes come in pages, so that a million of them are nowhere gathered.
+fn routes(show: &Show) -> Result<(), String> {
+    let mut after = None;
+    let mut shown = 0;
+    loop {
+        let page: view::Routes = parse(ask(show, &request(show, after))?)?;
+        if show.json {
+            for route in &page.routes {
+                println!("{}", serde_json::to_string(route).map_err(|error| error.to_string())?);
+            }
+        } else {
+            let mut table = Table::new(&["vrf", "prefix", "source", "via", "interfaces", ">group", "AS path"]);
+            for route in &page.routes {
+                let group =
+                    if route.installed { route.group.to_string() } else { "not installed".to_string() };
+                let as_path: Vec<_> = route.as_path.iter().map(u32::to_string).collect();
+                table.row([
+                    route.vrf.clone(),
+                    route.prefix.clone(),
+                    route.source.clone(),
+                    route.via.join(" "),
+                    route.interfaces.join(" "),
+                    group,
+                    as_path.join(" "),
+                ]);
+            }
+            print!("{table}");
+        }
+        shown += page.routes.len();
+        after = page.next;
+        if after.is_none() {
+            break;
+        }
+    }
+    if !show.json {
+        println!("{} routes", thousands(shown as u64));
+    }
+    Ok(())
+}
+
+fn ports(ports: &[view::Port]) {
+    let mut table = Table::new(&[
+        "port", "device", "driver", "link", ">mtu", ">rxq", ">received", ">forwarded", ">punted", ">dropped",
+        ">missed", ">sent",
+    ]);
+    for port in ports {
+        let link = match (port.link_up, port.speed_mbps) {
+            (false, _) => "down".to_string(),
+            (true, 0) => "up".to_string(),
+            (true, mbps) => format!("up {}G", f64::from(mbps) / 1000.0),
+        };
+        table.row([
+            port.name.clone(),
+            port.device.clone(),
+            port.driver.clone(),
+            link,
+            port.mtu.to_string(),
+            port.rx_queues.to_string(),
+            thousands(port.received),
+            thousands(port.forwarded),
+            thousands(port.punted),
+            thousands(port.dropped),
+            thousands(port.missed),
+            thousands(port.sent),
+        ]);
+    }
+    print!("{table}");
+}
+
+fn interfaces(interfaces: &[view::Interface]) {
+    let mut table = Table::new(&[
+        "interface", "port", "tags", "vrf", "tap", "link", ">mtu", ">rx packets", ">rx L3 bytes", ">tx packets",
+        ">tx L3 bytes", "addresses",
+    ]);
+    for interface in interfaces {
+        table.row([
+            interface.name.clone(),
+            interface.port.clone(),
+            interface.tags.clone(),
+            interface.vrf.clone(),
+            if interface.tap.is_empty() { "-".to_string() } else { interface.tap.clone() },
+            if interface.up { "up" } else { "down" }.to_string(),
+            interface.mtu.to_string(),
+            thousands(interface.received.packets),
+            thousands(interface.received.l3_bytes),
+            thousands(interface.sent.packets),
+            thousands(interface.sent.l3_bytes),
+            interface.addresses.join(" "),
+        ]);
+    }
+    print!("{table}");
+}
+
+fn neighbours(neighbours: &[view::Neighbour]) {
+    let mut table = Table::new(&["interface", "address", "mac", "state", ">held"]);
+    for neighbour in neighbours {
+        let mac = if neighbour.mac.is_empty() { "-" } else { &neighbour.mac };
+        table.row([
+            neighbour.interface.clone(),
+            neighbour.address.clone(),
+            mac.to_string(),
+            neighbour.state.clone(),
+            neighbour.held.to_string(),
+        ]);
+    }
+    print!("{table}");
+}
+
+fn groups(groups: &[view::Group]) {
+    let mut table = Table::new(&[">group", "kind", ">routes", "gateway", "interface", "mac", ">weight", ">buckets"]);
+    for group in groups {
+        let first = [group.id.to_string(), group.kind.clone(), thousands(group.routes as u64)];
+        if group.members.is_empty() {
+            table.row(first.clone());
+        }
+        for (i, member) in group.members.iter().enumerate() {
+            let lead = if i == 0 { first.clone() } else { [const { String::new() }; 3] };
+            let rest = [
+                member.gateway.clone(),
+                member.interface.clone(),
+                if member.mac.is_empty() { "-".to_string() } else { member.mac.clone() },
+                member.weight.to_string(),
+                member.buckets.to_string(),
+            ];
+            table.row(lead.into_iter().chain(rest));
+        }
+    }
+    print!("{table}");
+}
+
+fn workers(workers: &view::Workers) {
+    let mut table =
+        Table::new(&[">core", ">packets", ">cycles/packet", ">packets/burst", ">empty polls", ">busy"]);
+    for worker in &workers.workers {
+        table.row([
+            worker.core.to_string(),
+            thousands(worker.packets),
+            format!("{:.1}", worker.cycles_per_packet),
+            format!("{:.1}", worker.packets_per_burst),
+            format!("{:.1}%", worker.empty_percent),
+            format!("{:.1}%", worker.busy_percent),
+        ]);
+    }
+    print!("{table}");
+    let pages = if workers.huge_pages { "huge pages" } else { "ordinary pages" };
+    let (free, size) = (u64::from(workers.pool_available), u64::from(workers.pool_size));
+    println!("packet buffers: {} of {} free, on {pages}", thousands(free), thousands(size));
+}
+
+fn drops(report: &view::DropReport) {
+    let mut table = Table::new(&["port", "what", "reason", ">packets"]);
+    for port in &report.ports {
+        for (what, counts) in [("dropped", &port.dropped), ("punted", &port.punted)] {
+            for (reason, count) in counts {
+                table.row([port.port.clone(), what.to_string(), reason.clone(), thousands(*count)]);
+            }
+        }
+    }
+    for (outcome, count) in &report.control.outcomes {
+        table.row(["(control)".to_string(), "ended".to_string(), outcome.clone(), thousands(*count)]);
+    }
+    if table.is_empty() {
+        println!("nothing was dropped or punted");
+    } else {
+        print!("{table}");
+    }
+}
+
+/// Any value as an indented outline: for what is a tree and not a table.
+fn outline(value: &Value, depth: usize) -> String {
+    let pad = "  ".repeat(depth);
+    let mut out = String::new();
+    match value {
+        Value::Object(map) => {
+            for (key, value) in map {
+                let key = key.replace('_', " ");
+                match flat(value) {
+                    Some(text) => out.push_str(&format!("{pad}{key}: {text}\n")),
+                    None => out.push_str(&format!("{pad}{key}:\n{}", outline(value, depth + 1))),
+                }
+            }
+        }
+        Value::Array(items) => {
+            for (i, item) in items.iter().enumerate() {
+                if i > 0 && item.is_object() {
+                    out.push('\n');
+                }
+                out.push_str(&outline(item, depth));
+            }
+        }
+        other => out.push_str(&format!("{pad}{}\n", flat(other).unwrap_or_default())),
+    }
+    out
+}
+
+/// A value that fits on one line, as text.
+fn flat(value: &Value) -> Option<String> {
+    match value {
+        Value::Null => Some("-".into()),
+        Value::Bool(yes) => Some(if *yes { "yes" } else { "no" }.into()),
+        Value::Number(n) => Some(n.to_string()),
+        Value::String(text) => Some(text.clone()),
+        Value::Array(items) if items.iter().all(|i| !i.is_object() && !i.is_array()) => {
+            let items: Vec<_> = items.iter().filter_map(flat).collect();
+            Some(if items.is_empty() { "-".into() } else { items.join(" ") })
+        }
+        Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_becomes_an_outline() {
+        let value = serde_json::json!({"prefix": "10.0.0.0/8", "path": [1, 2], "members": [{"mac": null}]});
+        assert_eq!(outline(&value, 0), "members:\n  mac: -\npath: 1 2\nprefix: 10.0.0.0/8\n");
+    }
+}

@@ -1,0 +1,90 @@
+//! What the sections hold before names become indices: values with their places, `None` where one was wrong.
+
+use ipnetwork::IpNetwork;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use super::errors::{At, Place};
+use super::model::{Bgp, Circuit, CircuitLink, Encapsulation, Kernel, Memory, Sources, Target, Workers};
+
+/// A whole text, section by section.
+pub(super) struct Draft {
+    pub ports: Vec<Port>,
+    pub vrfs: Vec<Vrf>,
+    pub circuits: Vec<NamedCircuit>,
+    /// Of circuits, then of `[[interface]]`.
+    pub subs: Vec<Sub>,
+    pub routes: Vec<Route>,
+    pub neighbours: Vec<Neighbour>,
+    pub workers: Workers,
+    pub sources: Sources,
+    /// Without its peers.
+    pub bgp: Option<Bgp>,
+    pub bgp_peers: Vec<Peer>,
+    pub kernel: Kernel,
+    pub api_socket: PathBuf,
+    pub memory: Memory,
+}
+
+/// `[[port]]`.
+pub(super) struct Port {
+    pub name: Option<At<String>>,
+    pub device: Option<At<String>>,
+    pub queues: Option<u16>,
+    pub mtu: Option<At<u16>>,
+    pub descriptors: u16,
+}
+
+/// `[[vrf]]`.
+pub(super) struct Vrf {
+    pub name: Option<At<String>>,
+    pub namespace: Option<String>,
+}
+
+/// `[[circuit]]`, with the place of its name.
+pub(super) struct NamedCircuit {
+    pub name: Option<At<String>>,
+    pub model: Circuit,
+}
+
+/// A sub-interface, from either section.
+pub(super) struct Sub {
+    pub name: Option<At<String>>,
+    /// The TAP's name as given.
+    pub tap: Option<At<String>>,
+    /// What the TAP's name is made of otherwise: a name that may be long, and an ending that is kept.
+    pub tap_stem: (String, String),
+    pub port: Option<At<String>>,
+    pub encapsulation: Option<At<Encapsulation>>,
+    pub vrf: Option<At<String>>,
+    pub addresses: Vec<At<IpNetwork>>,
+    pub mtu: Option<At<u16>>,
+    /// Where the MTU stands, or would stand.
+    pub mtu_place: Place,
+    pub pcp: Option<u8>,
+    pub link: Option<CircuitLink>,
+}
+
+/// `[[route]]`.
+pub(super) struct Route {
+    pub prefix: Option<At<IpNetwork>>,
+    pub vrf: Option<At<String>>,
+    pub target: Option<At<Target>>,
+}
+
+/// `[[neighbour]]`.
+pub(super) struct Neighbour {
+    pub interface: Option<At<String>>,
+    pub address: Option<At<IpAddr>>,
+    pub mac: Option<[u8; 6]>,
+}
+
+/// `[[bgp.peer]]`.
+pub(super) struct Peer {
+    pub name: Option<At<String>>,
+    pub address: Option<At<IpAddr>>,
+    pub asn: Option<u32>,
+    pub vrf: Option<At<String>>,
+    pub add_path: bool,
+    pub namespace: Option<String>,
+}

@@ -1,0 +1,141 @@
+//! Static routes, static neighbours and BGP peers: what each says about interfaces and VRFs.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use dataplane::ids::{SubIfId, VrfId};
+use ipnetwork::IpNetwork;
+
+use super::address::{is_broadcast_address, is_network_address};
+use super::check::Subs;
+use super::draft::{Neighbour, Peer, Route};
+use super::errors::{Place, Report};
+use super::model::{BgpPeer, StaticNeighbour, StaticRoute, SubInterface, Target};
+use super::names::Names;
+use super::vrfs::Vrfs;
+
+/// `[[route]]`: each (VRF, prefix) once, gateways that are not ourselves.
+pub(super) fn routes(
+    routes: &[Route],
+    subs: &Subs<'_>,
+    vrfs: &Vrfs,
+    report: &mut Report<'_>,
+) -> Vec<Option<StaticRoute>> {
+    let mut seen: BTreeMap<(VrfId, IpNetwork), Place> = BTreeMap::new();
+    let mut resolve = |route: &Route| {
+        let vrf = route.vrf.as_ref().and_then(|vrf| vrfs.resolve(vrf, report));
+        let target = route.target.as_ref()?;
+        let (vrf, prefix) = (vrf?, route.prefix?);
+        if let Target::Via(gateways) = &target.value {
+            let in_vrf = || subs.whole().map(|(_, _, model)| model).filter(|model| model.vrf == vrf);
+            for gateway in gateways {
+                if let Some(own) = in_vrf().find(|m| m.addresses.iter().any(|a| a.ip() == *gateway)) {
+                    let message =
+                        format!("{gateway} is our own address on {:?}: give the next router's", own.name);
+                    report.error(target.place, message);
+                }
+            }
+        }
+        if let Some(first) = seen.get(&(vrf, prefix.value)) {
+            let line = report.line(*first);
+            let message = format!(
+                "{} has a route in this VRF already (line {line}): list all gateways in one `via`",
+                prefix.value
+            );
+            report.error(prefix.place, message);
+        } else {
+            seen.insert((vrf, prefix.value), prefix.place);
+        }
+        Some(StaticRoute { vrf, prefix: prefix.value, target: target.value.clone() })
+    };
+    routes.iter().map(&mut resolve).collect()
+}
+
+/// `[[neighbour]]`: a host on its interface, each once.
+pub(super) fn neighbours(
+    neighbours: &[Neighbour],
+    subs: &Subs<'_>,
+    names: &Names,
+    report: &mut Report<'_>,
+) -> Vec<Option<StaticNeighbour>> {
+    let mut seen: BTreeMap<(SubIfId, IpAddr), Place> = BTreeMap::new();
+    let mut resolve = |neighbour: &Neighbour| {
+        let index = neighbour.interface.as_ref().and_then(|name| names.resolve(name, report));
+        let (index, address, mac) = (index?, neighbour.address?, neighbour.mac?);
+        let sub = subs.models.get(index)?.as_ref()?;
+        if let Err(message) = check_on_interface(sub, address.value) {
+            report.error(address.place, message);
+        }
+        let interface = SubIfId(u16::try_from(index).ok()?);
+        if let Some(first) = seen.get(&(interface, address.value)) {
+            let line = report.line(*first);
+            report
+                .error(address.place, format!("{} has a MAC already (line {line}): keep one", address.value));
+        } else {
+            seen.insert((interface, address.value), address.place);
+        }
+        Some(StaticNeighbour { interface, address: address.value, mac })
+    };
+    neighbours.iter().map(&mut resolve).collect()
+}
+
+fn check_on_interface(sub: &SubInterface, address: IpAddr) -> Result<(), String> {
+    if sub.addresses.iter().any(|own| own.ip() == address) {
+        return Err(format!("{address} is our own address on {:?}: give the neighbour's", sub.name));
+    }
+    if matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local()) {
+        return Ok(());
+    }
+    let Some(own) = sub.addresses.iter().find(|own| own.contains(address)) else {
+        let prefixes: Vec<String> =
+            sub.addresses.iter().map(|own| format!("{}/{}", own.network(), own.prefix())).collect();
+        return Err(format!("{address} is not on {:?}, which has {}", sub.name, prefixes.join(", ")));
+    };
+    let there = IpNetwork::new(address, own.prefix()).map_err(|e| e.to_string())?;
+    if is_network_address(there) || is_broadcast_address(there) {
+        return Err(format!("{address} is no host of {there}: it is the subnet's own or broadcast address"));
+    }
+    Ok(())
+}
+
+/// `[[bgp.peer]]`: told apart by name, and by address within a namespace.
+pub(super) fn peers(peers: &[Peer], vrfs: &Vrfs, report: &mut Report<'_>) -> Vec<Option<BgpPeer>> {
+    let mut names: BTreeMap<String, Place> = BTreeMap::new();
+    let mut addresses: BTreeMap<(Option<&str>, IpAddr), Place> = BTreeMap::new();
+    let mut resolved = Vec::with_capacity(peers.len());
+    for peer in peers {
+        let vrf = peer.vrf.as_ref().and_then(|vrf| vrfs.resolve(vrf, report));
+        let Some(address) = peer.address else {
+            resolved.push(None);
+            continue;
+        };
+        let same_address = addresses.get(&(peer.namespace.as_deref(), address.value)).copied();
+        let name = peer.name.as_ref().map_or_else(|| address.value.to_string(), |n| n.value.clone());
+        let name_place = peer.name.as_ref().map_or(address.place, |n| n.place);
+        if let Some(first) = same_address {
+            let line = report.line(first);
+            let message = format!(
+                "{} is a peer already (line {line}), and a connection says no more than its address: give one of \
+                 them another address or namespace",
+                address.value
+            );
+            report.error(address.place, message);
+        } else if let Some(first) = names.get(&name) {
+            let line = report.line(*first);
+            let message =
+                format!("{name:?} is the name of a peer already (line {line}): set `name` to another");
+            report.error(name_place, message);
+        }
+        addresses.entry((peer.namespace.as_deref(), address.value)).or_insert(address.place);
+        names.entry(name.clone()).or_insert(name_place);
+        resolved.push(vrf.zip(peer.asn).map(|(vrf, asn)| BgpPeer {
+            name,
+            address: address.value,
+            asn,
+            vrf,
+            add_path: peer.add_path,
+            namespace: peer.namespace.clone(),
+        }));
+    }
+    resolved
+}

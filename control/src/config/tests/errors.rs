@@ -1,0 +1,1 @@
+//! One wrong thing at a time: its place, its key, what is said.

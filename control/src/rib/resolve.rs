@@ -1,0 +1,338 @@
+//! Next-hop resolution: from the address that a source named down to (sub-interface, gateway) pairs.
+//!
+//! Each distinct (VRF, address) is resolved once, and shared by all paths that name it. It is resolved again only
+//! when a prefix that covers it changes, or a next hop that it rests on.
+//!
+//! The rule, so that the outcome depends on the routes and not on their history:
+//!
+//! - Level 0: the longest covering prefix with a usable path is a connected one, or the next hop is unresolved.
+//! - Level *n*: the longest covering prefix with a path that is usable at level *n* − 1. A path is usable at a
+//!   level if one of its next hops is resolved there. If the prefix is connected, the next hop is on that
+//!   sub-interface; if its best paths have next hops, the outcome is theirs at level *n* − 1, merged.
+//! - The outcome is that of level [`DEPTH`].
+//!
+//! So a chain of up to eight recursions resolves, and a loop does not: what rests only on itself is unusable at
+//! each level. A more specific route that covers its own next hop does no harm: below it the connected prefix
+//! still resolves. One of our own addresses, a discard route and the default route resolve nothing: a next hop
+//! that is only reached by the default route is not taken for reachable, as in FRR and on other routers. A
+//! link-local next hop stays unresolved, since BGP does not say on which link it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use dataplane::ids::{GroupId, SubIfId, VrfId};
+
+use super::attrs::{Own, Slot, Slots, Target};
+use super::best::select;
+use super::prefix::{AnyPrefix, Prefix, with_prefix};
+use super::sources::Sources;
+use super::table::{Path, VrfTables};
+
+/// Most recursions.
+pub(super) const DEPTH: usize = 8;
+/// Most (sub-interface, gateway) pairs of a next hop or group; the first in their order stay.
+pub(super) const MAX_MEMBERS: usize = 64;
+
+/// Number of a tracked next hop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct NhId(pub u32);
+
+/// Where packets are sent in the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Hop {
+    pub subif: SubIfId,
+    pub gateway: IpAddr,
+    pub weight: u16,
+}
+
+/// Sorted by (sub-interface, gateway), each pair once.
+pub(super) type Hops = Arc<[Hop]>;
+
+/// Sorts, and keeps each (sub-interface, gateway) once, with the greatest of its weights.
+pub(super) fn normalize(hops: &mut Vec<Hop>) {
+    hops.sort_unstable_by(|a, b| (a.subif, a.gateway, b.weight).cmp(&(b.subif, b.gateway, a.weight)));
+    hops.dedup_by_key(|hop| (hop.subif, hop.gateway));
+    hops.truncate(MAX_MEMBERS);
+}
+
+/// A tracked next hop.
+pub(super) struct Tracked {
+    pub vrf: VrfId,
+    pub address: IpAddr,
+    /// Groups that hold it.
+    pub groups: BTreeSet<GroupId>,
+    refs: u32,
+    /// The outcome at each level; the last one holds for all further levels.
+    levels: Vec<Hops>,
+    /// Next hops that it rests on, or would if they were usable.
+    uses: BTreeSet<NhId>,
+    used_by: BTreeSet<NhId>,
+    dirty: bool,
+}
+
+impl Tracked {
+    /// Where it leads; empty if it is unresolved.
+    pub(super) fn hops(&self) -> &[Hop] {
+        self.levels.last().map_or(&[], |hops| hops)
+    }
+
+    fn at(&self, level: usize) -> &[Hop] {
+        self.levels.get(level).or(self.levels.last()).map_or(&[], |hops| hops)
+    }
+}
+
+/// All tracked next hops. Their index by address is in the tables ([`super::table::Afi::next_hops`]).
+#[derive(Default)]
+pub(super) struct NextHops {
+    slab: Vec<Option<Tracked>>,
+    free: Vec<NhId>,
+    dirty: Vec<NhId>,
+}
+
+impl NextHops {
+    pub(super) fn get(&self, id: NhId) -> Option<&Tracked> {
+        self.slab.get(id.0 as usize)?.as_ref()
+    }
+
+    pub(super) fn get_mut(&mut self, id: NhId) -> Option<&mut Tracked> {
+        self.slab.get_mut(id.0 as usize)?.as_mut()
+    }
+
+    /// Where it leads; empty if it is unresolved.
+    pub(super) fn hops(&self, id: NhId) -> &[Hop] {
+        self.get(id).map_or(&[], Tracked::hops)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.slab.len() - self.free.len()
+    }
+
+    /// The next hop `address` in `vrf`, tracked from now on if it was not.
+    pub(super) fn acquire(&mut self, tables: &mut VrfTables, vrf: VrfId, address: IpAddr) -> NhId {
+        fn index<'a, K: Prefix>(
+            _: K,
+            tables: &'a mut VrfTables,
+            address: IpAddr,
+        ) -> Option<std::collections::btree_map::Entry<'a, K::Addr, NhId>> {
+            Some(K::afi_mut(tables).next_hops.entry(K::addr_of(address)?))
+        }
+        let mut fresh = None;
+        let mut make = |this: &mut Self| {
+            let id = this.free.pop().unwrap_or_else(|| {
+                this.slab.push(None);
+                NhId(this.slab.len() as u32 - 1)
+            });
+            fresh = Some(id);
+            id
+        };
+        let id = with_prefix!(AnyPrefix::host(address), p => match index(p, tables, address) {
+            Some(entry) => *entry.or_insert_with(|| make(self)),
+            // Not met: a host prefix is of its address's family.
+            None => make(self),
+        });
+        if fresh.is_some() {
+            self.slab[id.0 as usize] = Some(Tracked {
+                vrf,
+                address,
+                groups: BTreeSet::new(),
+                refs: 0,
+                levels: Vec::new(),
+                uses: BTreeSet::new(),
+                used_by: BTreeSet::new(),
+                dirty: false,
+            });
+            self.mark(id);
+        }
+        self.hold(id);
+        id
+    }
+
+    /// Adds a reference.
+    pub(super) fn hold(&mut self, id: NhId) {
+        if let Some(tracked) = self.get_mut(id) {
+            tracked.refs += 1;
+        }
+    }
+
+    /// Gives a reference back; with the last one it is tracked no longer.
+    pub(super) fn release(&mut self, vrfs: &mut [VrfTables], id: NhId) {
+        let Some(tracked) = self.get_mut(id) else { return };
+        tracked.refs -= 1;
+        if tracked.refs > 0 {
+            return;
+        }
+        let Some(tracked) = self.slab[id.0 as usize].take() else { return };
+        for used in &tracked.uses {
+            if let Some(used) = self.get_mut(*used) {
+                used.used_by.remove(&id);
+            }
+        }
+        for user in &tracked.used_by {
+            if let Some(user) = self.get_mut(*user) {
+                user.uses.remove(&id);
+            }
+            self.mark(*user);
+        }
+        fn forget<K: Prefix>(_: K, tables: &mut VrfTables, address: IpAddr) {
+            if let Some(addr) = K::addr_of(address) {
+                K::afi_mut(tables).next_hops.remove(&addr);
+            }
+        }
+        with_prefix!(AnyPrefix::host(tracked.address), p =>
+            forget(p, &mut vrfs[usize::from(tracked.vrf.0)], tracked.address));
+        self.free.push(id);
+    }
+
+    /// Whether something is to be resolved.
+    pub(super) fn is_dirty(&self) -> bool {
+        !self.dirty.is_empty()
+    }
+
+    /// Has it resolved again in the next commit.
+    pub(super) fn mark(&mut self, id: NhId) {
+        if let Some(tracked) = self.get_mut(id)
+            && !tracked.dirty
+        {
+            tracked.dirty = true;
+            self.dirty.push(id);
+        }
+    }
+
+    /// Resolves what is marked, and what rests on it. Gives those whose outcome changed.
+    pub(super) fn resolve(&mut self, vrfs: &[VrfTables], slots: &Slots, sources: &Sources) -> Vec<NhId> {
+        let mut work = std::mem::take(&mut self.dirty);
+        // One that was released meanwhile is gone, or its number is another's, which then is marked itself.
+        work.retain(|id| self.get_mut(*id).is_some_and(|t| std::mem::take(&mut t.dirty)));
+        if work.is_empty() {
+            return work;
+        }
+        let mut candidates = Vec::new();
+        for id in &work {
+            candidates.push(self.candidates(vrfs, *id));
+            self.relink(*id, candidates.last().into_iter().flatten().flatten(), slots);
+        }
+        let mut place: BTreeMap<NhId, usize> = work.iter().enumerate().map(|(i, id)| (*id, i)).collect();
+        let mut next = 0;
+        while let Some(id) = work.get(next).copied() {
+            next += 1;
+            let users = self.get(id).map(|t| t.used_by.clone()).unwrap_or_default();
+            for user in users {
+                if let std::collections::btree_map::Entry::Vacant(vacant) = place.entry(user) {
+                    vacant.insert(work.len());
+                    work.push(user);
+                    candidates.push(self.candidates(vrfs, user));
+                }
+            }
+        }
+        let levels = self.levels(&work, &place, &candidates, slots, sources);
+        let mut changed = Vec::new();
+        for (id, mut levels) in work.into_iter().zip(levels) {
+            while levels.len() > 1 && levels[levels.len() - 1] == levels[levels.len() - 2] {
+                levels.pop();
+            }
+            if let Some(tracked) = self.get_mut(id) {
+                if tracked.hops() != levels.last().map_or(&[][..], |hops| hops) {
+                    changed.push(id);
+                }
+                tracked.levels = levels;
+            }
+        }
+        changed
+    }
+
+    /// The outcomes of `work` at each level, until they stay as they are.
+    fn levels(
+        &self,
+        work: &[NhId],
+        place: &BTreeMap<NhId, usize>,
+        candidates: &[Vec<Vec<Path>>],
+        slots: &Slots,
+        sources: &Sources,
+    ) -> Vec<Vec<Hops>> {
+        // The level from which on all that the work rests on, outside of itself, stays the same.
+        let outside = work.iter().filter_map(|id| self.get(*id)).flat_map(|t| &t.uses);
+        let outside = outside.filter(|id| !place.contains_key(id)).filter_map(|id| self.get(*id));
+        let steady = outside.map(|t| t.levels.len()).max().unwrap_or(0);
+        let mut levels: Vec<Vec<Hops>> = vec![Vec::new(); work.len()];
+        for level in 0..=DEPTH {
+            for (i, id) in work.iter().enumerate() {
+                let hops = {
+                    let below = |nh: NhId| match (level.checked_sub(1), place.get(&nh)) {
+                        (None, _) => &[][..],
+                        (Some(below), Some(i)) => &levels[*i][below],
+                        (Some(below), None) => self.get(nh).map_or(&[][..], |t| t.at(below)),
+                    };
+                    self.get(*id).map(|t| outcome(t.address, &candidates[i], slots, sources, below))
+                };
+                levels[i].push(hops.unwrap_or_default());
+            }
+            if level > 0 && level >= steady && levels.iter().all(|l| l[level] == l[level - 1]) {
+                break;
+            }
+        }
+        levels
+    }
+
+    /// The paths of the prefixes that cover a next hop, longest prefix first, without the default route.
+    fn candidates(&self, vrfs: &[VrfTables], id: NhId) -> Vec<Vec<Path>> {
+        fn of<K: Prefix>(_: K, tables: &VrfTables, address: IpAddr) -> Vec<Vec<Path>> {
+            let Some(addr) = K::addr_of(address) else { return Vec::new() };
+            let covering = K::afi(tables).table.covering(addr, 1, K::BITS);
+            covering.map(|(_, entry)| entry.paths.as_slice().to_vec()).collect()
+        }
+        let Some(tracked) = self.get(id) else { return Vec::new() };
+        with_prefix!(AnyPrefix::host(tracked.address), p =>
+            of(p, &vrfs[usize::from(tracked.vrf.0)], tracked.address))
+    }
+
+    /// Notes which next hops `id` rests on.
+    fn relink<'a>(&mut self, id: NhId, paths: impl Iterator<Item = &'a Path>, slots: &Slots) {
+        let uses: BTreeSet<NhId> = paths.flat_map(|p| slots.get(p.slot).legs()).map(|leg| leg.nh).collect();
+        let Some(tracked) = self.get_mut(id) else { return };
+        let before = std::mem::replace(&mut tracked.uses, uses.clone());
+        for gone in before.difference(&uses) {
+            if let Some(used) = self.get_mut(*gone) {
+                used.used_by.remove(&id);
+            }
+        }
+        for new in uses.difference(&before) {
+            if let Some(used) = self.get_mut(*new) {
+                used.used_by.insert(id);
+            }
+        }
+    }
+}
+
+/// Where `address` leads, given the paths that cover it and the outcomes of the level below.
+fn outcome<'a>(
+    address: IpAddr,
+    candidates: &[Vec<Path>],
+    slots: &Slots,
+    sources: &Sources,
+    below: impl Fn(NhId) -> &'a [Hop],
+) -> Hops {
+    let usable = |_: Path, slot: &Slot| match &slot.target {
+        Target::Own(Own::Host(..)) => false,
+        Target::Own(_) | Target::Discard => true,
+        Target::Via(legs) => legs.iter().any(|leg| !below(leg.nh).is_empty()),
+    };
+    let mut best = Vec::new();
+    for paths in candidates {
+        select(paths, slots, sources, usable, &mut best);
+        let Some(first) = best.first() else { continue };
+        let mut hops = Vec::new();
+        if let Target::Own(Own::Glean(subif)) = slots.get(first.slot).target {
+            hops.push(Hop { subif, gateway: address, weight: 1 });
+        }
+        for leg in best.iter().flat_map(|path| slots.get(path.slot).legs()) {
+            hops.extend(below(leg.nh).iter().map(|hop| Hop {
+                weight: hop.weight.saturating_mul(u16::from(leg.weight)),
+                ..*hop
+            }));
+        }
+        normalize(&mut hops);
+        return hops.into();
+    }
+    Hops::default()
+}

@@ -1,0 +1,59 @@
+//! Why a router does not start.
+
+use crate::api::server::ServerError;
+use crate::kernel::KernelError;
+use crate::rib::RibError;
+use crate::source::bgp::BgpError;
+
+/// Why a router does not start. Each says what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum RouterError {
+    /// DPDK does not start.
+    #[error(transparent)]
+    Eal(#[from] dpdk_sys::EalError),
+    /// A port does not open.
+    #[error("port `{name}`: {source}")]
+    Port {
+        /// Its name in the configuration.
+        name: String,
+        /// What is wrong.
+        source: dpdk_sys::PortError,
+    },
+    /// No memory for packets.
+    #[error("{0}")]
+    Mempool(#[from] dpdk_sys::MempoolError),
+    /// A core that is not there, or not for us.
+    #[error("core {core} (`[workers] cores`) cannot be used: this process may run on {allowed}")]
+    Core {
+        /// The core.
+        core: usize,
+        /// The cores that may be used.
+        allowed: String,
+    },
+    /// A worker did not start.
+    #[error("the worker on core {core} did not start: {why}")]
+    Worker {
+        /// Its core.
+        core: usize,
+        /// What went wrong.
+        why: String,
+    },
+    /// The TAPs.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// The BGP speaker.
+    #[error(transparent)]
+    Bgp(#[from] BgpError),
+    /// The API's socket.
+    #[error(transparent)]
+    Api(#[from] ServerError),
+    /// The look-up tables.
+    #[error("no memory for the look-up tables: {0}")]
+    Fib(#[from] dataplane::fib::FibError),
+    /// The sub-interfaces.
+    #[error("the sub-interfaces cannot be: {0}")]
+    SubInterfaces(#[from] dataplane::sub_interface::SubInterfaceError),
+    /// The RIB.
+    #[error(transparent)]
+    Rib(#[from] RibError),
+}

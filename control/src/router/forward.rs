@@ -1,0 +1,124 @@
+//! The control thread's own way to forward: packets that waited for a neighbour, and ICMP errors, take the same
+//! stages as all others, one at a time; frames of the kernel get their tags. All of it leaves over a worker.
+
+use std::sync::Arc;
+
+use dataplane::adjacency::Adjacency;
+use dataplane::burst::Burst;
+use dataplane::ids::SubIfId;
+use dataplane::packet::Packet;
+use dataplane::punt::{Injected, Rings};
+use dataplane::stage;
+use dataplane::sub_interface::{SubInterface, Tags};
+use dataplane::tables::Tables;
+use dataplane::verdict::Verdict;
+use dpdk_sys::{Mbuf, Mempool};
+
+/// What became of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// On its way out.
+    Sent,
+    /// Ended, for the reason of this name.
+    Ended(&'static str),
+}
+
+/// The control thread's forwarder.
+pub struct Forwarder {
+    pool: Arc<Mempool>,
+    rings: Vec<Rings<Mbuf>>,
+    burst: Box<Burst<Mbuf>>,
+}
+
+impl Forwarder {
+    /// A forwarder that takes buffers from `pool` and leaves over the workers of `rings`.
+    pub fn new(pool: Arc<Mempool>, rings: Vec<Rings<Mbuf>>) -> Self {
+        Self { pool, rings, burst: Box::default() }
+    }
+
+    /// Forwards a frame as if it had been received on the port of `sub_if` just now.
+    pub fn forward(&mut self, packet: Mbuf, sub_if: &SubInterface, tables: &Tables) -> Outcome {
+        let burst = &mut *self.burst;
+        burst.frame_len[0] = packet.bytes().len() as u16;
+        burst.packets[0] = Some(packet);
+        burst.begin(sub_if.port, 1);
+        stage::decide(burst, tables);
+        let Some(packet) = burst.packets[0].take() else { return Outcome::Ended("lost") };
+        match burst.verdict[0] {
+            Verdict::Drop(reason) => return Outcome::Ended(reason.name()),
+            Verdict::Punt(reason) => return Outcome::Ended(reason.name()),
+            Verdict::Forward => {}
+        }
+        let Adjacency::Forward(adjacency) = tables.adjacency(burst.adjacency[0]) else {
+            return Outcome::Ended("no_route");
+        };
+        let injected =
+            Injected { packet, port: adjacency.port, sub_if: adjacency.sub_if, l3_len: burst.l3_len[0] };
+        self.inject(injected)
+    }
+
+    /// Sends an untagged Ethernet frame, as the kernel made it, on a sub-interface with that one's tags.
+    pub fn send_from_kernel(&mut self, frame: &[u8], id: SubIfId, sub_if: &SubInterface) -> Outcome {
+        let Some((addresses, rest)) = frame.split_at_checked(12) else { return Outcome::Ended("frame_too_short") };
+        if rest.len() < 2 {
+            return Outcome::Ended("frame_too_short");
+        }
+        let mut packet = match self.buffer(frame.len() + sub_if.tags.l2_len() - 14) {
+            Ok(packet) => packet,
+            Err(outcome) => return outcome,
+        };
+        let bytes = packet.bytes_mut();
+        let mut at = 0;
+        let mut put = |part: &[u8]| {
+            bytes[at..at + part.len()].copy_from_slice(part);
+            at += part.len();
+        };
+        put(addresses);
+        let priority = u16::from(sub_if.pcp.unwrap_or(0)) << 13;
+        let tags = match sub_if.tags {
+            Tags::Untagged => [None, None],
+            Tags::One(tag) => [Some(tag), None],
+            Tags::Two(outer, inner) => [Some(outer), Some(inner)],
+        };
+        for tag in tags.into_iter().flatten() {
+            put(&tag.tpid.to_be_bytes());
+            put(&(tag.vid | priority).to_be_bytes());
+        }
+        put(rest);
+        let l3_len = (rest.len() - 2) as u16;
+        self.inject(Injected { packet, port: sub_if.port, sub_if: id, l3_len })
+    }
+
+    /// An Ethernet frame to ourselves on `sub_if` around an IP packet: the form in which [`Self::forward`] takes
+    /// packets that we made.
+    ///
+    /// # Errors
+    /// No buffer, as an outcome.
+    pub fn wrap(&mut self, packet: &[u8], ethertype: u16, sub_if: &SubInterface) -> Result<Mbuf, Outcome> {
+        let l2_len = sub_if.tags.l2_len();
+        let mut frame = self.buffer(l2_len + packet.len())?;
+        let header = dataplane::adjacency::Forward::new(SubIfId(0), sub_if, sub_if.mac);
+        let bytes = frame.bytes_mut();
+        bytes[..l2_len].copy_from_slice(&header.l2[..l2_len]);
+        bytes[l2_len - 2..l2_len].copy_from_slice(&ethertype.to_be_bytes());
+        bytes[l2_len..].copy_from_slice(packet);
+        Ok(frame)
+    }
+
+    fn buffer(&mut self, len: usize) -> Result<Mbuf, Outcome> {
+        let mut packet = self.pool.alloc().ok_or(Outcome::Ended("no_buffer"))?;
+        match packet.append(len) {
+            Some(_) => Ok(packet),
+            None => Err(Outcome::Ended("too_long")),
+        }
+    }
+
+    /// One worker sends for a sub-interface, so that its packets keep their order.
+    fn inject(&mut self, injected: Injected<Mbuf>) -> Outcome {
+        let worker = usize::from(injected.sub_if.0) % self.rings.len().max(1);
+        match self.rings.get(worker).map(|rings| rings.inject.push(injected)) {
+            Some(Ok(())) => Outcome::Sent,
+            _ => Outcome::Ended("inject_ring_full"),
+        }
+    }
+}

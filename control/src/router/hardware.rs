@@ -1,0 +1,165 @@
+//! DPDK's side: the EAL, the packet pool, and the ports with their queues dealt out to the workers.
+
+use std::sync::Arc;
+
+use dataplane::dpdk::DpdkIo;
+use dataplane::ids::PortId;
+use dataplane::punt::PUNT_RING;
+use dpdk_sys::{Eal, Mempool, Port, PortConfig, PortInfo};
+
+use super::error::RouterError;
+use crate::config::model::{Config, HugePages};
+
+/// What must stay open while the router runs.
+pub struct Hardware {
+    /// The ports, in configuration order.
+    pub ports: Vec<OpenPort>,
+    /// The pool that all packets live in.
+    pub pool: Arc<Mempool>,
+    /// DPDK.
+    pub eal: Arc<Eal>,
+}
+
+/// A port that was started.
+pub struct OpenPort {
+    /// DPDK's handle.
+    pub port: Port,
+    /// What it said of itself when it was opened.
+    pub info: PortInfo,
+    /// RX queues in use.
+    pub rx_queues: u16,
+}
+
+/// Buffers that a thread keeps in its cache.
+const CACHE: u32 = 256;
+/// Bytes of overhead for each buffer, beyond its data.
+const BUFFER_OVERHEAD: u64 = 512;
+/// Memory that DPDK needs beside the buffers, in MiB.
+const OTHER_MIB: u64 = 96;
+
+/// Starts DPDK and all ports. Returns them with one set of queues for each of `workers` workers.
+///
+/// # Errors
+/// DPDK, the pool or a port fails; what was opened is closed again.
+pub fn open(config: &Config, workers: usize) -> Result<(Hardware, Vec<DpdkIo>), RouterError> {
+    let plan = Plan::new(config, workers);
+    forward_log();
+    let eal = Arc::new(Eal::init(&plan.eal_args(config))?);
+    if !eal.huge_pages() && config.memory.huge_pages == HugePages::Auto {
+        tracing::warn!(
+            "no huge pages: running on ordinary ones, with more TLB misses, and physical NICs only behind an IOMMU. \
+             To have some: echo 512 > /sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages"
+        );
+    }
+    let mut ports = Vec::new();
+    for configured in &config.ports {
+        let named = |source| RouterError::Port { name: configured.name.clone(), source };
+        let port = Port::open(&eal, &configured.device).map_err(named)?;
+        let info = port.info().map_err(named)?;
+        ports.push((configured, port, info));
+    }
+    let pool = Mempool::new(&eal, "packets", plan.buffers, CACHE, plan.data_room, None)?;
+    let mut ios: Vec<_> = (0..workers).map(|_| DpdkIo { rx: Vec::new(), tx: Vec::new() }).collect();
+    let mut open = Vec::new();
+    for (index, (configured, mut port, info)) in ports.into_iter().enumerate() {
+        let named = |source| RouterError::Port { name: configured.name.clone(), source };
+        let wanted = PortConfig {
+            rx_queues: configured.queues.unwrap_or(workers as u16),
+            tx_queues: workers as u16,
+            rx_desc: configured.descriptors,
+            tx_desc: configured.descriptors,
+            mtu: configured.mtu,
+            promiscuous: true,
+        };
+        for note in port.configure(&wanted, &pool).map_err(named)? {
+            tracing::info!("port `{}`: {note}", configured.name);
+        }
+        let (rx, tx) = port.start().map_err(named)?;
+        for (i, queue) in rx.into_iter().enumerate() {
+            ios[i % workers].rx.push((PortId(index as u16), queue));
+        }
+        for (io, queue) in ios.iter_mut().zip(tx) {
+            io.tx.push(queue);
+        }
+        open.push(OpenPort { port, info, rx_queues: wanted.rx_queues });
+    }
+    Ok((Hardware { ports: open, pool, eal }, ios))
+}
+
+/// DPDK's own log lines are for those who look for trouble.
+fn forward_log() {
+    dpdk_sys::log::set_sink(|_, line| tracing::debug!(target: "dpdk", "{line}"));
+}
+
+/// What the configuration asks of memory.
+struct Plan {
+    buffers: u32,
+    data_room: u16,
+    huge: bool,
+}
+
+impl Plan {
+    fn new(config: &Config, workers: usize) -> Self {
+        let workers = workers as u32;
+        let on_ports: u32 = config
+            .ports
+            .iter()
+            .map(|port| {
+                let queues = u32::from(port.queues.unwrap_or(0)).max(workers) + workers;
+                queues * u32::from(port.descriptors)
+            })
+            .sum();
+        let in_flight = workers * (PUNT_RING as u32 + 2 * CACHE) + 2 * CACHE;
+        let buffers = config.memory.buffers.unwrap_or(on_ports + in_flight).max(4 * CACHE);
+        let mtu = config.ports.iter().map(|port| port.mtu).max().unwrap_or(1500);
+        let data_room = mtu.saturating_add(26 + 38).max(2048).next_multiple_of(64);
+        let mut plan = Self { buffers, data_room, huge: false };
+        plan.huge = match config.memory.huge_pages {
+            HugePages::Never => false,
+            HugePages::Require => true,
+            HugePages::Auto => dpdk_sys::free_huge_pages().bytes >> 20 >= plan.mib(),
+        };
+        plan
+    }
+
+    fn mib(&self) -> u64 {
+        let each = u64::from(self.data_room) + u64::from(dpdk_sys::HEADROOM) + BUFFER_OVERHEAD;
+        (u64::from(self.buffers) * each).div_ceil(1 << 20) + OTHER_MIB
+    }
+
+    fn eal_args(&self, config: &Config) -> Vec<String> {
+        // Nothing is left on disk, and several turnpikes can run side by side.
+        let mut args = vec!["--in-memory".to_string()];
+        let pci: Vec<_> = config.ports.iter().filter(|port| is_pci(&port.device)).collect();
+        if pci.is_empty() {
+            args.push("--no-pci".into());
+        }
+        for port in pci {
+            args.extend(["-a".into(), port.device.clone()]);
+        }
+        if !self.huge {
+            args.extend(["--no-huge".into(), "-m".into(), self.mib().to_string()]);
+        }
+        args.extend(config.memory.eal_args.iter().cloned());
+        args
+    }
+}
+
+/// Whether a device string names a PCI device and not a virtual one.
+fn is_pci(device: &str) -> bool {
+    let address = device.split(',').next().unwrap_or_default();
+    address.contains(':') && address.chars().all(|c| c.is_ascii_hexdigit() || c == ':' || c == '.')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_pci;
+
+    #[test]
+    fn pci_addresses_are_told_from_vdevs() {
+        assert!(is_pci("0000:3b:00.0"));
+        assert!(is_pci("3b:00.1,representor=0"));
+        assert!(!is_pci("net_tap0,iface=lan0"));
+        assert!(!is_pci("net_virtio_user0,path=/dev/vhost-net,mac=02:00:00:00:00:01"));
+    }
+}

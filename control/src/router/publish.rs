@@ -1,0 +1,172 @@
+//! What the RIB decides becomes what workers read: the tables' snapshot, and the FIBs.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use dataplane::adjacency::{Adjacency, Forward};
+use dataplane::fib::{Fib4Writer, Fib6Writer, FibError};
+use dataplane::grace::GracePeriod;
+use dataplane::ids::{AdjId, GroupId, SubIfId, VrfId};
+use dataplane::qsbr::Domain;
+use dataplane::sub_interface::{SubInterface, SubInterfaces, Tag, Tags};
+use dataplane::tables::{Group, Tables, VrfTables};
+use dataplane::verdict::{DropReason, PuntReason};
+use ipnetwork::IpNetwork;
+
+use crate::config::model::{self, Config, Encapsulation};
+use crate::rib::{AdjacencyDesc, FibSink, FibSinkError, GroupsSnapshot};
+
+/// The sub-interfaces of a configuration as the data plane sees them. `macs`: the ports' MAC addresses.
+pub fn sub_interfaces(config: &Config, macs: &[[u8; 6]]) -> Vec<SubInterface> {
+    let tag = |tag: model::Tag| Tag { tpid: tag.tpid, vid: tag.vid };
+    let one = |sub_if: &model::SubInterface| SubInterface {
+        port: sub_if.port,
+        tags: match sub_if.encapsulation {
+            Encapsulation::Untagged => Tags::Untagged,
+            Encapsulation::Dot1q(only) => Tags::One(tag(only)),
+            Encapsulation::QinQ { outer, inner } => Tags::Two(tag(outer), tag(inner)),
+        },
+        vrf: sub_if.vrf,
+        mac: macs.get(usize::from(sub_if.port.0)).copied().unwrap_or_default(),
+        mtu: sub_if.mtu,
+        pcp: sub_if.pcp,
+    };
+    config.sub_interfaces.iter().map(one).collect()
+}
+
+/// The FIBs of all VRFs, as the RIB writes them.
+pub struct Fibs {
+    v4: Vec<Fib4Writer>,
+    v6: Vec<Fib6Writer>,
+}
+
+impl Fibs {
+    /// Empty FIBs for so many VRFs.
+    ///
+    /// # Errors
+    /// No memory.
+    pub fn new(vrfs: usize, grace: &Arc<dyn GracePeriod>) -> Result<Self, FibError> {
+        let v4 = (0..vrfs).map(|_| Fib4Writer::new(Arc::clone(grace))).collect::<Result<_, _>>()?;
+        let v6 = (0..vrfs).map(|_| Fib6Writer::new(Arc::clone(grace))).collect::<Result<_, _>>()?;
+        Ok(Self { v4, v6 })
+    }
+
+    /// The workers' side of each VRF.
+    pub fn readers(&self) -> Vec<VrfTables> {
+        self.v4.iter().zip(&self.v6).map(|(v4, v6)| VrfTables { v4: v4.reader(), v6: v6.reader() }).collect()
+    }
+
+    /// Takes back the memory that no worker can still read.
+    pub fn reclaim(&mut self) {
+        self.v4.iter_mut().for_each(Fib4Writer::reclaim);
+        self.v6.iter_mut().for_each(Fib6Writer::reclaim);
+    }
+
+    /// Routes in all FIBs together.
+    pub fn len(&self) -> usize {
+        self.v4.iter().map(Fib4Writer::len).sum::<usize>() + self.v6.iter().map(Fib6Writer::len).sum::<usize>()
+    }
+}
+
+/// What the FIBs say of a VRF that is not there; the RIB has the same VRFs.
+fn no_such_vrf(vrf: VrfId) -> FibSinkError {
+    format!("there is no VRF {}", vrf.0).into()
+}
+
+impl FibSink for Fibs {
+    fn insert(&mut self, vrf: VrfId, prefix: IpNetwork, group: GroupId) -> Result<(), FibSinkError> {
+        let index = usize::from(vrf.0);
+        match prefix {
+            IpNetwork::V4(p) => {
+                let fib = self.v4.get_mut(index).ok_or_else(|| no_such_vrf(vrf))?;
+                fib.insert(p.ip().to_bits(), p.prefix(), group)?;
+            }
+            IpNetwork::V6(p) => {
+                let fib = self.v6.get_mut(index).ok_or_else(|| no_such_vrf(vrf))?;
+                fib.insert(p.ip().to_bits(), p.prefix(), group)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, vrf: VrfId, prefix: IpNetwork) -> Result<(), FibSinkError> {
+        let index = usize::from(vrf.0);
+        match prefix {
+            IpNetwork::V4(p) => {
+                let fib = self.v4.get_mut(index).ok_or_else(|| no_such_vrf(vrf))?;
+                fib.remove(p.ip().to_bits(), p.prefix())?;
+            }
+            IpNetwork::V6(p) => {
+                let fib = self.v6.get_mut(index).ok_or_else(|| no_such_vrf(vrf))?;
+                fib.remove(p.ip().to_bits(), p.prefix())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The snapshot's writer, with control's own copy of what it published last.
+pub struct Publisher {
+    domain: Arc<Domain<Tables>>,
+    /// What workers see, or are about to.
+    pub tables: Tables,
+    /// What each adjacency stands for.
+    pub adjacencies: Vec<AdjacencyDesc>,
+}
+
+/// How long a worker may take for a burst before we say that it does not come round.
+const SLOW: Duration = Duration::from_secs(2);
+
+impl Publisher {
+    /// The writer of `domain`, whose first snapshot is `tables`.
+    pub fn new(domain: Arc<Domain<Tables>>, tables: Tables) -> Self {
+        Self { domain, tables, adjacencies: Vec::new() }
+    }
+
+    /// Publishes the RIB's groups, and returns when each worker uses them.
+    pub fn publish(&mut self, groups: &GroupsSnapshot) {
+        let sub_interfaces: &SubInterfaces = &self.tables.sub_interfaces;
+        let adjacencies = groups.adjacencies.iter().map(|desc| adjacency(*desc, sub_interfaces)).collect();
+        let group = |desc: &crate::rib::GroupDesc| Group {
+            first: desc.first_bucket,
+            mask: desc.buckets.saturating_sub(1),
+        };
+        self.tables.groups = groups.groups.iter().map(group).collect();
+        self.tables.buckets.clone_from(&groups.buckets);
+        self.tables.adjacencies = adjacencies;
+        self.adjacencies.clone_from(&groups.adjacencies);
+        let ticket = self.domain.publish(self.tables.clone());
+        let started = Instant::now();
+        let mut complained = false;
+        while !self.domain.has_passed(ticket) {
+            if started.elapsed() > SLOW && !complained {
+                complained = true;
+                tracing::warn!("a worker has not come round for {} s: is its core taken?", SLOW.as_secs());
+            }
+            std::thread::sleep(Duration::from_micros(20));
+        }
+        self.domain.collect();
+    }
+
+    /// What an adjacency stands for.
+    pub fn adjacency(&self, id: AdjId) -> AdjacencyDesc {
+        self.adjacencies.get(id.0 as usize).copied().unwrap_or(AdjacencyDesc::NoRoute)
+    }
+}
+
+fn adjacency(desc: AdjacencyDesc, sub_interfaces: &SubInterfaces) -> Adjacency {
+    let forward = |id: SubIfId, mac: [u8; 6]| {
+        sub_interfaces.get(id).map(|sub_if| Adjacency::Forward(Forward::new(id, sub_if, mac)))
+    };
+    match desc {
+        AdjacencyDesc::NoRoute => Adjacency::Drop(DropReason::NoRoute),
+        AdjacencyDesc::Discard => Adjacency::Drop(DropReason::DiscardRoute),
+        AdjacencyDesc::Local => Adjacency::Punt(PuntReason::Local),
+        AdjacencyDesc::Glean { .. } | AdjacencyDesc::Incomplete { .. } => {
+            Adjacency::Punt(PuntReason::Unresolved)
+        }
+        AdjacencyDesc::Forward { subif, mac, .. } => {
+            forward(subif, mac).unwrap_or(Adjacency::Drop(DropReason::InterfaceDown))
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! What becomes of punted packets: the kernel gets them over the sub-interface's TAP, they wait for a neighbour, or
+//! their sender gets an ICMP error.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Instant;
+
+use dataplane::ids::SubIfId;
+use dataplane::packet::Packet;
+use dataplane::punt::Punted;
+use dataplane::tables::Tables;
+use dataplane::verdict::PuntReason;
+use dpdk_sys::Mbuf;
+
+use super::forward::{Forwarder, Outcome};
+use super::icmp::{self, Fault};
+use super::neighbours::Neighbours;
+use super::publish::Publisher;
+use crate::config::model::Config;
+use crate::kernel::{KernelSide, WriteOutcome};
+use crate::rib::AdjacencyDesc;
+use dataplane::adjacency::Adjacency;
+use dataplane::header::{ipv4, ipv6};
+
+/// Errors a second that we send at most, and at once.
+const ICMP_RATE: f64 = 200.0;
+
+/// How packets that control handled ended, by name.
+#[derive(Debug, Default)]
+pub struct Outcomes {
+    counts: BTreeMap<&'static str, u64>,
+}
+
+impl Outcomes {
+    /// Counts one.
+    pub fn count(&mut self, name: &'static str) {
+        *self.counts.entry(name).or_default() += 1;
+    }
+
+    /// All of them.
+    pub fn all(&self) -> BTreeMap<String, u64> {
+        self.counts.iter().map(|(name, count)| ((*name).to_string(), *count)).collect()
+    }
+}
+
+/// The token bucket of our own ICMP errors.
+#[derive(Debug)]
+struct Rate {
+    tokens: f64,
+    last: Instant,
+}
+
+impl Rate {
+    fn take(&mut self) -> bool {
+        let now = Instant::now();
+        let earned = now.duration_since(self.last).as_secs_f64() * ICMP_RATE;
+        self.tokens = (self.tokens + earned).min(ICMP_RATE);
+        self.last = now;
+        if self.tokens < 1.0 {
+            return false;
+        }
+        self.tokens -= 1.0;
+        true
+    }
+}
+
+/// A packet that waits for a neighbour.
+#[derive(Debug)]
+pub struct Held {
+    packet: Mbuf,
+    l3_offset: u8,
+}
+
+/// The way of punted packets.
+pub struct Punts {
+    /// How they ended.
+    pub outcomes: Outcomes,
+    forwarder: Forwarder,
+    icmp: Rate,
+}
+
+/// What `Punts` works with, borrowed from the router for one packet.
+pub struct Surroundings<'a> {
+    /// The configuration.
+    pub config: &'a Config,
+    /// The tables as published last.
+    pub publisher: &'a Publisher,
+    /// The TAPs, if there are any.
+    pub kernel: Option<&'a KernelSide>,
+}
+
+impl Punts {
+    /// The way of punted packets, those that go on over `forwarder`.
+    pub fn new(forwarder: Forwarder) -> Self {
+        let icmp = Rate { tokens: ICMP_RATE, last: Instant::now() };
+        Self { outcomes: Outcomes::default(), forwarder, icmp }
+    }
+
+    /// Handles a packet that a worker punted.
+    pub fn handle(&mut self, punted: Punted<Mbuf>, neighbours: &mut Neighbours<Held>, with: &Surroundings) {
+        match punted.reason {
+            PuntReason::Unresolved => self.unresolved(punted, neighbours, with),
+            PuntReason::TtlExpired => self.error(&punted, Fault::TimeExceeded, with),
+            PuntReason::ExceedsMtu => {
+                let mtu = match with.publisher.tables.adjacency(punted.adjacency) {
+                    Adjacency::Forward(adjacency) => adjacency.mtu,
+                    _ => 1280,
+                };
+                self.error(&punted, Fault::TooBig(mtu), with);
+            }
+            PuntReason::Arp
+            | PuntReason::NeighbourDiscovery
+            | PuntReason::Bgp
+            | PuntReason::Bfd
+            | PuntReason::Local
+            | PuntReason::Multicast
+            | PuntReason::LinkControl => self.to_kernel(&punted, with),
+        }
+    }
+
+    /// Writes the frame, without its tags, into the TAP.
+    fn to_kernel(&mut self, punted: &Punted<Mbuf>, with: &Surroundings) {
+        let Some(kernel) = with.kernel else { return self.outcomes.count("no_tap") };
+        let frame = punted.packet.bytes();
+        let ethertype = usize::from(punted.l3_offset).saturating_sub(2);
+        let (Some(addresses), Some(rest)) = (frame.get(..12), frame.get(ethertype..)) else {
+            return self.outcomes.count("frame_too_short");
+        };
+        let untagged;
+        let bytes = if ethertype == 12 {
+            frame
+        } else {
+            untagged = [addresses, rest].concat();
+            &untagged
+        };
+        self.outcomes.count(match kernel.write(punted.sub_if, bytes) {
+            WriteOutcome::Written => "to_kernel",
+            WriteOutcome::Full => "tap_full",
+            WriteOutcome::Down => "tap_down",
+            WriteOutcome::Malformed => "tap_malformed",
+            WriteOutcome::NoTap => "no_tap",
+        });
+    }
+
+    fn unresolved(&mut self, punted: Punted<Mbuf>, neighbours: &mut Neighbours<Held>, with: &Surroundings) {
+        let packet = punted.packet.bytes().get(usize::from(punted.l3_offset)..).unwrap_or(&[]);
+        let destination = match packet.first().map(|b| b >> 4) {
+            Some(4) => IpAddr::V4(ipv4::destination(packet).into()),
+            _ => IpAddr::V6(ipv6::destination(packet).into()),
+        };
+        let (sub_if, address) = match with.publisher.adjacency(punted.adjacency) {
+            AdjacencyDesc::Glean { subif } => (subif, destination),
+            AdjacencyDesc::Incomplete { subif, address } => (subif, address),
+            // It was resolved, or went, while the packet was on its way here.
+            _ => {
+                let held = Held { packet: punted.packet, l3_offset: punted.l3_offset };
+                return self.go_on(punted.sub_if, held, &with.publisher.tables);
+            }
+        };
+        let held = Held { packet: punted.packet, l3_offset: punted.l3_offset };
+        let held = neighbours.hold(sub_if, address, punted.sub_if, held, with.kernel);
+        self.outcomes.count(match held {
+            Ok(()) => "held",
+            Err(why) => why,
+        });
+    }
+
+    /// Sends on a packet that waited, received on `from`.
+    pub fn go_on(&mut self, from: SubIfId, held: Held, tables: &Tables) {
+        let Some(sub_if) = tables.sub_interfaces.get(from) else { return };
+        let outcome = self.forwarder.forward(held.packet, sub_if, tables);
+        self.outcomes.count(match outcome {
+            Outcome::Sent => "released",
+            Outcome::Ended(why) => why,
+        });
+    }
+
+    /// Ends a packet that waited in vain, received on `from`.
+    pub fn give_up(&mut self, from: SubIfId, held: &Held, with: &Surroundings) {
+        self.outcomes.count("host_unreachable");
+        self.send_error(held.packet.bytes(), held.l3_offset, from, Fault::HostUnreachable, with);
+    }
+
+    fn error(&mut self, punted: &Punted<Mbuf>, fault: Fault, with: &Surroundings) {
+        self.send_error(punted.packet.bytes(), punted.l3_offset, punted.sub_if, fault, with);
+    }
+
+    fn send_error(&mut self, frame: &[u8], l3_offset: u8, from: SubIfId, fault: Fault, with: &Surroundings) {
+        let packet = frame.get(usize::from(l3_offset)..).unwrap_or(&[]);
+        let is_v4 = packet.first().is_some_and(|b| b >> 4 == 4);
+        let ours = with.config.sub_interfaces.get(usize::from(from.0)).and_then(|sub_if| {
+            sub_if.addresses.iter().map(|address| address.ip()).find(|address| address.is_ipv4() == is_v4)
+        });
+        let (Some(ours), Some(sub_if)) = (ours, with.publisher.tables.sub_interfaces.get(from)) else {
+            return self.outcomes.count("icmp_no_address");
+        };
+        let Some((error, ethertype)) = icmp::error(packet, fault, ours) else {
+            return self.outcomes.count("icmp_not_due");
+        };
+        if !self.icmp.take() {
+            return self.outcomes.count("icmp_rate_limited");
+        }
+        let outcome = match self.forwarder.wrap(&error, ethertype, sub_if) {
+            Ok(frame) => self.forwarder.forward(frame, sub_if, &with.publisher.tables),
+            Err(outcome) => outcome,
+        };
+        self.outcomes.count(match outcome {
+            Outcome::Sent => "icmp_sent",
+            Outcome::Ended(why) => why,
+        });
+    }
+
+    /// Sends a frame that the kernel wrote into the TAP of `id`.
+    pub fn from_kernel(&mut self, frame: &[u8], id: SubIfId, tables: &Tables) {
+        let Some(sub_if) = tables.sub_interfaces.get(id) else { return };
+        let outcome = self.forwarder.send_from_kernel(frame, id, sub_if);
+        self.outcomes.count(match outcome {
+            Outcome::Sent => "from_kernel",
+            Outcome::Ended(why) => why,
+        });
+    }
+}

@@ -1,0 +1,148 @@
+//! The worker threads: each pinned to its core, known to DPDK, and running the data plane's loop.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use core_affinity::CoreId;
+use crossbeam::channel::{Sender, bounded};
+use dataplane::counters::WorkerCounters;
+use dataplane::dpdk::DpdkIo;
+use dataplane::punt::{PUNT_RING, Rings};
+use dataplane::qsbr::Reader;
+use dataplane::tables::Tables;
+use dataplane::worker::Worker;
+use dpdk_sys::{Eal, Mbuf};
+
+use super::error::RouterError;
+use crate::config::model::{Config, Idle};
+
+/// All workers. Dropping it stops them.
+pub struct Workers {
+    /// Each worker's core.
+    pub cores: Vec<usize>,
+    /// Each worker's counters.
+    pub counters: Vec<Arc<WorkerCounters>>,
+    /// Each worker's rings.
+    pub rings: Vec<Rings<Mbuf>>,
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// The cores that the configuration names, or else the last one that this process may use.
+///
+/// # Errors
+/// A core that this process may not use.
+pub fn cores(config: &Config) -> Result<Vec<usize>, RouterError> {
+    let allowed: Vec<usize> =
+        core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
+    if config.workers.cores.is_empty() {
+        return Ok(vec![allowed.iter().max().copied().unwrap_or(0)]);
+    }
+    match config.workers.cores.iter().find(|core| !allowed.contains(core)) {
+        None => Ok(config.workers.cores.clone()),
+        Some(core) => {
+            let allowed: Vec<_> = allowed.iter().map(usize::to_string).collect();
+            Err(RouterError::Core { core: *core, allowed: format!("cores {}", allowed.join(", ")) })
+        }
+    }
+}
+
+impl Workers {
+    /// Starts one worker for each core, with its queues and its reader of the tables.
+    ///
+    /// # Errors
+    /// A thread cannot be started, pinned, or made known to DPDK; those that were are stopped again.
+    pub fn start(
+        config: &Config,
+        cores: Vec<usize>,
+        ios: Vec<DpdkIo>,
+        readers: Vec<Reader<Tables>>,
+        eal: &Arc<Eal>,
+    ) -> Result<Self, RouterError> {
+        let mut this = Self {
+            cores: cores.clone(),
+            counters: Vec::new(),
+            rings: Vec::new(),
+            stop: Arc::new(AtomicBool::new(false)),
+            threads: Vec::new(),
+        };
+        for ((core, io), reader) in cores.into_iter().zip(ios).zip(readers) {
+            let counters =
+                Arc::new(WorkerCounters::new(config.ports.len(), config.sub_interfaces.len()));
+            let rings = Rings::new(PUNT_RING);
+            let (ready, is_ready) = bounded(1);
+            let seat = Seat {
+                core,
+                eal: Arc::clone(eal),
+                stop: Arc::clone(&this.stop),
+                may_sleep: config.workers.idle == Idle::Sleep,
+            };
+            let thread = {
+                let (counters, rings) = (Arc::clone(&counters), rings.clone());
+                let body = move || seat.run(io, reader, &rings, counters, &ready);
+                std::thread::Builder::new().name(format!("worker-{core}")).spawn(body)
+            };
+            let failed = |why: String| RouterError::Worker { core, why };
+            this.threads.push(thread.map_err(|error| failed(error.to_string()))?);
+            let started = is_ready.recv().unwrap_or_else(|_| Err("its thread ended".into()));
+            started.map_err(failed)?;
+            this.counters.push(counters);
+            this.rings.push(rings);
+        }
+        Ok(this)
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a worker ended by a fault of its own; its queues were not served since");
+            }
+        }
+        // What is left in the rings goes back to the pool.
+        for rings in &self.rings {
+            while rings.punt.pop().is_some() {}
+            while rings.inject.pop().is_some() {}
+        }
+    }
+}
+
+/// Where a worker sits.
+struct Seat {
+    core: usize,
+    eal: Arc<Eal>,
+    stop: Arc<AtomicBool>,
+    may_sleep: bool,
+}
+
+impl Seat {
+    fn run(
+        self,
+        io: DpdkIo,
+        reader: Reader<Tables>,
+        rings: &Rings<Mbuf>,
+        counters: Arc<WorkerCounters>,
+        ready: &Sender<Result<(), String>>,
+    ) {
+        if !core_affinity::set_for_current(CoreId { id: self.core }) {
+            // The receiver waits for this one message; if it is gone, so is the router.
+            let _ = ready.send(Err("it cannot be pinned to its core".into()));
+            return;
+        }
+        let guard = match dpdk_sys::register_thread(&self.eal) {
+            Ok(guard) => guard,
+            Err(error) => {
+                let _ = ready.send(Err(error.to_string()));
+                return;
+            }
+        };
+        let mut worker = Worker::new(io, reader, rings, counters, self.eal.tsc_hz(), self.may_sleep);
+        let _ = ready.send(Ok(()));
+        worker.run(&self.stop);
+        drop(worker);
+        drop(guard);
+    }
+}

@@ -1,0 +1,236 @@
+//! Listening and admission: the sockets, one in each namespace that has a peer, and the thread that accepts.
+//! Whoever is not configured is closed at once and counted; nobody gets a thread before his address is known.
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::Sender;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use socket2::{Domain, Protocol as IpProtocol, Socket, Type};
+
+use super::connection::Connection;
+use super::limit::RateLimit;
+use super::peer::{Control, Peer};
+use super::protocol::{AddPath, Cease, Notification, SessionConfig};
+use super::rustbgpd::Rustbgpd;
+use super::session::SessionThread;
+use super::wake::{Waker, wait};
+use super::{BgpError, Limits};
+use crate::config::model::Bgp;
+use crate::source::SourceEvent;
+
+const NAMESPACES: &str = "/run/netns";
+const BACKLOG: i32 = 128;
+/// Connections that were refused by a NOTIFICATION stay open a moment, so that it arrives: so many, so long.
+const FAREWELLS: usize = 16;
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// A socket that listens, and where.
+#[derive(Debug)]
+pub(super) struct Listener {
+    pub socket: TcpListener,
+    pub namespace: Option<String>,
+}
+
+/// What the accepting thread shares with the speaker.
+#[derive(Debug)]
+pub(super) struct Gate {
+    pub waker: Waker,
+    pub closing: AtomicBool,
+    pub refused: AtomicU64,
+    pub peers: Vec<Arc<Peer>>,
+}
+
+/// The accepting thread.
+pub(super) struct Acceptor {
+    pub gate: Arc<Gate>,
+    pub listeners: Vec<Listener>,
+    pub config: Bgp,
+    pub limits: Limits,
+    pub events: Sender<SourceEvent>,
+    pub log: RateLimit,
+}
+
+/// Listens on `address` in `namespace`. The address need not exist yet: a TAP may bring it later.
+pub(super) fn listen(address: SocketAddr, namespace: Option<&str>) -> Result<Listener, BgpError> {
+    let socket = match namespace {
+        None => socket(address),
+        Some(name) => {
+            let path = Path::new(NAMESPACES).join(name);
+            // Only a thread as a whole can be in another namespace, so a short-lived one makes the socket.
+            let inside = std::thread::scope(|scope| {
+                scope
+                    .spawn(|| enter(&path).map(|()| socket(address)))
+                    .join()
+                    .map_err(|_| io::Error::other("panic"))
+            });
+            inside.and_then(|inside| inside).map_err(|source| namespace_error(name, path, source))?
+        }
+    };
+    let namespace = namespace.map(str::to_owned);
+    match socket {
+        Ok(socket) => Ok(Listener { socket, namespace }),
+        Err(source) => Err(BgpError::Listen { address, namespace, source }),
+    }
+}
+
+fn namespace_error(name: &str, path: PathBuf, source: io::Error) -> BgpError {
+    BgpError::Namespace { name: name.to_owned(), path, source }
+}
+
+fn enter(path: &Path) -> io::Result<()> {
+    let file = std::fs::File::open(path)?;
+    Ok(move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?)
+}
+
+fn socket(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(IpProtocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+        socket.set_freebind_v6(true)?;
+    } else {
+        socket.set_freebind_v4(true)?;
+    }
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+impl Acceptor {
+    /// Accepts until the gate closes; returns the session threads that are left to join.
+    pub(super) fn run(mut self) -> Vec<JoinHandle<()>> {
+        let mut threads: Vec<JoinHandle<()>> = Vec::new();
+        let mut farewells: VecDeque<(Instant, TcpStream)> = VecDeque::new();
+        while !self.gate.closing.load(Ordering::Acquire) {
+            let inputs: Vec<_> = self.listeners.iter().map(|listener| listener.socket.as_fd()).collect();
+            let deadline = farewells.front().map(|(deadline, _)| *deadline);
+            let ready = match wait(&self.gate.waker, &inputs, deadline) {
+                Ok(ready) => ready,
+                Err(error) => {
+                    tracing::error!(%error, "BGP stops accepting connections");
+                    break;
+                }
+            };
+            let now = Instant::now();
+            farewells.retain(|(deadline, _)| *deadline > now);
+            threads.retain(|thread| !thread.is_finished());
+            for (index, _) in ready.iter().enumerate().filter(|(_, ready)| **ready) {
+                let Some((stream, from)) = self.accept(index) else { continue };
+                match self.admit(index, stream, from) {
+                    Ok(thread) => threads.extend(thread),
+                    Err(stream) => {
+                        farewells.truncate(FAREWELLS - 1);
+                        farewells.push_back((now + FAREWELL, stream));
+                    }
+                }
+            }
+        }
+        threads
+    }
+
+    fn accept(&mut self, index: usize) -> Option<(TcpStream, SocketAddr)> {
+        match self.listeners[index].socket.accept() {
+            Ok(accepted) => Some(accepted),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                None
+            }
+            Err(error) => {
+                // Out of descriptors, or the connection is gone already: not at full speed again.
+                if let Some(suppressed) = self.log.pass(Instant::now()) {
+                    tracing::warn!(%error, suppressed, "BGP connection could not be accepted");
+                }
+                std::thread::sleep(Duration::from_millis(10));
+                None
+            }
+        }
+    }
+
+    /// Gives the connection a thread, or drops it. `Err`: it was told why not, and should stay open a moment.
+    fn admit(
+        &mut self,
+        index: usize,
+        stream: TcpStream,
+        from: SocketAddr,
+    ) -> Result<Option<JoinHandle<()>>, TcpStream> {
+        let namespace = &self.listeners[index].namespace;
+        let known =
+            |peer: &&Arc<Peer>| peer.config.address == from.ip() && peer.config.namespace == *namespace;
+        let Some(peer) = self.gate.peers.iter().find(known).cloned() else {
+            self.gate.refused.fetch_add(1, Ordering::Relaxed);
+            self.refusal(from, "no [[bgp.peer]] has this address");
+            return Ok(None);
+        };
+        let Ok(control) = Control::new() else {
+            self.refusal(from, "out of file descriptors");
+            return Ok(None);
+        };
+        if !peer.enter(&control) {
+            peer.counters.rejected.add(1);
+            self.refusal(from, "the peer is already connecting");
+            return reject(stream, &peer);
+        }
+        match self.spawn(stream, &peer, &control) {
+            Ok(thread) => Ok(Some(thread)),
+            Err(error) => {
+                peer.leave(&control);
+                self.refusal(from, &error.to_string());
+                Ok(None)
+            }
+        }
+    }
+
+    fn spawn(
+        &self,
+        stream: TcpStream,
+        peer: &Arc<Peer>,
+        control: &Arc<Control>,
+    ) -> io::Result<JoinHandle<()>> {
+        let config = SessionConfig {
+            local_asn: self.config.asn,
+            peer_asn: peer.config.asn,
+            router_id: self.config.router_id,
+            hold_time: self.config.hold_time.as_secs() as u16,
+            open_time: self.limits.open_time.as_secs().clamp(1, 240) as u16,
+            add_path: if peer.config.add_path { AddPath::Receive } else { AddPath::Off },
+        };
+        let session = SessionThread {
+            peer: Arc::clone(peer),
+            control: Arc::clone(control),
+            connection: Connection::new(stream)?,
+            protocol: Box::new(Rustbgpd::new(config)),
+            events: self.events.clone(),
+            max_prefixes: self.limits.max_prefixes,
+        };
+        Builder::new().name("bgp-session".to_owned()).spawn(move || session.run())
+    }
+
+    fn refusal(&mut self, from: SocketAddr, reason: &str) {
+        if let Some(suppressed) = self.log.pass(Instant::now()) {
+            tracing::warn!(%from, reason, suppressed, "BGP connection refused");
+        }
+    }
+}
+
+/// Cease / Connection Rejected, without waiting.
+fn reject(mut stream: TcpStream, peer: &Peer) -> Result<Option<JoinHandle<()>>, TcpStream> {
+    let notification = Notification::cease(Cease::Rejected);
+    let mut message = [0xff; 21];
+    message[16..].copy_from_slice(&[0, 21, 3, notification.code, notification.subcode]);
+    let told = stream.set_nonblocking(true).and_then(|()| stream.write_all(&message));
+    if told.is_err() {
+        return Ok(None);
+    }
+    peer.counters.sent.add(notification);
+    // Best effort: if the peer is gone, so is the connection.
+    let _ = stream.shutdown(Shutdown::Write);
+    Err(stream)
+}

@@ -1,0 +1,197 @@
+//! The native BGP speaker (RFC 4271) for external routers that push their routes to us, FRR or BIRD for example.
+//!
+//! It only listens, accepts configured peers, and announces nothing. One thread accepts; each connection has a
+//! thread that reads it, runs the protocol machine ([`protocol`] is the seam to the library) and hands on
+//! [`SourceEvent`]s over a bounded channel. Nothing that a peer sends can make it panic or grow without bound:
+//! a bad peer loses its session with the NOTIFICATION that is due, a line in the log and a counter.
+
+mod connection;
+pub mod demo;
+mod error;
+mod frame;
+mod limit;
+mod listen;
+mod peer;
+mod prefixes;
+mod protocol;
+mod rustbgpd;
+mod session;
+mod status;
+mod update;
+mod wake;
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::Sender;
+
+pub use self::error::BgpError;
+use self::limit::RateLimit;
+use self::listen::{Acceptor, Gate};
+use self::peer::Peer;
+pub use self::protocol::{Negotiated, Notification, State};
+pub use self::status::{NotificationCount, PeerStatus};
+use self::wake::Waker;
+use super::{RouteSource, SourceEvent, SourceId, SourceKind, SourceStatus};
+use crate::config::model::Bgp;
+
+/// What a peer may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// How long a connection may take for its OPEN, and then for its first KEEPALIVE; 1 to 240 seconds.
+    pub open_time: Duration,
+    /// How many prefixes (with add-path: paths) a session may hold, before it ends with Cease / Maximum Number of
+    /// Prefixes Reached. A full table of both families has some 1.2 million.
+    pub max_prefixes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { open_time: Duration::from_secs(15), max_prefixes: 8_000_000 }
+    }
+}
+
+/// The running speaker: its listening sockets and threads.
+#[derive(Debug)]
+pub struct BgpSpeaker {
+    gate: Arc<Gate>,
+    listening: Vec<SocketAddr>,
+    acceptor: Option<JoinHandle<Vec<JoinHandle<()>>>>,
+}
+
+impl BgpSpeaker {
+    /// Listens on all of `config.listen`, in each namespace that a peer names. Peer `i` is source `first_source + i`.
+    /// Events go into the bounded channel; when it is full, reading stops, and TCP slows the peers down.
+    ///
+    /// # Errors
+    ///
+    /// [`BgpError`], if the hold time is none, a socket cannot be made, or a thread not started. Nothing is left
+    /// running then.
+    pub fn start(
+        config: &Bgp,
+        first_source: SourceId,
+        events: Sender<SourceEvent>,
+    ) -> Result<Self, BgpError> {
+        Self::start_with(config, first_source, events, Limits::default())
+    }
+
+    /// [`start`](Self::start), with other limits.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn start_with(
+        config: &Bgp,
+        first_source: SourceId,
+        events: Sender<SourceEvent>,
+        limits: Limits,
+    ) -> Result<Self, BgpError> {
+        let seconds = config.hold_time.as_secs();
+        if matches!(seconds, 1 | 2) || seconds > u64::from(u16::MAX) {
+            return Err(BgpError::HoldTime { seconds });
+        }
+        let numbered = (first_source.0..).zip(&config.peers);
+        let peers = numbered.map(|(id, peer)| Arc::new(Peer::new(peer.clone(), SourceId(id)))).collect();
+        let mut namespaces: Vec<Option<&str>> =
+            config.peers.iter().map(|peer| peer.namespace.as_deref()).collect();
+        namespaces.sort_unstable();
+        namespaces.dedup();
+        let mut listeners = Vec::new();
+        for namespace in namespaces {
+            for address in &config.listen {
+                listeners.push(listen::listen(*address, namespace)?);
+                tracing::info!(%address, namespace = namespace.unwrap_or("(own)"), "BGP listens");
+            }
+        }
+        let waker =
+            Waker::new().map_err(|source| BgpError::Resources { what: "its accepting thread", source })?;
+        let gate =
+            Arc::new(Gate { waker, closing: AtomicBool::new(false), refused: AtomicU64::new(0), peers });
+        let listening = listeners.iter().filter_map(|listener| listener.socket.local_addr().ok()).collect();
+        let acceptor = Acceptor {
+            gate: Arc::clone(&gate),
+            listeners,
+            config: config.clone(),
+            limits,
+            events,
+            log: RateLimit::new(Instant::now()),
+        };
+        let thread = Builder::new().name("bgp-accept".to_owned()).spawn(move || acceptor.run());
+        let thread = thread.map_err(|source| BgpError::Resources { what: "its accepting thread", source })?;
+        Ok(Self { gate, listening, acceptor: Some(thread) })
+    }
+
+    /// Where it listens, namespace by namespace; with the port that the system chose where port 0 was configured.
+    pub fn listening(&self) -> &[SocketAddr] {
+        &self.listening
+    }
+
+    /// One entry for each configured peer, in configuration order.
+    pub fn status(&self) -> Vec<PeerStatus> {
+        self.gate.peers.iter().map(|peer| peer.status()).collect()
+    }
+
+    /// Connections that were closed at once, since no peer has their address.
+    pub fn refused(&self) -> u64 {
+        self.gate.refused.load(Ordering::Relaxed)
+    }
+
+    /// Ends every session with Cease / Administrative Shutdown and joins all threads. The loss of a session is
+    /// told by `Down` as far as the channel has room.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        let Some(acceptor) = self.acceptor.take() else { return };
+        self.gate.closing.store(true, Ordering::Release);
+        self.gate.waker.wake();
+        // A thread that panicked was logged by the panic hook; the others are joined all the same.
+        let sessions = acceptor.join().unwrap_or_default();
+        self.gate.peers.iter().for_each(|peer| peer.shut_down());
+        for session in sessions {
+            let _ = session.join();
+        }
+    }
+}
+
+impl Drop for BgpSpeaker {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+impl RouteSource for BgpSpeaker {
+    fn name(&self) -> &'static str {
+        "bgp"
+    }
+
+    fn kind(&self) -> SourceKind {
+        SourceKind::Bgp
+    }
+
+    fn status(&self) -> Vec<SourceStatus> {
+        let entry = |peer: PeerStatus| SourceStatus {
+            id: peer.source,
+            name: peer.name,
+            kind: SourceKind::Bgp,
+            vrf: peer.vrf,
+            up: peer.state == State::Established,
+            routes: peer.prefixes,
+            last_error: peer.last_error,
+        };
+        BgpSpeaker::status(self).into_iter().map(entry).collect()
+    }
+
+    fn stop(self: Box<Self>) {
+        BgpSpeaker::stop(*self);
+    }
+}
+
+/// Locks; a thread that panicked with the lock held leaves counters and slots that are still whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,279 @@
+//! The thread of one connection: reads, feeds the protocol machine, does what it says, hands on the routes.
+//!
+//! Back pressure: the channel of events is bounded, and a full one stops the reading, so that TCP slows the peer
+//! down. Keepalives go out meanwhile, and the hold timer is only asked when there was nothing to read, so that our
+//! own slowness ends no session.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{SendTimeoutError, Sender};
+
+use super::connection::{Connection, Ready, is_retry};
+use super::lock;
+use super::peer::{Command, Control, Peer};
+use super::prefixes::Prefixes;
+use super::protocol::{Cease, Ending, Negotiated, Output, Protocol, State, Timer};
+use crate::source::{Attributes, Family, RouteEvent, SourceEvent};
+
+/// How long one attempt to hand on an event blocks, before keepalives and commands are looked after.
+const SEND_SLICE: Duration = Duration::from_millis(100);
+
+/// One connection of a peer.
+pub(super) struct SessionThread {
+    pub peer: Arc<Peer>,
+    pub control: Arc<Control>,
+    pub connection: Connection,
+    pub protocol: Box<dyn Protocol>,
+    pub events: Sender<SourceEvent>,
+    pub max_prefixes: usize,
+}
+
+struct Session {
+    thread: SessionThread,
+    prefixes: Prefixes,
+    established: bool,
+}
+
+type Step = ControlFlow<Ending>;
+
+impl SessionThread {
+    /// Runs the connection to its end.
+    pub(super) fn run(self) {
+        let (peer, control) = (Arc::clone(&self.peer), Arc::clone(&self.control));
+        let mut session = Session { thread: self, prefixes: Prefixes::default(), established: false };
+        let ending = session.run();
+        session.finish(&ending);
+        if matches!(ending, Ending::Sent(..)) && control.command() != Command::Replace {
+            session.thread.connection.linger();
+        }
+        peer.leave(&control);
+    }
+}
+
+impl Session {
+    fn run(&mut self) -> Ending {
+        let mut flow = self.protocol(|protocol, out| protocol.connected(out));
+        loop {
+            if flow.is_continue() {
+                flow = self.turn();
+            }
+            if let ControlFlow::Break(ending) = flow {
+                return ending;
+            }
+        }
+    }
+
+    /// Consumes what is there, then waits for more.
+    fn turn(&mut self) -> Step {
+        self.obey()?;
+        self.consume()?;
+        if self.thread.connection.expired(Timer::Keepalive) {
+            self.protocol(|protocol, out| protocol.expired(Timer::Keepalive, out))?;
+        }
+        match self.thread.connection.wait(&self.thread.control.waker) {
+            Ok(Ready::Input) => self.read(),
+            Ok(Ready::Other) if self.thread.connection.expired(Timer::Hold) => {
+                self.protocol(|protocol, out| protocol.expired(Timer::Hold, out))
+            }
+            Ok(Ready::Other) => Step::Continue(()),
+            Err(error) => lost(&error),
+        }
+    }
+
+    fn read(&mut self) -> Step {
+        match self.thread.connection.read() {
+            Ok(0) => Step::Break(Ending::Silent("the peer closed the connection".to_owned())),
+            Ok(_) => Step::Continue(()),
+            Err(error) if is_retry(&error) => Step::Continue(()),
+            Err(error) => lost(&error),
+        }
+    }
+
+    fn consume(&mut self) -> Step {
+        let mut out = Vec::new();
+        loop {
+            let length = self.thread.protocol.receive(self.thread.connection.input(), &mut out);
+            if length == 0 {
+                return Step::Continue(());
+            }
+            self.thread.connection.consume(length);
+            self.thread.control.hear();
+            self.thread.peer.counters.messages.add(1);
+            self.perform(&mut out)?;
+        }
+    }
+
+    fn obey(&mut self) -> Step {
+        let (cease, detail) = match self.thread.control.command() {
+            Command::None => return Step::Continue(()),
+            Command::Replace => (Cease::Collision, "replaced by the peer's new connection"),
+            Command::Shutdown => (Cease::Shutdown, "turnpike stops"),
+        };
+        self.protocol(|protocol, out| protocol.cease(cease, detail.to_owned(), out))
+    }
+
+    fn protocol(&mut self, act: impl FnOnce(&mut dyn Protocol, &mut Vec<Output>)) -> Step {
+        let mut out = Vec::new();
+        act(&mut *self.thread.protocol, &mut out);
+        self.perform(&mut out)
+    }
+
+    /// Does what the protocol machine wants done, in its order, and empties `out`.
+    fn perform(&mut self, out: &mut Vec<Output>) -> Step {
+        for output in out.drain(..) {
+            match output {
+                Output::Send(bytes) => {
+                    if let Err(error) = self.thread.connection.write(&bytes) {
+                        return lost(&error);
+                    }
+                }
+                Output::Start(timer, after) => self.thread.connection.start_timer(timer, after),
+                Output::Stop(timer) => self.thread.connection.stop_timer(timer),
+                Output::State(state) => self.state(state)?,
+                Output::Opened(negotiated) => self.opened(&negotiated)?,
+                Output::Update(events) => self.update(events)?,
+                Output::Malformed(detail) => self.malformed(&detail),
+                Output::Looped => self.thread.peer.counters.looped.add(1),
+                Output::RefreshBegins(family) => self.prefixes.begin_refresh(family),
+                Output::RefreshEnds(family) => self.end_refresh(family)?,
+                Output::Close(ending) => return Step::Break(ending),
+            }
+        }
+        Step::Continue(())
+    }
+
+    fn opened(&mut self, negotiated: &Negotiated) -> Step {
+        match self.thread.peer.claim(&self.thread.control, negotiated) {
+            Ok(()) => Step::Continue(()),
+            Err(reason) => {
+                self.thread.peer.counters.rejected.add(1);
+                self.cease(Cease::Rejected, reason)
+            }
+        }
+    }
+
+    fn state(&mut self, state: State) -> Step {
+        if state == State::Active {
+            return Step::Continue(());
+        }
+        self.thread.peer.set_state(&self.thread.control, state);
+        if state == State::Established {
+            self.established = true;
+            self.thread.peer.counters.established.add(1);
+            self.deliver(RouteEvent::Up)?;
+            let peer = &self.thread.peer.config;
+            tracing::info!(peer = %peer.name, address = %peer.address, asn = peer.asn, "BGP session up");
+        }
+        Step::Continue(())
+    }
+
+    fn update(&mut self, events: Vec<RouteEvent>) -> Step {
+        let counters = &self.thread.peer.counters;
+        counters.updates.add(1);
+        for event in &events {
+            if let RouteEvent::Update { withdrawn, announced, .. } = event {
+                counters.withdrawn.add(withdrawn.len());
+                counters.announced.add(announced.len());
+                for nlri in withdrawn {
+                    self.prefixes.withdraw(nlri);
+                }
+                for nlri in announced {
+                    self.prefixes.announce(nlri);
+                }
+            }
+        }
+        counters.prefixes.set(self.prefixes.len());
+        for event in events {
+            self.deliver(event)?;
+        }
+        if self.prefixes.len() > self.thread.max_prefixes {
+            let detail = format!("it announced more than {} prefixes", self.thread.max_prefixes);
+            return self.cease(Cease::TooManyPrefixes, detail);
+        }
+        Step::Continue(())
+    }
+
+    fn end_refresh(&mut self, family: Family) -> Step {
+        let withdrawn = self.prefixes.end_refresh(family);
+        if withdrawn.is_empty() {
+            return Step::Continue(());
+        }
+        self.thread.peer.counters.prefixes.set(self.prefixes.len());
+        let attributes = Arc::new(Attributes::default());
+        self.deliver(RouteEvent::Update { withdrawn, announced: Vec::new(), attributes })
+    }
+
+    fn malformed(&self, detail: &str) {
+        let peer = &self.thread.peer;
+        peer.counters.malformed.add(1);
+        if let Some(suppressed) = lock(&peer.log).pass(Instant::now()) {
+            tracing::warn!(peer = %peer.config.name, suppressed, detail, "malformed BGP UPDATE, session stays");
+        }
+    }
+
+    fn cease(&mut self, cease: Cease, detail: String) -> Step {
+        let mut out = Vec::new();
+        self.thread.protocol.cease(cease, detail, &mut out);
+        self.perform(&mut out)
+    }
+
+    /// Hands on an event, however long it takes, unless a command comes.
+    fn deliver(&mut self, event: RouteEvent) -> Step {
+        let mut event = self.source_event(event);
+        loop {
+            event = match self.thread.events.send_timeout(event, SEND_SLICE) {
+                Ok(()) => return Step::Continue(()),
+                Err(SendTimeoutError::Timeout(event)) => event,
+                Err(SendTimeoutError::Disconnected(_)) => {
+                    return self.cease(Cease::OutOfResources, "nobody takes its routes any more".to_owned());
+                }
+            };
+            self.obey()?;
+            if self.thread.connection.expired(Timer::Keepalive) {
+                self.protocol(|protocol, out| protocol.expired(Timer::Keepalive, out))?;
+            }
+        }
+    }
+
+    fn source_event(&self, event: RouteEvent) -> SourceEvent {
+        SourceEvent { source: self.thread.peer.source, vrf: self.thread.peer.config.vrf, event }
+    }
+
+    /// Counts, logs and tells the end.
+    fn finish(&mut self, ending: &Ending) {
+        let peer = Arc::clone(&self.thread.peer);
+        match ending {
+            Ending::Sent(notification, _) => peer.counters.sent.add(*notification),
+            Ending::Received(notification) => peer.counters.received.add(*notification),
+            Ending::Silent(_) => {}
+        }
+        let reason = ending.to_string();
+        peer.set_error(reason.clone());
+        if self.established {
+            peer.counters.prefixes.set(0);
+            tracing::info!(peer = %peer.config.name, address = %peer.config.address, reason, "BGP session down");
+            self.tell_loss(reason);
+        } else if let Some(suppressed) = lock(&peer.log).pass(Instant::now()) {
+            let (name, address) = (&peer.config.name, peer.config.address);
+            tracing::warn!(peer = %name, %address, suppressed, reason, "BGP session not established");
+        }
+    }
+
+    /// The loss is told even to a slow consumer, except when the whole speaker stops.
+    fn tell_loss(&self, reason: String) {
+        let mut event = self.source_event(RouteEvent::Down { reason });
+        while let Err(SendTimeoutError::Timeout(again)) = self.thread.events.send_timeout(event, SEND_SLICE) {
+            if self.thread.control.command() == Command::Shutdown {
+                return;
+            }
+            event = again;
+        }
+    }
+}
+
+fn lost(error: &io::Error) -> Step {
+    Step::Break(Ending::Silent(format!("the connection was lost: {error}")))
+}

@@ -1,0 +1,146 @@
+//! A burst: up to 64 packets of one port, as a structure of arrays that the stages fill one after another.
+
+use crate::ids::{AdjId, GroupId, PortId, SubIfId};
+use crate::packet::Packet;
+use crate::verdict::{DropReason, PuntReason, Verdict};
+
+/// Most packets in a burst. A set of packets is the bits of a `u64`.
+pub const BURST: usize = 64;
+
+/// Up to [`BURST`] packets and what the stages found out about each. Index `i` of every array is packet `i`;
+/// an array's entry means something only after the stage that fills it.
+pub struct Burst<P> {
+    /// Packets in it, from index 0 on.
+    pub len: usize,
+    /// The port all of them came from.
+    pub port: PortId,
+    /// The buffers.
+    pub packets: [Option<P>; BURST],
+    /// What becomes of each.
+    pub verdict: [Verdict; BURST],
+    /// Packets whose verdict is `Forward`, as bits.
+    pub alive: u64,
+    /// Packets that have a sub-interface, as bits.
+    pub classified: u64,
+    /// IPv6 packets, as bits.
+    pub ipv6: u64,
+    /// Packets that came in a link-layer broadcast or multicast, as bits.
+    pub link_multicast: u64,
+    /// Packets from a link-local source, which may be for us but not for beyond the link, as bits.
+    pub link_local_source: u64,
+    /// Length of the frame as received, in bytes, without FCS and with all tags.
+    pub frame_len: [u16; BURST],
+    /// Where the IP header starts, in bytes from the frame's start.
+    pub l3_offset: [u8; BURST],
+    /// Length of the IP packet, in bytes.
+    pub l3_len: [u16; BURST],
+    /// Sub-interface it came in on.
+    pub sub_if: [SubIfId; BURST],
+    /// Priority of the outermost tag it came with, 0 to 7.
+    pub pcp: [u8; BURST],
+    /// IPv4 destination, host byte order.
+    pub dst4: [u32; BURST],
+    /// IPv6 destination, host byte order.
+    pub dst6: [u128; BURST],
+    /// What the FIB says.
+    pub group: [GroupId; BURST],
+    /// The group's member for this flow.
+    pub adjacency: [AdjId; BURST],
+}
+
+impl<P: Packet> Burst<P> {
+    /// An empty burst.
+    pub fn new() -> Self {
+        Self {
+            len: 0,
+            port: PortId(0),
+            packets: [const { None }; BURST],
+            verdict: [Verdict::Forward; BURST],
+            alive: 0,
+            classified: 0,
+            ipv6: 0,
+            link_multicast: 0,
+            link_local_source: 0,
+            frame_len: [0; BURST],
+            l3_offset: [0; BURST],
+            l3_len: [0; BURST],
+            sub_if: [SubIfId(0); BURST],
+            pcp: [0; BURST],
+            dst4: [0; BURST],
+            dst6: [0; BURST],
+            group: [GroupId::NO_ROUTE; BURST],
+            adjacency: [AdjId::NO_ROUTE; BURST],
+        }
+    }
+
+    /// Starts over with the `len` packets that now lie in `packets`, received on `port`.
+    pub fn begin(&mut self, port: PortId, len: usize) {
+        debug_assert!(len <= BURST);
+        self.port = port;
+        self.len = len.min(BURST);
+        self.alive = if self.len == BURST { u64::MAX } else { (1 << self.len) - 1 };
+        self.verdict[..self.len].fill(Verdict::Forward);
+        self.classified = 0;
+        self.ipv6 = 0;
+        self.link_multicast = 0;
+        self.link_local_source = 0;
+    }
+
+    /// Ends packet `i` here.
+    pub fn drop_packet(&mut self, i: usize, reason: DropReason) {
+        self.alive &= !(1 << i);
+        self.verdict[i] = Verdict::Drop(reason);
+    }
+
+    /// Sends packet `i` to the control thread.
+    pub fn punt(&mut self, i: usize, reason: PuntReason) {
+        self.alive &= !(1 << i);
+        self.verdict[i] = Verdict::Punt(reason);
+    }
+
+    /// The IP packet in buffer `i`: from its header to the end of the frame, padding included.
+    pub fn l3(&self, i: usize) -> &[u8] {
+        let bytes = self.packets[i].as_ref().map_or(&[][..], P::bytes);
+        bytes.get(usize::from(self.l3_offset[i])..).unwrap_or(&[])
+    }
+
+    /// Whether packet `i` is IPv6.
+    pub fn is_ipv6(&self, i: usize) -> bool {
+        self.ipv6 >> i & 1 == 1
+    }
+}
+
+impl<P: Packet> Default for Burst<P> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The positions of the set bits, lowest first.
+#[derive(Clone, Debug)]
+pub struct Bits(pub u64);
+
+impl Iterator for Bits {
+    type Item = usize;
+
+    fn next(&mut self) -> Option<usize> {
+        if self.0 == 0 {
+            return None;
+        }
+        let i = self.0.trailing_zeros() as usize;
+        self.0 &= self.0 - 1;
+        Some(i)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bits_are_walked_from_low_to_high() {
+        assert_eq!(Bits(0b1000_0000_0101).collect::<Vec<_>>(), [0, 2, 11]);
+        assert_eq!(Bits(u64::MAX).count(), 64);
+        assert_eq!(Bits(0).count(), 0);
+    }
+}

@@ -1,0 +1,95 @@
+//! The adapter to DPDK: its mbufs as packets, its queues as a worker's ports.
+
+use dpdk_sys::{Mbuf, RxQueue, TxQueue};
+
+use crate::ids::PortId;
+use crate::io::PortIo;
+use crate::packet::{Packet, StrippedTags};
+
+impl Packet for Mbuf {
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        Mbuf::bytes(self)
+    }
+
+    #[inline]
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        Mbuf::bytes_mut(self)
+    }
+
+    #[inline]
+    fn prepend(&mut self, count: usize) -> bool {
+        Mbuf::prepend(self, count).is_some()
+    }
+
+    #[inline]
+    fn trim_front(&mut self, count: usize) -> bool {
+        Mbuf::trim_front(self, count)
+    }
+
+    #[inline]
+    fn truncate(&mut self, length: usize) {
+        Mbuf::truncate(self, length);
+    }
+
+    #[inline]
+    fn segments(&self) -> u16 {
+        Mbuf::segments(self)
+    }
+
+    #[inline]
+    fn stripped_tags(&self) -> StrippedTags {
+        match (self.stripped_qinq(), self.stripped_vlan()) {
+            (Some((outer, inner)), _) => StrippedTags::Two { outer, inner },
+            (None, Some(tci)) => StrippedTags::One(tci),
+            (None, None) => StrippedTags::None,
+        }
+    }
+
+    #[inline]
+    fn prefetch(&self) {
+        Mbuf::prefetch(self);
+    }
+}
+
+/// A worker's queues: those it receives from, each with its port, and one to send on for every port.
+pub struct DpdkIo {
+    /// RX queues with their ports.
+    pub rx: Vec<(PortId, RxQueue)>,
+    /// TX queues; the index is the [`PortId`].
+    pub tx: Vec<TxQueue>,
+}
+
+impl PortIo for DpdkIo {
+    type Packet = Mbuf;
+
+    fn rx_queues(&self) -> usize {
+        self.rx.len()
+    }
+
+    fn rx_port(&self, queue: usize) -> PortId {
+        self.rx[queue].0
+    }
+
+    fn tx_ports(&self) -> usize {
+        self.tx.len()
+    }
+
+    #[inline]
+    fn rx(&mut self, queue: usize, out: &mut [Option<Mbuf>]) -> usize {
+        self.rx[queue].1.burst(out)
+    }
+
+    #[inline]
+    fn tx(&mut self, port: PortId, packets: &mut [Option<Mbuf>]) -> usize {
+        match self.tx.get_mut(usize::from(port.0)) {
+            Some(queue) => queue.burst(packets),
+            None => 0,
+        }
+    }
+
+    #[inline]
+    fn cycles(&self) -> u64 {
+        dpdk_sys::cycles()
+    }
+}

@@ -1,0 +1,128 @@
+//! What the stages need of a packet buffer, and the plain heap buffer that tests use.
+
+/// VLAN tags that a NIC took off the frame and reported beside it, as TCIs in host byte order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum StrippedTags {
+    /// The frame still has all its tags.
+    #[default]
+    None,
+    /// The outermost tag was taken off.
+    One(u16),
+    /// Both tags were taken off.
+    Two {
+        /// TCI of the outer tag.
+        outer: u16,
+        /// TCI of the inner tag.
+        inner: u16,
+    },
+}
+
+/// A packet buffer: one Ethernet frame without FCS, in one piece.
+pub trait Packet: Sized {
+    /// The bytes of the first segment, from the Ethernet header on.
+    fn bytes(&self) -> &[u8];
+
+    /// The same, to write.
+    fn bytes_mut(&mut self) -> &mut [u8];
+
+    /// Grows the frame by `count` bytes at the front; their content is unspecified. `false`: no headroom, and
+    /// nothing changed.
+    #[must_use]
+    fn prepend(&mut self, count: usize) -> bool;
+
+    /// Takes `count` bytes off the front. `false`: the frame is shorter than that, and nothing changed.
+    #[must_use]
+    fn trim_front(&mut self, count: usize) -> bool;
+
+    /// Shortens the frame to `length` bytes; does nothing if it is not longer.
+    fn truncate(&mut self, length: usize);
+
+    /// Segments the frame is spread over; the stages take frames of one segment only.
+    fn segments(&self) -> u16;
+
+    /// Tags that the NIC took off.
+    fn stripped_tags(&self) -> StrippedTags;
+
+    /// Hints that the headers are about to be read.
+    fn prefetch(&self) {}
+}
+
+/// A packet on the heap, for unit tests, property tests, fuzzing and Miri.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeapPacket {
+    buffer: Vec<u8>,
+    start: usize,
+    /// What `segments` reports.
+    pub segments: u16,
+    /// What `stripped_tags` reports.
+    pub stripped: StrippedTags,
+}
+
+impl HeapPacket {
+    /// Headroom in front of a new packet, in bytes; DPDK's default.
+    pub const HEADROOM: usize = 128;
+
+    /// A packet with `frame` in it and [`Self::HEADROOM`] in front.
+    pub fn new(frame: &[u8]) -> Self {
+        let mut buffer = vec![0; Self::HEADROOM];
+        buffer.extend_from_slice(frame);
+        Self { buffer, start: Self::HEADROOM, segments: 1, stripped: StrippedTags::None }
+    }
+}
+
+impl Packet for HeapPacket {
+    fn bytes(&self) -> &[u8] {
+        &self.buffer[self.start..]
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.buffer[self.start..]
+    }
+
+    fn prepend(&mut self, count: usize) -> bool {
+        let Some(start) = self.start.checked_sub(count) else { return false };
+        self.start = start;
+        true
+    }
+
+    fn trim_front(&mut self, count: usize) -> bool {
+        if count > self.bytes().len() {
+            return false;
+        }
+        self.start += count;
+        true
+    }
+
+    fn truncate(&mut self, length: usize) {
+        self.buffer.truncate(self.start + length);
+    }
+
+    fn segments(&self) -> u16 {
+        self.segments
+    }
+
+    fn stripped_tags(&self) -> StrippedTags {
+        self.stripped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grows_and_shrinks_within_its_room() {
+        let mut packet = HeapPacket::new(&[1, 2, 3, 4]);
+        assert!(packet.prepend(2));
+        assert_eq!(packet.bytes().len(), 6);
+        assert!(packet.trim_front(3));
+        assert_eq!(packet.bytes(), &[2, 3, 4]);
+        packet.truncate(10);
+        assert_eq!(packet.bytes(), &[2, 3, 4]);
+        packet.truncate(1);
+        assert_eq!(packet.bytes(), &[2]);
+        assert!(!packet.trim_front(2));
+        assert!(!packet.prepend(1000));
+        assert_eq!(packet.bytes(), &[2]);
+    }
+}

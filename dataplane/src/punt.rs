@@ -1,0 +1,178 @@
+//! The way between workers and the control thread: punted packets up, over a bounded ring and policed by reason,
+//! and the control thread's own packets down.
+
+use std::sync::Arc;
+
+use crossbeam::queue::ArrayQueue;
+
+use crate::ids::{AdjId, PortId, SubIfId};
+use crate::verdict::{DropReason, PuntReason};
+
+/// A packet for the control thread, as it was received.
+pub struct Punted<P> {
+    /// The frame, tags included unless the NIC took them off.
+    pub packet: P,
+    /// Why it is here.
+    pub reason: PuntReason,
+    /// Where it was received.
+    pub port: PortId,
+    /// The sub-interface it was received on.
+    pub sub_if: SubIfId,
+    /// Where its IP (or ARP) header starts, in bytes.
+    pub l3_offset: u8,
+    /// The adjacency that its route led to; meaningful for reasons that arise after the look-up.
+    pub adjacency: AdjId,
+}
+
+/// A frame of the control thread, ready to leave.
+pub struct Injected<P> {
+    /// The frame with its tags.
+    pub packet: P,
+    /// The port to send it on.
+    pub port: PortId,
+    /// The sub-interface it is counted on.
+    pub sub_if: SubIfId,
+    /// Its length without the L2 header, in bytes.
+    pub l3_len: u16,
+}
+
+/// The two rings between one worker and the control thread.
+pub struct Rings<P> {
+    /// Worker to control.
+    pub punt: Arc<ArrayQueue<Punted<P>>>,
+    /// Control to worker.
+    pub inject: Arc<ArrayQueue<Injected<P>>>,
+}
+
+impl<P> Clone for Rings<P> {
+    fn clone(&self) -> Self {
+        Self { punt: Arc::clone(&self.punt), inject: Arc::clone(&self.inject) }
+    }
+}
+
+impl<P> Rings<P> {
+    /// Rings of the given capacity, in packets.
+    pub fn new(capacity: usize) -> Self {
+        Self { punt: Arc::new(ArrayQueue::new(capacity)), inject: Arc::new(ArrayQueue::new(capacity)) }
+    }
+}
+
+/// What one reason may send up: a token bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budget {
+    /// Packets per second, sustained.
+    pub rate: u32,
+    /// Packets at once.
+    pub burst: u32,
+}
+
+/// The budgets that each worker starts with. Their bursts together fit into a ring of [`PUNT_RING`].
+pub const fn default_budget(reason: PuntReason) -> Budget {
+    match reason {
+        PuntReason::Bgp => Budget { rate: 100_000, burst: 4096 },
+        PuntReason::Bfd => Budget { rate: 10_000, burst: 1024 },
+        PuntReason::Arp | PuntReason::NeighbourDiscovery => Budget { rate: 2_000, burst: 512 },
+        PuntReason::Local => Budget { rate: 20_000, burst: 2048 },
+        PuntReason::Multicast | PuntReason::LinkControl => Budget { rate: 1_000, burst: 256 },
+        PuntReason::Unresolved => Budget { rate: 2_000, burst: 512 },
+        PuntReason::TtlExpired | PuntReason::ExceedsMtu => Budget { rate: 2_000, burst: 512 },
+    }
+}
+
+/// Capacity of a punt ring, in packets; at least the sum of all bursts.
+pub const PUNT_RING: usize = 16_384;
+
+/// A token bucket in cycles: no division on the way of a packet.
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    /// Credit, in cycles.
+    credit: u64,
+    /// Cycles that one packet costs.
+    cost: u64,
+    /// Most credit.
+    limit: u64,
+}
+
+/// One worker's way up: its ring and its policers.
+pub struct PuntPath<P> {
+    ring: Arc<ArrayQueue<Punted<P>>>,
+    buckets: [Bucket; PuntReason::COUNT],
+    last: u64,
+}
+
+impl<P> PuntPath<P> {
+    /// The way over `ring`, with the default budgets. `hz`: cycles per second of the clock given to
+    /// [`Self::tick`], whose value is `now`.
+    pub fn new(ring: Arc<ArrayQueue<Punted<P>>>, hz: u64, now: u64) -> Self {
+        let bucket = |i: usize| {
+            let budget = default_budget(PuntReason::ALL[i]);
+            let cost = (hz / u64::from(budget.rate)).max(1);
+            let limit = cost * u64::from(budget.burst);
+            Bucket { credit: limit, cost, limit }
+        };
+        Self { ring, buckets: std::array::from_fn(bucket), last: now }
+    }
+
+    /// Credits the time since the last call; once per burst.
+    pub fn tick(&mut self, now: u64) {
+        let passed = now.saturating_sub(self.last);
+        self.last = now;
+        for bucket in &mut self.buckets {
+            bucket.credit = bucket.credit.saturating_add(passed).min(bucket.limit);
+        }
+    }
+
+    /// Hands a packet to the control thread.
+    ///
+    /// # Errors
+    /// The reason for which it was dropped instead: over its budget, or no room in the ring.
+    pub fn give(&mut self, punted: Punted<P>) -> Result<(), DropReason> {
+        let bucket = &mut self.buckets[punted.reason.index()];
+        if bucket.credit < bucket.cost {
+            return Err(DropReason::PuntPoliced);
+        }
+        self.ring.push(punted).map_err(|_| DropReason::PuntRingFull)?;
+        bucket.credit -= bucket.cost;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn punted(reason: PuntReason) -> Punted<u32> {
+        Punted { packet: 0, reason, port: PortId(0), sub_if: SubIfId(0), l3_offset: 14, adjacency: AdjId(0) }
+    }
+
+    #[test]
+    fn a_flood_of_one_reason_leaves_the_others_their_budget() {
+        let rings = Rings::new(PUNT_RING);
+        let hz = 1_000_000_000;
+        let mut path = PuntPath::new(Arc::clone(&rings.punt), hz, 0);
+        let mut taken = 0;
+        for _ in 0..100_000 {
+            taken += u32::from(path.give(punted(PuntReason::Arp)).is_ok());
+        }
+        assert_eq!(taken, default_budget(PuntReason::Arp).burst);
+        assert_eq!(path.give(punted(PuntReason::Arp)), Err(DropReason::PuntPoliced));
+        assert_eq!(path.give(punted(PuntReason::Bgp)), Ok(()));
+        path.tick(hz);
+        let more = (0..10_000).filter(|_| path.give(punted(PuntReason::Arp)).is_ok()).count();
+        assert_eq!(more, 512, "a second's credit, but no more than the burst");
+    }
+
+    #[test]
+    fn all_bursts_together_fit_into_the_ring() {
+        let sum: u32 = PuntReason::ALL.iter().map(|r| default_budget(*r).burst).sum();
+        assert!(sum as usize <= PUNT_RING);
+    }
+
+    #[test]
+    fn a_full_ring_is_a_named_drop() {
+        let rings = Rings::new(1);
+        let mut path = PuntPath::new(Arc::clone(&rings.punt), 1_000_000, 0);
+        assert_eq!(path.give(punted(PuntReason::Bfd)), Ok(()));
+        assert_eq!(path.give(punted(PuntReason::Bfd)), Err(DropReason::PuntRingFull));
+    }
+}

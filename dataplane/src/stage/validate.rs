@@ -1,0 +1,92 @@
+//! `validate`: is it a well-formed IP packet that may be routed? (RFC 1812, sections 5.2.2 and 5.3.7; RFC 8200,
+//! section 3; RFC 4291, section 2.)
+
+use crate::burst::{Bits, Burst};
+use crate::header::{checksum, ipv4, ipv6};
+use crate::packet::Packet;
+use crate::verdict::{DropReason, PuntReason, Verdict};
+
+/// Checks each packet's header, and notes its length and destination.
+pub fn run<P: Packet>(burst: &mut Burst<P>) {
+    for i in Bits(burst.alive) {
+        let verdict = if burst.is_ipv6(i) { validate6(burst, i) } else { validate4(burst, i) };
+        match verdict {
+            Verdict::Forward => {}
+            Verdict::Drop(reason) => burst.drop_packet(i, reason),
+            Verdict::Punt(reason) => burst.punt(i, reason),
+        }
+    }
+}
+
+fn validate4<P: Packet>(burst: &mut Burst<P>, i: usize) -> Verdict {
+    let packet = burst.l3(i);
+    let header_len = ipv4::header_len(packet);
+    if header_len < ipv4::MIN_HEADER_LEN || header_len > packet.len() || packet[0] >> 4 != 4 {
+        return Verdict::Drop(DropReason::Ipv4Header);
+    }
+    let total_len = usize::from(ipv4::total_len(packet));
+    if total_len < header_len || total_len > packet.len() {
+        return Verdict::Drop(DropReason::Ipv4Length);
+    }
+    if checksum::sum(&packet[..header_len]) != 0xffff {
+        return Verdict::Drop(DropReason::Ipv4Checksum);
+    }
+    let (source, destination) = (ipv4::source(packet), ipv4::destination(packet));
+    burst.l3_len[i] = total_len as u16;
+    burst.dst4[i] = destination;
+    let multicast = destination >> 28 == 0xe || destination == u32::MAX;
+    if is_bogus_source4(source) && !(source == 0 && multicast) {
+        return Verdict::Drop(DropReason::MartianSource);
+    }
+    if multicast {
+        return Verdict::Punt(PuntReason::Multicast);
+    }
+    if burst.link_multicast >> i & 1 == 1 {
+        return Verdict::Drop(DropReason::LinkBroadcast);
+    }
+    // 0/8, 127/8 and 240/4 (RFC 1812, section 5.3.7; RFC 6890).
+    if matches!(destination >> 24, 0 | 127 | 240..) {
+        return Verdict::Drop(DropReason::MartianDestination);
+    }
+    Verdict::Forward
+}
+
+/// 0/8, 127/8, multicast and 240/4 (RFC 1812, section 5.3.7; RFC 6890).
+fn is_bogus_source4(source: u32) -> bool {
+    matches!(source >> 24, 0 | 127 | 224..)
+}
+
+fn validate6<P: Packet>(burst: &mut Burst<P>, i: usize) -> Verdict {
+    let packet = burst.l3(i);
+    if packet.len() < ipv6::HEADER_LEN || packet[0] >> 4 != 6 {
+        return Verdict::Drop(DropReason::Ipv6Header);
+    }
+    let total_len = ipv6::HEADER_LEN + usize::from(ipv6::payload_len(packet));
+    if total_len > packet.len() {
+        return Verdict::Drop(DropReason::Ipv6Length);
+    }
+    let (source, destination) = (ipv6::source(packet), ipv6::destination(packet));
+    let discovery = ipv6::is_neighbour_discovery(packet);
+    burst.l3_len[i] = total_len as u16;
+    burst.dst6[i] = destination;
+    let multicast = ipv6::is_multicast(destination);
+    // The unspecified source is right in duplicate address detection and MLD only (RFC 4291, section 2.5.2).
+    if ipv6::is_multicast(source) || source == 1 || (source == 0 && !multicast) {
+        return Verdict::Drop(DropReason::MartianSource);
+    }
+    if multicast {
+        let reason = if discovery { PuntReason::NeighbourDiscovery } else { PuntReason::Multicast };
+        return Verdict::Punt(reason);
+    }
+    if burst.link_multicast >> i & 1 == 1 {
+        return Verdict::Drop(DropReason::LinkBroadcast);
+    }
+    if destination <= 1 {
+        return Verdict::Drop(DropReason::MartianDestination);
+    }
+    if ipv6::is_link_local(destination) {
+        return Verdict::Punt(if discovery { PuntReason::NeighbourDiscovery } else { PuntReason::Local });
+    }
+    burst.link_local_source |= u64::from(ipv6::is_link_local(source)) << i;
+    Verdict::Forward
+}

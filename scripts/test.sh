@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Runs every test, from the smallest to the largest. `make test` sets up first.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { echo; echo "==> $*"; }
+
+if [ "$(id -u)" != 0 ]; then
+    echo "turnpike: the tests make network namespaces and TAPs: run them as root." >&2
+    exit 1
+fi
+
+say "Building"
+cargo build --workspace --all-targets
+cargo build --release -p control
+
+say "Unit, property and integration tests"
+cargo test --workspace --exclude tests
+
+say "Loom: every interleaving of readers and writer of the snapshot (QSBR)"
+RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom cargo test -p dataplane --lib loom_tests
+
+if cargo miri --version > /dev/null 2>&1; then
+    say "Miri: undefined behaviour in the data plane's tests"
+    cargo miri test -p dataplane --lib
+else
+    say "Miri is not in this toolchain: left out (rustup component add miri, on nightly, brings it)"
+fi
+
+say "End to end: real routers and hosts in network namespaces"
+cargo test -p tests -- --test-threads=1
