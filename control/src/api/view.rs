@@ -149,7 +149,7 @@ pub struct Neighbour {
     pub address: String,
     /// Its MAC address; empty while unknown.
     pub mac: String,
-    /// `static`, `reachable`, `stale`, `failed` or `incomplete`.
+    /// `static`, `reachable`, `stale`, `probing`, `failed` or `incomplete`.
     pub state: String,
     /// Packets held until it is resolved.
     pub held: usize,
@@ -165,9 +165,11 @@ pub struct Member {
     /// Its MAC address; empty while unknown.
     pub mac: String,
     /// Relative share.
-    pub weight: u8,
+    pub weight: u16,
     /// Buckets it has.
     pub buckets: usize,
+    /// `live`, `unresolved` or `down`.
+    pub state: String,
 }
 
 /// A next-hop group.
@@ -175,10 +177,10 @@ pub struct Member {
 pub struct Group {
     /// Its number.
     pub id: u32,
-    /// What it is: `forward`, `glean`, `local`, `discard` or `no-route`.
+    /// What it is for: `connected`, `neighbour` or `via`.
     pub kind: String,
-    /// Prefixes that lead to it.
-    pub routes: usize,
+    /// FIB entries, and route attributes, that lead to it.
+    pub references: u32,
     /// Its members.
     pub members: Vec<Member>,
 }

@@ -58,7 +58,7 @@ pub struct Show {
     #[arg(long)]
     pub json: bool,
     /// The socket of the turnpike to ask.
-    #[arg(long, default_value = crate::config::DEFAULT_SOCKET)]
+    #[arg(long, default_value = "/run/turnpike.sock")]
     pub socket: PathBuf,
 }
 
@@ -91,7 +91,7 @@ pub fn main() -> ExitCode {
         Command::Show(show) => show::show(&show),
         Command::Demo { seconds } => demo::demo(seconds),
         Command::Version => {
-            println!("turnpike {} with {}", env!("CARGO_PKG_VERSION"), dpdk_sys::version());
+            println!("turnpike {} with DPDK {}", env!("CARGO_PKG_VERSION"), dpdk_sys::DPDK_VERSION);
             Ok(())
         }
     };

@@ -20,11 +20,11 @@ pub fn show(show: &Show) -> Result<(), String> {
         return print_json(&value);
     }
     match show.what {
-        What::Ports => ports(&parse(value)?),
-        What::Interfaces => interfaces(&parse(value)?),
+        What::Ports => ports(&parse::<Vec<_>>(value)?),
+        What::Interfaces => interfaces(&parse::<Vec<_>>(value)?),
         What::Routes => print!("{}", outline(&value, 0)),
-        What::Neighbours => neighbours(&parse(value)?),
-        What::Groups => groups(&parse(value)?),
+        What::Neighbours => neighbours(&parse::<Vec<_>>(value)?),
+        What::Groups => groups(&parse::<Vec<_>>(value)?),
         What::Workers => workers(&parse(value)?),
         What::Drops => drops(&parse(value)?),
         What::Bgp => print!("{}", outline(&value, 0)),
@@ -168,9 +168,11 @@ fn neighbours(neighbours: &[view::Neighbour]) {
 }
 
 fn groups(groups: &[view::Group]) {
-    let mut table = Table::new(&[">group", "kind", ">routes", "gateway", "interface", "mac", ">weight", ">buckets"]);
+    let mut table = Table::new(&[
+        ">group", "kind", ">references", "gateway", "interface", "mac", ">weight", ">buckets", "state",
+    ]);
     for group in groups {
-        let first = [group.id.to_string(), group.kind.clone(), thousands(group.routes as u64)];
+        let first = [group.id.to_string(), group.kind.clone(), thousands(u64::from(group.references))];
         if group.members.is_empty() {
             table.row(first.clone());
         }
@@ -182,6 +184,7 @@ fn groups(groups: &[view::Group]) {
                 if member.mac.is_empty() { "-".to_string() } else { member.mac.clone() },
                 member.weight.to_string(),
                 member.buckets.to_string(),
+                member.state.clone(),
             ];
             table.row(lead.into_iter().chain(rest));
         }

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use dataplane::adjacency::Adjacency;
 use dataplane::burst::Burst;
 use dataplane::ids::SubIfId;
-use dataplane::packet::Packet;
 use dataplane::punt::{Injected, Rings};
 use dataplane::stage;
 use dataplane::sub_interface::{SubInterface, Tags};

@@ -93,7 +93,7 @@ impl<P> Neighbours<P> {
         known.mac = event.state.mac();
         let (state, for_rib) = match event.state {
             NeighbourState::Reachable { mac } => ("reachable", Some(Neighbour::Reachable(mac))),
-            NeighbourState::Permanent { mac } => ("permanent", Some(Neighbour::Reachable(mac))),
+            NeighbourState::Probing { mac } => ("probing", Some(Neighbour::Reachable(mac))),
             NeighbourState::Stale { mac } => ("stale", Some(Neighbour::Reachable(mac))),
             NeighbourState::Incomplete => ("incomplete", None),
             NeighbourState::Failed => ("failed", Some(Neighbour::Failed)),

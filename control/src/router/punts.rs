@@ -6,7 +6,6 @@ use std::net::IpAddr;
 use std::time::Instant;
 
 use dataplane::ids::SubIfId;
-use dataplane::packet::Packet;
 use dataplane::punt::Punted;
 use dataplane::tables::Tables;
 use dataplane::verdict::PuntReason;

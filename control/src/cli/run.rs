@@ -1,0 +1,60 @@
+//! `turnpike run`: forwards by a configuration file until it is told to stop.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::config;
+use crate::router::Router;
+
+/// Runs a router by `file`.
+///
+/// # Errors
+/// The configuration has errors, or something that it asks for cannot be had.
+pub fn run(file: &Path) -> Result<(), String> {
+    start_log();
+    let config = config::load(file).map_err(|errors| errors.to_string())?;
+    for warning in config::warnings(&config) {
+        tracing::warn!("{}: {warning}", file.display());
+    }
+    let stop = stop_on_signals()?;
+    let summary = super::check::describe(&config);
+    let socket = config.api_socket.clone();
+    let mut router = Router::start(config).map_err(|error| error.to_string())?;
+    tracing::info!("forwarding: {summary}; `turnpike show` asks at {}", socket.display());
+    router.run(&stop);
+    tracing::info!("stopping");
+    drop(router);
+    tracing::info!("stopped: ports are closed, TAPs are gone");
+    Ok(())
+}
+
+/// A flag that SIGINT and SIGTERM set. A second one of them ends the process at once.
+///
+/// # Errors
+/// The handlers cannot be set.
+pub fn stop_on_signals() -> Result<Arc<AtomicBool>, String> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        let set = signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)));
+        set.map_err(|error| format!("cannot handle signals: {error}"))?;
+    }
+    Ok(stop)
+}
+
+/// Logs to standard error; `TURNPIKE_LOG` sets what, e.g. `debug` or `control=debug`.
+pub fn start_log() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("TURNPIKE_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    // A second call, in a test, changes nothing.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colours)
+        .with_target(false)
+        .try_init();
+}

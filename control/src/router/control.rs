@@ -1,0 +1,314 @@
+//! The control thread: takes what comes from workers, kernel, route sources and API, a bounded amount of each in
+//! turn, so that none holds up another.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, Select};
+use dataplane::ids::PortId;
+
+use super::hardware::Hardware;
+use super::neighbours::Neighbours;
+use super::publish::{Fibs, Publisher};
+use super::punts::{Held, Punts, Surroundings};
+use super::workers::Workers;
+use super::{bgp_source, sub_if_ids};
+use crate::api::server::Call;
+use crate::config::model::{Bgp, Config};
+use crate::kernel::{KernelSide, NeighbourEvent, TapFrame};
+use crate::rib::Rib;
+use crate::source::bgp::{BgpError, BgpSpeaker};
+use crate::source::{RouteEvent, SourceEvent, SourceId};
+
+/// Where the control thread's work comes from.
+pub struct Inputs {
+    /// The API's requests.
+    pub calls: Receiver<Call>,
+    /// Frames that the kernel sends on TAPs.
+    pub frames: Receiver<TapFrame>,
+    /// Changes of the kernel's neighbour tables.
+    pub neighbours: Receiver<NeighbourEvent>,
+    /// What route sources say.
+    pub routes: Receiver<SourceEvent>,
+}
+
+/// What the control thread owns.
+pub struct Parts {
+    /// All routes.
+    pub rib: Rib,
+    /// All FIBs.
+    pub fibs: Fibs,
+    /// The tables' writer.
+    pub publisher: Publisher,
+    /// The TAPs.
+    pub kernel: Option<KernelSide>,
+    /// The workers.
+    pub workers: Workers,
+    /// Ports and pool.
+    pub hardware: Hardware,
+    /// The way of punted packets.
+    pub punts: Punts,
+}
+
+/// The control thread's state.
+pub struct Control {
+    pub(super) config: Config,
+    inputs: Inputs,
+    pub(super) bgp: Option<BgpSpeaker>,
+    pub(super) rib: Rib,
+    pub(super) fibs: Fibs,
+    publisher: Publisher,
+    pub(super) neighbours: Neighbours<Held>,
+    pub(super) links: Vec<bool>,
+    sweeps: Vec<(Instant, SourceId)>,
+    // Dropped last, in this order: the TAPs, the workers, what they hold of the pool, the ports.
+    kernel: Option<KernelSide>,
+    pub(super) workers: Workers,
+    pub(super) punts: Punts,
+    pub(super) hardware: Hardware,
+}
+
+/// Most of one kind that are handled before the next kind has its turn.
+const TURN: usize = 256;
+/// Route events in a turn: an event may bring a thousand prefixes.
+const ROUTE_TURN: usize = 64;
+/// How long the thread waits for work before it looks into the workers' rings again.
+const NAP: Duration = Duration::from_micros(500);
+/// How often links, neighbours and timers are looked at.
+const TICK: Duration = Duration::from_millis(100);
+
+impl Control {
+    /// The control thread's state before its first turn.
+    pub fn new(config: Config, inputs: Inputs, parts: Parts) -> Self {
+        let Parts { rib, fibs, publisher, kernel, workers, hardware, punts } = parts;
+        let links = hardware.ports.iter().map(|port| port.info.link.up).collect();
+        let mut this = Self {
+            config,
+            inputs,
+            bgp: None,
+            rib,
+            fibs,
+            publisher,
+            neighbours: Neighbours::default(),
+            links,
+            sweeps: Vec::new(),
+            kernel,
+            workers,
+            punts,
+            hardware,
+        };
+        this.neighbours.set_static(&this.config.neighbours, &mut this.rib);
+        let down: Vec<_> = (0..this.links.len()).filter(|port| !this.links[*port]).collect();
+        down.into_iter().for_each(|port| this.tell_link(port, false));
+        this
+    }
+
+    /// Starts the BGP speaker, if the configuration has one.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start_bgp(
+        &mut self,
+        start: impl FnOnce(&Bgp) -> Result<BgpSpeaker, BgpError>,
+    ) -> Result<(), BgpError> {
+        self.bgp = self.config.bgp.as_ref().map(start).transpose()?;
+        Ok(())
+    }
+
+    /// Runs until `stop` is set.
+    pub fn run(&mut self, stop: &AtomicBool) {
+        let mut tick = Instant::now();
+        while !stop.load(Ordering::Relaxed) {
+            let mut worked = self.punted();
+            worked |= self.kernel_frames();
+            worked |= self.kernel_neighbours();
+            worked |= self.routes();
+            worked |= self.calls();
+            if tick.elapsed() >= TICK {
+                tick = Instant::now();
+                self.tick();
+            }
+            self.settle();
+            if !worked {
+                self.nap();
+            }
+        }
+        if let Some(bgp) = self.bgp.take() {
+            bgp.stop();
+        }
+    }
+
+    /// Waits for work of any kind that announces itself; the workers' rings do not.
+    fn nap(&self) {
+        let mut select = Select::new();
+        select.recv(&self.inputs.calls);
+        select.recv(&self.inputs.frames);
+        select.recv(&self.inputs.neighbours);
+        select.recv(&self.inputs.routes);
+        // A channel whose sender is gone is ready at once and for ever.
+        let asleep = Instant::now();
+        let _ = select.ready_timeout(NAP);
+        if asleep.elapsed() < Duration::from_micros(5) {
+            std::thread::sleep(NAP / 10);
+        }
+    }
+
+    /// Brings the data plane up to date with the RIB.
+    pub fn settle(&mut self) {
+        if !self.rib.is_dirty() {
+            return;
+        }
+        let publisher = &mut self.publisher;
+        let commit = self.rib.commit(&mut |groups| publisher.publish(groups), &mut self.fibs);
+        if let Some(failure) = &commit.failure {
+            tracing::error!("{failure} ({} writes are pending)", commit.pending);
+        }
+        // What earlier commits let go may be reused: a new meaning is published before the FIB refers to it.
+        self.rib.reclaim(|ticket| ticket < commit.ticket);
+        self.fibs.reclaim();
+        if commit.published > 0 {
+            self.neighbours.ask_for_wanted(&self.rib, self.kernel.as_ref());
+        }
+    }
+
+    fn punted(&mut self) -> bool {
+        let with = Surroundings {
+            config: &self.config,
+            publisher: &self.publisher,
+            kernel: self.kernel.as_ref(),
+        };
+        let mut worked = false;
+        for rings in &self.workers.rings {
+            for _ in 0..TURN {
+                let Some(punted) = rings.punt.pop() else { break };
+                self.punts.handle(punted, &mut self.neighbours, &with);
+                worked = true;
+            }
+        }
+        worked
+    }
+
+    fn kernel_frames(&mut self) -> bool {
+        let mut worked = false;
+        for frame in self.inputs.frames.try_iter().take(TURN) {
+            self.punts.from_kernel(&frame.frame, frame.interface, &self.publisher.tables);
+            worked = true;
+        }
+        worked
+    }
+
+    fn kernel_neighbours(&mut self) -> bool {
+        let events: Vec<_> = self.inputs.neighbours.try_iter().take(TURN).collect();
+        let mut released = Vec::new();
+        for event in &events {
+            let (held, resolved) = self.neighbours.event(event, &mut self.rib, self.kernel.as_ref());
+            released.extend(held.into_iter().map(|(from, held)| (from, held, resolved)));
+        }
+        if !released.is_empty() {
+            // The new adjacencies must be in the tables before packets are sent over them.
+            self.settle();
+        }
+        for (from, held, resolved) in released {
+            self.release(from, held, resolved);
+        }
+        !events.is_empty()
+    }
+
+    fn release(&mut self, from: dataplane::ids::SubIfId, held: Held, resolved: bool) {
+        if resolved {
+            return self.punts.go_on(from, held, &self.publisher.tables);
+        }
+        let with = Surroundings {
+            config: &self.config,
+            publisher: &self.publisher,
+            kernel: self.kernel.as_ref(),
+        };
+        self.punts.give_up(from, &held, &with);
+    }
+
+    fn routes(&mut self) -> bool {
+        let mut worked = false;
+        for _ in 0..ROUTE_TURN {
+            let Ok(event) = self.inputs.routes.try_recv() else { break };
+            worked = true;
+            self.source_timers(&event);
+            if let Err(error) = self.rib.apply(&event) {
+                tracing::error!("a route event was refused: {error}");
+            }
+        }
+        worked
+    }
+
+    /// A lost source's routes go after its retain time, and so does what a returned one does not announce again,
+    /// should its end-of-RIB mark never come.
+    fn source_timers(&mut self, event: &SourceEvent) {
+        if let RouteEvent::Up | RouteEvent::Down { .. } = event.event {
+            let retain = self.config.bgp.as_ref().map_or(Duration::ZERO, |bgp| bgp.retain);
+            self.sweeps.retain(|(_, source)| *source != event.source);
+            self.sweeps.push((Instant::now() + retain, event.source));
+        }
+    }
+
+    fn calls(&mut self) -> bool {
+        let calls: Vec<_> = self.inputs.calls.try_iter().take(4).collect();
+        for call in &calls {
+            // A client that did not wait gets no answer.
+            let _ = call.reply.send(self.answer(&call.request));
+        }
+        !calls.is_empty()
+    }
+
+    fn tick(&mut self) {
+        let now = Instant::now();
+        let due: Vec<_> = self.sweeps.iter().filter(|(at, _)| *at <= now).map(|(_, s)| *s).collect();
+        self.sweeps.retain(|(at, _)| *at > now);
+        for source in due {
+            self.rib.sweep_source(source);
+        }
+        for port in 0..self.links.len() {
+            // A port that cannot tell keeps the state it had.
+            let Ok(link) = self.hardware.ports[port].port.link() else { continue };
+            if link.up != self.links[port] {
+                self.links[port] = link.up;
+                let name = &self.config.ports[port].name;
+                tracing::warn!("port `{name}`: link {}", if link.up { "up" } else { "down" });
+                self.tell_link(port, link.up);
+            }
+        }
+        self.neighbours.ask_for_wanted(&self.rib, self.kernel.as_ref());
+        for (from, held) in self.neighbours.expire() {
+            self.release(from, held, false);
+        }
+        self.fibs.reclaim();
+    }
+
+    /// Tells the RIB and the kernel of a port's link.
+    fn tell_link(&mut self, port: usize, up: bool) {
+        for (id, sub_if) in sub_if_ids(&self.config) {
+            if sub_if.port != PortId(port as u16) {
+                continue;
+            }
+            if let Err(error) = self.rib.set_link(id, up) {
+                tracing::error!("sub-interface `{}`: {error}", sub_if.name);
+            }
+            if let Some(kernel) = &self.kernel
+                && let Err(error) = kernel.set_link(id, up)
+            {
+                tracing::warn!("sub-interface `{}`: {error}", sub_if.name);
+            }
+        }
+    }
+
+    /// The name of a source, for output.
+    pub(super) fn source_name(&self, source: u32) -> String {
+        match SourceId(source) {
+            Rib::CONNECTED => "connected".into(),
+            Rib::STATIC => "static".into(),
+            _ => {
+                let peers = self.config.bgp.iter().flat_map(|bgp| &bgp.peers);
+                let mut named = peers.enumerate().filter(|(i, _)| bgp_source(*i).0 == source);
+                named.next().map_or_else(|| format!("source {source}"), |(_, peer)| peer.name.clone())
+            }
+        }
+    }
+}

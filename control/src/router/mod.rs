@@ -1,0 +1,130 @@
+//! The running router: what starts, in which order, and how it ends.
+
+mod control;
+mod error;
+mod forward;
+mod hardware;
+mod icmp;
+mod neighbours;
+mod publish;
+mod punts;
+mod views;
+mod workers;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use crossbeam::channel::bounded;
+use dataplane::grace::GracePeriod;
+use dataplane::qsbr::Domain;
+use dataplane::sub_interface::SubInterfaces;
+use dataplane::tables::{Tables, VrfTables};
+
+use crate::api::server::Server;
+use crate::config::model::Config;
+use crate::kernel::{KernelSide, TapSpec};
+use crate::rib::Rib;
+use crate::source::SourceKind;
+use crate::source::bgp::BgpSpeaker;
+use control::{Control, Inputs};
+pub use error::RouterError;
+use forward::Forwarder;
+use publish::{Fibs, Publisher};
+use punts::Punts;
+use workers::Workers;
+
+/// A router that forwards. Dropping it stops it: the API first, then the route sources, the TAPs, the workers,
+/// and the ports last.
+pub struct Router {
+    // Dropped in this order.
+    api: Option<Server>,
+    control: Control,
+}
+
+/// Events that may wait for the control thread, of each kind. A BGP session that is faster waits; frames of the
+/// kernel beyond that are dropped, and counted.
+const QUEUE: usize = 1024;
+
+impl Router {
+    /// Starts everything that `config` asks for.
+    ///
+    /// # Errors
+    /// Any [`RouterError`]; what was started is stopped again.
+    pub fn start(config: Config) -> Result<Self, RouterError> {
+        let cores = workers::cores(&config)?;
+        let (calls, call_queue) = bounded(16);
+        // The socket first: if another turnpike has it, its NICs are left alone.
+        let api = Server::start(&config.api_socket, calls)?;
+        let (hardware, ios) = hardware::open(&config, cores.len())?;
+        let macs: Vec<_> = hardware.ports.iter().map(|port| port.info.mac).collect();
+        let sub_interfaces = Arc::new(SubInterfaces::new(publish::sub_interfaces(&config, &macs))?);
+        let no_vrfs: Arc<[VrfTables]> = Vec::new().into();
+        let first = Tables::new(Arc::clone(&sub_interfaces), no_vrfs);
+        let (domain, readers) = Domain::new(first.clone(), cores.len());
+        let grace: Arc<dyn GracePeriod> = Arc::clone(&domain) as _;
+        let fibs = Fibs::new(config.vrfs.len(), &grace)?;
+        let tables = Tables { vrfs: fibs.readers().into(), ..first };
+        let publisher = Publisher::new(domain, tables);
+
+        let mut rib = Rib::new(config.vrfs.len(), &config.sources);
+        for (id, sub_if) in sub_if_ids(&config) {
+            let up = hardware.ports.get(usize::from(sub_if.port.0)).is_some_and(|port| port.info.link.up);
+            rib.add_interface(id, sub_if, up)?;
+        }
+        rib.set_static_routes(&config.routes)?;
+        for i in 0..config.bgp.as_ref().map_or(0, |bgp| bgp.peers.len()) {
+            rib.add_source(bgp_source(i), SourceKind::Bgp);
+        }
+
+        let (frames, frame_queue) = bounded(QUEUE);
+        let (neighbours, neighbour_queue) = bounded(QUEUE);
+        let (routes, route_queue) = bounded(QUEUE);
+        let kernel = match config.kernel.taps {
+            true => Some(KernelSide::start(tap_specs(&config, &macs), frames, neighbours)?),
+            false => None,
+        };
+        let workers = Workers::start(&config, cores, ios, readers, &hardware.eal)?;
+        let forwarder = Forwarder::new(Arc::clone(&hardware.pool), workers.rings.clone());
+        let inputs =
+            Inputs { calls: call_queue, frames: frame_queue, neighbours: neighbour_queue, routes: route_queue };
+        let mut control = Control::new(
+            config,
+            inputs,
+            control::Parts { rib, fibs, publisher, kernel, workers, hardware, punts: Punts::new(forwarder) },
+        );
+        // Connected and static routes forward before the first peer is listened to.
+        control.settle();
+        control.start_bgp(|bgp| BgpSpeaker::start(bgp, Rib::FIRST_DYNAMIC, routes))?;
+        Ok(Self { api: Some(api), control })
+    }
+
+    /// Runs until `stop` is set.
+    pub fn run(&mut self, stop: &AtomicBool) {
+        self.control.run(stop);
+        // Clients get no answers any more: better none listen.
+        self.api = None;
+    }
+}
+
+/// The source number of a BGP peer, by its place in the configuration.
+fn bgp_source(peer: usize) -> crate::source::SourceId {
+    crate::source::SourceId(Rib::FIRST_DYNAMIC.0 + peer as u32)
+}
+
+fn sub_if_ids(
+    config: &Config,
+) -> impl Iterator<Item = (dataplane::ids::SubIfId, &crate::config::model::SubInterface)> {
+    config.sub_interfaces.iter().enumerate().map(|(i, sub_if)| (dataplane::ids::SubIfId(i as u16), sub_if))
+}
+
+fn tap_specs(config: &Config, macs: &[[u8; 6]]) -> Vec<TapSpec> {
+    let spec = |(id, sub_if): (_, &crate::config::model::SubInterface)| TapSpec {
+        interface: id,
+        name: sub_if.tap.clone(),
+        namespace: config.vrfs.get(usize::from(sub_if.vrf.0)).and_then(|vrf| vrf.namespace.clone()),
+        mac: macs.get(usize::from(sub_if.port.0)).copied().unwrap_or_default(),
+        mtu: sub_if.mtu,
+        addresses: sub_if.addresses.clone(),
+    };
+    sub_if_ids(config).map(spec).collect()
+}

@@ -1,0 +1,376 @@
+//! What the API shows: the router's state, put into the API's views.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use dataplane::counters::{PortCounters, Traffic};
+use dataplane::ids::{PortId, SubIfId, VrfId};
+use dataplane::verdict::{DropReason, PuntReason};
+use ipnetwork::IpNetwork;
+use serde_json::Value;
+
+use super::control::Control;
+use crate::api::{Reply, Request, view};
+use crate::config::model::{Encapsulation, SubInterface};
+use crate::rib::RouteView;
+use crate::source::Family;
+use crate::source::bgp::State;
+
+/// Routes on a page.
+const PAGE: usize = 1000;
+
+impl Control {
+    /// Answers a request of the API.
+    pub(super) fn answer(&self, request: &Request) -> Reply {
+        let value = match request {
+            Request::Ports => json(&self.port_views()),
+            Request::Interfaces => json(&self.interface_views()),
+            Request::Routes { vrf, target: None, after } => {
+                self.route_page(vrf.as_deref(), after.as_deref()).and_then(|page| json(&page))
+            }
+            Request::Routes { vrf, target: Some(target), .. } => self.route_chain(vrf.as_deref(), target),
+            Request::Neighbours => json(&self.neighbour_views()),
+            Request::Groups => json(&self.group_views()),
+            Request::Workers => json(&self.worker_views()),
+            Request::Drops => json(&self.drop_report()),
+            Request::Bgp => json(&self.bgp.as_ref().map(|bgp| bgp.status()).unwrap_or_default()),
+            Request::Summary => json(&self.summary()),
+        };
+        match value {
+            Ok(value) => Reply::Ok(value),
+            Err(why) => Reply::Error(why),
+        }
+    }
+
+    /// A sum over all workers' counters of a port.
+    fn sum(&self, port: usize, of: impl Fn(&PortCounters) -> u64) -> u64 {
+        self.workers.counters.iter().map(|worker| of(worker.port(PortId(port as u16)))).sum()
+    }
+
+    fn port_views(&self) -> Vec<view::Port> {
+        let ports = self.config.ports.iter().zip(&self.hardware.ports).enumerate();
+        ports
+            .map(|(i, (configured, open))| {
+                let sum = |of: &dyn Fn(&PortCounters) -> u64| self.sum(i, of);
+                let all = |counters: &[dataplane::counters::Counter]| counters.iter().map(|c| c.get()).sum();
+                let stats = open.port.stats().unwrap_or_default();
+                view::Port {
+                    name: configured.name.clone(),
+                    device: configured.device.clone(),
+                    driver: open.info.driver.clone(),
+                    mac: mac(open.info.mac),
+                    link_up: self.links[i],
+                    speed_mbps: open.port.link().ok().and_then(|link| link.speed_mbps).unwrap_or(0),
+                    mtu: configured.mtu,
+                    rx_queues: open.rx_queues,
+                    received: sum(&|c| c.received.get()),
+                    received_bytes: sum(&|c| c.received_bytes.get()),
+                    forwarded: sum(&|c| c.forwarded.get()),
+                    punted: sum(&|c| all(&c.punted)),
+                    dropped: sum(&|c| all(&c.dropped)),
+                    sent: sum(&|c| c.sent.get()),
+                    sent_bytes: sum(&|c| c.sent_bytes.get()),
+                    inject_dropped: sum(&|c| c.inject_dropped.get()),
+                    missed: stats.rx_missed + stats.rx_no_buffer,
+                }
+            })
+            .collect()
+    }
+
+    fn interface_views(&self) -> Vec<view::Interface> {
+        let one = |(i, sub_if): (usize, &SubInterface)| {
+            let traffic = |received: bool| {
+                let mut sum = view::Traffic::default();
+                for worker in &self.workers.counters {
+                    let counters = worker.sub_interface(SubIfId(i as u16));
+                    let part: &Traffic = if received { &counters.received } else { &counters.sent };
+                    sum.packets += part.packets.get();
+                    sum.l2_bytes += part.l2_bytes.get();
+                    sum.l3_bytes += part.l3_bytes.get();
+                }
+                sum
+            };
+            view::Interface {
+                name: sub_if.name.clone(),
+                port: self.config.ports[usize::from(sub_if.port.0)].name.clone(),
+                tags: tags(sub_if.encapsulation),
+                vrf: self.vrf_name(sub_if.vrf),
+                tap: if self.config.kernel.taps { sub_if.tap.clone() } else { String::new() },
+                addresses: sub_if.addresses.iter().map(ToString::to_string).collect(),
+                mtu: sub_if.mtu,
+                up: self.links[usize::from(sub_if.port.0)],
+                received: traffic(true),
+                sent: traffic(false),
+            }
+        };
+        self.config.sub_interfaces.iter().enumerate().map(one).collect()
+    }
+
+    fn worker_views(&self) -> view::Workers {
+        let one = |(core, counters): (&usize, &std::sync::Arc<dataplane::counters::WorkerCounters>)| {
+            let work = &counters.work;
+            let (polls, empty) = (work.polls.get(), work.empty_polls.get());
+            let (packets, busy, cycles) = (work.packets.get(), work.busy_cycles.get(), work.cycles.get());
+            view::Worker {
+                core: *core,
+                packets,
+                polls,
+                empty_percent: 100.0 * ratio(empty, polls),
+                packets_per_burst: ratio(packets, polls.saturating_sub(empty)),
+                cycles_per_packet: ratio(busy, packets),
+                busy_percent: 100.0 * ratio(busy, cycles),
+                busy_cycles: busy,
+            }
+        };
+        view::Workers {
+            workers: self.workers.cores.iter().zip(&self.workers.counters).map(one).collect(),
+            pool_size: self.hardware.pool.size(),
+            pool_available: self.hardware.pool.available(),
+            huge_pages: self.hardware.eal.huge_pages(),
+        }
+    }
+
+    fn drop_report(&self) -> view::DropReport {
+        let one = |(i, port): (usize, &crate::config::model::Port)| {
+            let dropped = DropReason::ALL
+                .iter()
+                .map(|r| (r.name().to_string(), self.sum(i, |c| c.dropped[r.index()].get())));
+            let punted = PuntReason::ALL
+                .iter()
+                .map(|r| (r.name().to_string(), self.sum(i, |c| c.punted[r.index()].get())));
+            view::Drops {
+                port: port.name.clone(),
+                dropped: dropped.filter(|(_, count)| *count > 0).collect(),
+                punted: punted.filter(|(_, count)| *count > 0).collect(),
+            }
+        };
+        view::DropReport {
+            ports: self.config.ports.iter().enumerate().map(one).collect(),
+            control: view::Control { outcomes: self.punts.outcomes.all() },
+        }
+    }
+
+    fn neighbour_views(&self) -> Vec<view::Neighbour> {
+        let one = |neighbour: super::neighbours::View| view::Neighbour {
+            interface: self.sub_if_name(neighbour.sub_if),
+            address: neighbour.address.to_string(),
+            mac: neighbour.mac.map(mac).unwrap_or_default(),
+            state: neighbour.state.to_string(),
+            held: neighbour.held,
+        };
+        self.neighbours.views().map(one).collect()
+    }
+
+    fn group_views(&self) -> Vec<view::Group> {
+        let macs: BTreeMap<_, _> = (self.neighbours.views())
+            .filter_map(|n| Some(((n.sub_if.0, n.address), mac(n.mac?))))
+            .collect();
+        let member = |member: &crate::rib::MemberView| view::Member {
+            interface: self.sub_if_name(SubIfId(member.subif)),
+            gateway: member.gateway.map(|g| g.to_string()).unwrap_or_default(),
+            mac: member.gateway.and_then(|g| macs.get(&(member.subif, g)).cloned()).unwrap_or_default(),
+            weight: member.weight,
+            buckets: member.buckets,
+            state: member.state.to_string(),
+        };
+        let one = |group: crate::rib::GroupView| view::Group {
+            id: group.id,
+            kind: group.kind.to_string(),
+            references: group.references,
+            members: group.members.iter().map(member).collect(),
+        };
+        self.rib.groups().map(one).collect()
+    }
+
+    /// One page of routes: VRF by VRF, IPv4 before IPv6. A cursor is `VRF number/family/prefix`.
+    fn route_page(&self, vrf: Option<&str>, after: Option<&str>) -> Result<view::Routes, String> {
+        let vrfs: Vec<VrfId> = match vrf {
+            Some(name) => vec![self.vrf_by_name(name)?],
+            None => (0..self.config.vrfs.len()).map(|i| VrfId(i as u16)).collect(),
+        };
+        let mut tables = vrfs.iter().flat_map(|vrf| [(*vrf, Family::Ipv4), (*vrf, Family::Ipv6)]);
+        let (mut table, mut start) = (tables.next(), None);
+        if let Some(cursor) = after {
+            let (at, prefix) = parse_cursor(cursor).ok_or("the cursor is not one that a page gave")?;
+            while table.is_some_and(|table| table != at) {
+                table = tables.next();
+            }
+            start = prefix;
+        }
+        let mut page = view::Routes { total: self.fibs.len(), ..view::Routes::default() };
+        while let Some((vrf, family)) = table {
+            let part = self.rib.routes(vrf, family, start, PAGE - page.routes.len());
+            page.routes.extend(part.routes.iter().map(|route| self.route(route)));
+            if let Some(next) = part.next {
+                page.next = Some(cursor(vrf, family, Some(next)));
+                return Ok(page);
+            }
+            (table, start) = (tables.next(), None);
+            if page.routes.len() >= PAGE {
+                page.next = table.map(|(vrf, family)| cursor(vrf, family, None));
+                return Ok(page);
+            }
+        }
+        Ok(page)
+    }
+
+    fn route(&self, route: &RouteView) -> view::Route {
+        // What is used comes first; a route that is not in the FIB shows what it would be.
+        let used: Vec<_> = route.paths.iter().filter(|path| path.used).collect();
+        let shown = if used.is_empty() { route.paths.iter().collect() } else { used };
+        let mut sources: Vec<_> = shown.iter().map(|path| self.path_source(path)).collect();
+        sources.dedup();
+        let via = shown.iter().flat_map(|path| path.next_hops.iter().map(|hop| hop.address.to_string()));
+        let mut interfaces: Vec<_> =
+            route.members.iter().map(|member| self.sub_if_name(SubIfId(member.subif))).collect();
+        interfaces.dedup();
+        view::Route {
+            vrf: self.vrf_name(VrfId(route.vrf)),
+            prefix: route.prefix.to_string(),
+            source: sources.join(" "),
+            installed: route.group.is_some(),
+            via: if shown.iter().all(|path| path.target == "via") {
+                via.collect()
+            } else {
+                shown.iter().map(|path| path.target.to_string()).collect()
+            },
+            interfaces,
+            as_path: shown.first().map(|path| path.as_path.clone()).unwrap_or_default(),
+            group: route.group.unwrap_or(0),
+        }
+    }
+
+    fn path_source(&self, path: &crate::rib::PathView) -> String {
+        match path.kind {
+            "bgp" => self.source_name(path.source),
+            kind => kind.to_string(),
+        }
+    }
+
+    /// The route of an address or prefix, with its whole chain and names in the place of numbers.
+    fn route_chain(&self, vrf: Option<&str>, target: &str) -> Result<Value, String> {
+        let vrf = self.vrf_by_name(vrf.unwrap_or("default"))?;
+        let route = if target.contains('/') {
+            let prefix: IpNetwork = target.parse().map_err(|_| format!("`{target}` is not a prefix"))?;
+            self.rib.route(vrf, prefix)
+        } else {
+            let address: IpAddr = target.parse().map_err(|_| format!("`{target}` is not an address"))?;
+            self.rib.lookup(vrf, address)
+        };
+        let Some(route) = route else {
+            return Err(format!("no route for {target} in VRF `{}`", self.vrf_name(vrf)));
+        };
+        let mut value = json(&route)?;
+        self.put_names(&mut value);
+        Ok(value)
+    }
+
+    /// Puts names in the place of the numbers of VRFs, sub-interfaces and sources, wherever they are in a value.
+    fn put_names(&self, value: &mut Value) {
+        match value {
+            Value::Object(map) => {
+                for (key, value) in map.iter_mut() {
+                    let number = value.as_u64();
+                    match (key.as_str(), number) {
+                        ("vrf", Some(n)) => *value = self.vrf_name(VrfId(n as u16)).into(),
+                        ("subif", Some(n)) => *value = self.sub_if_name(SubIfId(n as u16)).into(),
+                        ("source", Some(n)) => *value = self.source_name(n as u32).into(),
+                        _ => self.put_names(value),
+                    }
+                }
+            }
+            Value::Array(items) => items.iter_mut().for_each(|item| self.put_names(item)),
+            _ => {}
+        }
+    }
+
+    fn summary(&self) -> view::Summary {
+        let mut routes = BTreeMap::new();
+        for source in self.rib.sources() {
+            *routes.entry(self.source_name(source.source)).or_default() += source.ipv4 + source.ipv6;
+        }
+        let status = self.bgp.as_ref().map(|bgp| bgp.status()).unwrap_or_default();
+        view::Summary {
+            ports: self.port_views(),
+            interfaces: self.interface_views(),
+            workers: self.worker_views(),
+            drops: self.drop_report(),
+            routes,
+            bgp_established: status.iter().filter(|peer| peer.state == State::Established).count(),
+        }
+    }
+
+    fn vrf_name(&self, vrf: VrfId) -> String {
+        self.config.vrfs.get(usize::from(vrf.0)).map_or_else(|| vrf.0.to_string(), |vrf| vrf.name.clone())
+    }
+
+    fn vrf_by_name(&self, name: &str) -> Result<VrfId, String> {
+        let found = self.config.vrfs.iter().position(|vrf| vrf.name == name);
+        found.map(|i| VrfId(i as u16)).ok_or_else(|| {
+            let names: Vec<_> = self.config.vrfs.iter().map(|vrf| vrf.name.as_str()).collect();
+            format!("there is no VRF `{name}`; there are {}", names.join(", "))
+        })
+    }
+
+    fn sub_if_name(&self, id: SubIfId) -> String {
+        let sub_if = self.config.sub_interfaces.get(usize::from(id.0));
+        sub_if.map_or_else(|| id.0.to_string(), |sub_if| sub_if.name.clone())
+    }
+}
+
+fn json<T: serde::Serialize>(value: &T) -> Result<Value, String> {
+    serde_json::to_value(value).map_err(|error| error.to_string())
+}
+
+fn ratio(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
+fn mac(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+fn tags(encapsulation: Encapsulation) -> String {
+    match encapsulation {
+        Encapsulation::Untagged => "-".into(),
+        Encapsulation::Dot1q(tag) => tag.vid.to_string(),
+        Encapsulation::QinQ { outer, inner } => format!("{}.{}", outer.vid, inner.vid),
+    }
+}
+
+fn cursor(vrf: VrfId, family: Family, prefix: Option<IpNetwork>) -> String {
+    let family = if family == Family::Ipv4 { 4 } else { 6 };
+    format!("{}/{family}/{}", vrf.0, prefix.map(|p| p.to_string()).unwrap_or_default())
+}
+
+fn parse_cursor(cursor: &str) -> Option<((VrfId, Family), Option<IpNetwork>)> {
+    let mut parts = cursor.splitn(3, '/');
+    let vrf = VrfId(parts.next()?.parse().ok()?);
+    let family = match parts.next()? {
+        "4" => Family::Ipv4,
+        "6" => Family::Ipv6,
+        _ => return None,
+    };
+    let prefix = match parts.next()? {
+        "" => None,
+        prefix => Some(prefix.parse().ok()?),
+    };
+    Some(((vrf, family), prefix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_read_as_it_was_written() {
+        let prefix: IpNetwork = "10.1.0.0/16".parse().unwrap();
+        for (family, prefix) in [(Family::Ipv4, Some(prefix)), (Family::Ipv6, None)] {
+            let text = cursor(VrfId(3), family, prefix);
+            assert_eq!(parse_cursor(&text), Some(((VrfId(3), family), prefix)));
+        }
+        for bad in ["", "1", "1/5/", "x/4/", "1/4/nonsense"] {
+            assert_eq!(parse_cursor(bad), None);
+        }
+    }
+}
