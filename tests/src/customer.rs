@@ -171,7 +171,10 @@ router bgp {CUSTOMER_AS}
 fn bird_config(peering: &PeeringPlan) -> String {
     let mut text = format!(
         "router id 10.0.0.1;
+graceful restart wait 5;
 protocol device {{ }}
+protocol kernel {{ ipv4 {{ import none; export where source = RTS_BGP; }}; merge paths yes; }}
+protocol kernel {{ ipv6 {{ import none; export where source = RTS_BGP; }}; merge paths yes; }}
 protocol static lan4 {{ ipv4; route {} blackhole; }}
 protocol static lan6 {{ ipv6; route {} blackhole; }}
 template bgp timed {{

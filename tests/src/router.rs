@@ -68,12 +68,19 @@ impl Router {
         Self { daemon, socket: socket.to_owned() }
     }
 
-    /// `turnpike show WHAT --json`, if it answers.
+    /// `turnpike show WHAT --json`, if it answers. Routes come one object a line, and are put into one array.
     pub fn try_show(&self, what: &str) -> Option<Value> {
         let mut command = Command::new(program());
         command.args(["show", what, "--json", "--socket"]).arg(&self.socket);
         let output = process::output(&mut command);
-        output.status.success().then(|| serde_json::from_slice(&output.stdout).ok())?
+        if !output.status.success() {
+            return None;
+        }
+        if what == "routes" {
+            let lines = serde_json::Deserializer::from_slice(&output.stdout).into_iter::<Value>();
+            return lines.collect::<Result<Vec<_>, _>>().ok().map(Value::Array);
+        }
+        serde_json::from_slice(&output.stdout).ok()
     }
 
     /// `turnpike show WHAT --json`.
