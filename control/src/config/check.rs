@@ -59,7 +59,7 @@ pub(super) fn tags(subs: &Subs<'_>, report: &mut Report<'_>) {
                 "{what} on port {port:?} belongs to {:?} (line {line}): use another tag or port",
                 other.name
             );
-            report.error(place, message);
+            report.error_once(place, message);
         } else {
             seen.insert((model.port, outer, inner), (model, place));
         }

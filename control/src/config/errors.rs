@@ -121,6 +121,14 @@ impl<'t> Report<'t> {
         self.error_at(place.offset, join(place.section, place.key), message.into());
     }
 
+    /// As [`Self::error`], unless something is wrong at `place` already: where one change may right both.
+    pub fn error_once(&mut self, place: Place, message: impl Into<String>) {
+        let at = Some(self.lines.place(self.text, place.offset));
+        if !self.entries.iter().any(|e| e.place == at) {
+            self.error(place, message);
+        }
+    }
+
     /// Records an error for a key that is not one of ours.
     pub fn unknown_key(&mut self, offset: usize, section: &str, key: &str, message: String) {
         let bare = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
