@@ -15,7 +15,7 @@ use super::netns::Place;
 use super::side::TapSpec;
 use super::sysctl;
 
-/// `lo` has this index in every namespace (LOOPBACK_IFINDEX).
+/// `lo` has this index in every namespace (`LOOPBACK_IFINDEX`).
 const LOOPBACK: u32 = 1;
 
 /// The least MTU of IPv6 (RFC 8200, section 5); the kernel has no IPv6 on an interface below it.
@@ -45,15 +45,16 @@ pub(super) fn configure(
     let ipv6 = ipv6_possible(spec)?;
     sysctl::configure(name, ipv6)?;
 
-    let [a, b, c, d, e, f] = spec.mac;
     set(netlink, index, LinkAttribute::Address(spec.mac.to_vec())).map_err(|source| {
-        let action = format!("give the TAP `{name}` the MAC {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
+        let mac = spec.mac.map(|byte| format!("{byte:02x}")).join(":");
+        let action = format!("give the TAP `{name}` the MAC {mac}");
         KernelError::refused(action, place, source)
     })?;
     set(netlink, index, LinkAttribute::Mtu(spec.mtu.into())).map_err(|source| {
         KernelError::refused(format!("give the TAP `{name}` the MTU {}", spec.mtu), place, source)
     })?;
-    up(netlink, index).map_err(|source| KernelError::refused(format!("bring the TAP `{name}` up"), place, source))?;
+    up(netlink, index)
+        .map_err(|source| KernelError::refused(format!("bring the TAP `{name}` up"), place, source))?;
     let derived = ipv6.then(|| link_local(spec.mac));
     for &address in spec.addresses.iter().chain(&derived) {
         add_address(netlink, index, address)
@@ -77,9 +78,7 @@ fn ipv6_possible(spec: &TapSpec) -> Result<bool, KernelError> {
         return Ok(true);
     };
     match spec.addresses.iter().find(|address| address.is_ipv6()) {
-        Some(address) => {
-            Err(KernelError::NoIpv6 { name: spec.name.clone(), address: address.ip(), reason })
-        }
+        Some(address) => Err(KernelError::NoIpv6 { name: spec.name.clone(), address: address.ip(), reason }),
         None => Ok(false),
     }
 }
@@ -125,9 +124,13 @@ fn already_there(error: io::Error) -> io::Result<()> {
 
 /// The link-local address that belongs to a MAC: modified EUI-64 (RFC 4291, appendix A).
 fn link_local(mac: [u8; 6]) -> IpNetwork {
-    let [a, b, c, d, e, f] = mac;
-    let pair = |high: u8, low: u8| u16::from_be_bytes([high, low]);
-    let ip = Ipv6Addr::new(0xfe80, 0, 0, 0, pair(a ^ 2, b), pair(c, 0xff), pair(0xfe, d), pair(e, f));
+    let [oui @ .., _, _, _] = mac;
+    let [_, _, _, nic @ ..] = mac;
+    let mut octets = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0x00ff, 0xfe00, 0).octets();
+    octets[8..11].copy_from_slice(&oui);
+    octets[8] ^= 2;
+    octets[13..].copy_from_slice(&nic);
+    let ip = Ipv6Addr::from(octets);
     #[expect(clippy::expect_used, reason = "64 is a length that an IPv6 prefix has")]
     IpNetwork::new(ip.into(), 64).expect("64 <= 128")
 }

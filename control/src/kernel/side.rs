@@ -65,6 +65,7 @@ impl KernelSide {
     ///
     /// # Errors
     /// Any [`KernelError`]; each says the way out.
+    #[expect(clippy::needless_pass_by_value, reason = "the senders belong to the threads from here on")]
     pub fn start(
         specs: Vec<TapSpec>,
         frames: Sender<TapFrame>,
@@ -118,7 +119,9 @@ impl KernelSide {
         let (known, place, mut netlink) = self.reach(interface)?;
         let asked = match neigh::is_permanent(&mut netlink, known.index, address) {
             Ok(true) => Ok(()),
-            Ok(false) => netlink.request(neigh::use_request(known.index, address), netlink_packet_core::NLM_F_CREATE),
+            Ok(false) => {
+                netlink.request(neigh::use_request(known.index, address), netlink_packet_core::NLM_F_CREATE)
+            }
             Err(error) => Err(error),
         };
         asked.map_err(|source| {
@@ -158,7 +161,10 @@ impl KernelSide {
         drop(self);
     }
 
-    fn reach(&self, interface: SubIfId) -> Result<(&Interface, &Place, MutexGuard<'_, Netlink>), KernelError> {
+    fn reach(
+        &self,
+        interface: SubIfId,
+    ) -> Result<(&Interface, &Place, MutexGuard<'_, Netlink>), KernelError> {
         let unknown = || KernelError::UnknownInterface(interface);
         let known = self.interfaces.get(&interface).ok_or_else(unknown)?;
         let (place, netlink) = self.namespaces.get(known.namespace).ok_or_else(unknown)?;
