@@ -34,13 +34,13 @@ pub(super) fn loopback_up(netlink: &mut Netlink, place: &Place) -> Result<(), Ke
     up(netlink, LOOPBACK).map_err(|source| KernelError::refused("bring `lo` up", place, source))
 }
 
-/// Makes the TAP of `spec` ready for use, and its addresses usable at once.
+/// Sets up the TAP of `spec`. Returns its IPv6 addresses, which the kernel has yet to make ready.
 pub(super) fn configure(
     netlink: &mut Netlink,
     spec: &TapSpec,
     index: u32,
     place: &Place,
-) -> Result<(), KernelError> {
+) -> Result<Vec<Ipv6Addr>, KernelError> {
     let name = &spec.name;
     let ipv6 = ipv6_possible(spec)?;
     sysctl::configure(name, ipv6)?;
@@ -55,17 +55,20 @@ pub(super) fn configure(
     })?;
     up(netlink, index)
         .map_err(|source| KernelError::refused(format!("bring the TAP `{name}` up"), place, source))?;
-    let derived = ipv6.then(|| link_local(spec.mac));
+    let derived = ipv6.then(|| link_local(spec.mac)).filter(|address| !spec.addresses.contains(address));
+    let mut pending = Vec::new();
     for &address in spec.addresses.iter().chain(&derived) {
-        add_address(netlink, index, address)
-            // As it comes up, the kernel makes the link-local address of the MAC; ours is there at once, whichever
-            // is first.
-            .or_else(|error| if Some(address) == derived { already_there(error) } else { Err(error) })
-            .map_err(|source| {
-                KernelError::refused(format!("give the TAP `{name}` the address {address}"), place, source)
-            })?;
+        if let IpAddr::V6(v6) = address.ip() {
+            pending.push(v6);
+        }
+        add_address(netlink, index, address).map_err(|source| {
+            KernelError::refused(format!("give the TAP `{name}` the address {address}"), place, source)
+        })?;
     }
-    Ok(())
+    if ipv6 {
+        sysctl::keep_link_local(name)?;
+    }
+    Ok(pending)
 }
 
 /// Whether the TAP can have IPv6; an error when it must and cannot.
@@ -116,10 +119,6 @@ fn add_address(netlink: &mut Netlink, index: u32, address: IpNetwork) -> io::Res
         }
     }
     netlink.request(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL)
-}
-
-fn already_there(error: io::Error) -> io::Result<()> {
-    if error.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(error) }
 }
 
 /// The link-local address that belongs to a MAC: modified EUI-64 (RFC 4291, appendix A).

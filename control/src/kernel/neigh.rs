@@ -21,14 +21,12 @@ use std::time::Duration;
 use crossbeam::channel::{SendTimeoutError, Sender};
 use dataplane::ids::SubIfId;
 use netlink_packet_core::NetlinkPayload;
-use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_recv_buffer_size_force};
 
 use super::error::KernelError;
-use super::netlink::{DATAGRAM, Netlink, messages};
+use super::netlink::{DATAGRAM, Netlink, messages, subscribe};
 use super::netns::{Place, run_in};
 use super::wake::Wake;
 use request::dump;
@@ -85,7 +83,7 @@ impl Mirror {
     ) -> Result<Self, KernelError> {
         let place = Place(namespace.map(Into::into));
         let (notifications, mut requests) = run_in(namespace, || {
-            subscribe(receive_buffer)
+            subscribe(RTNLGRP_NEIGH, receive_buffer)
                 .and_then(|notifications| Ok((notifications, Netlink::open()?)))
                 .map_err(|source| KernelError::refused("follow the neighbour table", &place, source))
         })?;
@@ -133,19 +131,6 @@ impl Drop for Mirror {
             let _ = thread.join();
         }
     }
-}
-
-/// A socket that gets the notifications, in the calling thread's namespace.
-fn subscribe(receive_buffer: usize) -> io::Result<Socket> {
-    let mut socket = Socket::new(NETLINK_ROUTE)?;
-    // The forced form goes beyond net.core.rmem_max; it needs CAP_NET_ADMIN of the first user namespace, which a
-    // container's root lacks.
-    if set_socket_recv_buffer_size_force(&socket, receive_buffer).is_err() {
-        set_socket_recv_buffer_size(&socket, receive_buffer)?;
-    }
-    socket.bind_auto()?;
-    socket.add_membership(RTNLGRP_NEIGH)?;
-    Ok(socket)
 }
 
 /// What the thread owns.

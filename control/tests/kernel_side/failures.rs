@@ -1,14 +1,13 @@
 //! What stands in the way of a start: each says so with the way out, and leaves nothing behind.
 
-use std::process::Command;
-
 use control::kernel::{KernelError, KernelSide, NetnsError, TapSpec};
 use crossbeam::channel::bounded;
 
 use crate::harness::*;
 
 fn refused(specs: Vec<TapSpec>) -> KernelError {
-    KernelSide::start(specs, bounded(16).0, bounded(16).0).expect_err("it must not start")
+    without_children(|| KernelSide::start(specs, bounded(16).0, bounded(16).0))
+        .expect_err("it must not start")
 }
 
 #[test]
@@ -124,14 +123,11 @@ fn without_a_tun_device() {
     // Once more this very program, with an empty /dev/net in a mount namespace of its own.
     let script =
         "mount -t tmpfs none /dev/net && exec \"$0\" --exact failures::child_without_a_tun_device --ignored";
-    let output = Command::new("unshare")
-        .args(["--mount", "sh", "-c", script])
-        .arg(std::env::current_exe().unwrap())
-        .env("TPK_NAMESPACE", &ns.0)
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    let program = std::env::current_exe().unwrap();
+    let namespace = format!("TPK_NAMESPACE={}", ns.0);
+    let arguments = ["--mount", "env", &namespace, "sh", "-c", script, program.to_str().unwrap()];
+    let text = run("unshare", &arguments);
+    assert!(text.contains("1 passed"), "{text}");
 }
 
 #[test]

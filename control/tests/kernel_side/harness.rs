@@ -1,8 +1,10 @@
 //! Namespaces that go away by themselves, and a started kernel side with its channels.
 
+use std::io::Write;
 use std::net::IpAddr;
-use std::process::Command;
+use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use control::kernel::{KernelSide, NeighbourEvent, NeighbourState, TapFrame, TapSpec};
@@ -62,15 +64,34 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        let status = Command::new("ip").args(["netns", "delete", &self.0]).status();
-        if !status.is_ok_and(|status| status.success()) {
+        if !run_with_input(Command::new("ip").args(["netns", "delete", &self.0]), b"").status.success() {
             eprintln!("could not delete the network namespace {}", self.0);
         }
     }
 }
 
+/// Until its exec is through, a child of another test holds our TAPs open, too, and a TAP that is removed meanwhile
+/// goes only with that child's copy. (`spawn` returns before the child has closed what is close-on-exec.) Whoever has a
+/// child takes this for reading, who looks whether TAPs go, for writing.
+static CHILDREN: RwLock<()> = RwLock::new(());
+
+/// Runs a program to its end, with this input.
+pub fn run_with_input(command: &mut Command, input: &[u8]) -> Output {
+    let _child = CHILDREN.read().unwrap_or_else(PoisonError::into_inner);
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+/// Runs `work`, which removes TAPs, while no test has a child.
+pub fn without_children<T>(work: impl FnOnce() -> T) -> T {
+    let _alone = CHILDREN.write().unwrap_or_else(PoisonError::into_inner);
+    work()
+}
+
 pub fn run(program: &str, arguments: &[&str]) -> String {
-    let output = Command::new(program).args(arguments).output().unwrap();
+    let output = run_with_input(Command::new(program).args(arguments), b"");
     assert!(
         output.status.success(),
         "{program} {arguments:?}: {}",

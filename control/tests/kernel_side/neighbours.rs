@@ -2,9 +2,8 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::io::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use control::kernel::neigh::Mirror;
@@ -160,9 +159,8 @@ fn what_is_there_before_comes_first_and_other_interfaces_do_not_count() {
 
 /// `ip -batch` of one command per line.
 fn batch(ns: &Namespace, commands: &str) {
-    let mut ip = Command::new("ip").args(["-n", &ns.0, "-batch", "-"]).stdin(Stdio::piped()).spawn().unwrap();
-    ip.stdin.take().unwrap().write_all(commands.as_bytes()).unwrap();
-    assert!(ip.wait().unwrap().success());
+    let output = run_with_input(Command::new("ip").args(["-n", &ns.0, "-batch", "-"]), commands.as_bytes());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 #[test]
@@ -195,19 +193,19 @@ fn an_overflow_of_notifications_ends_in_the_kernels_own_table() {
             (Ipv4Addr::from_bits(0x0a01_0000 + host).into(), [2, 0, 0, 0, 0, last])
         })
         .collect();
-    let mut mirrored = HashMap::new();
+    let mut mirrored: HashMap<IpAddr, NeighbourState> = HashMap::new();
     let mut follow = |until: &HashMap<IpAddr, [u8; 6]>| {
         let deadline = Instant::now() + Duration::from_secs(10);
         while let Ok(event) = events.recv_timeout(Duration::from_millis(500)) {
-            let before = match event.state.mac() {
-                Some(mac) => mirrored.insert(event.address, mac),
-                None => mirrored.remove(&event.address),
+            let before = match event.state {
+                NeighbourState::Gone => mirrored.remove(&event.address),
+                state => mirrored.insert(event.address, state),
             };
-            assert_ne!(before, event.state.mac(), "{event:?} says nothing new");
+            assert_ne!(before.unwrap_or(NeighbourState::Gone), event.state, "{event:?} says nothing new");
             assert!(Instant::now() < deadline, "the events do not end");
         }
-        let wrong: Vec<_> =
-            mirrored.iter().filter(|(address, mac)| until.get(*address) != Some(mac)).collect();
+        let right = |address, state: &NeighbourState| state.mac().as_ref() == until.get(address);
+        let wrong: Vec<_> = mirrored.iter().filter(|(address, state)| !right(*address, state)).collect();
         assert!(wrong.is_empty(), "these are not so in the kernel: {wrong:?}");
         assert_eq!(mirrored.len(), until.len());
     };

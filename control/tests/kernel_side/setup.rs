@@ -64,6 +64,7 @@ fn sysctls_are_set_on_the_tap_alone() {
         ("ipv6/conf/er1-pri/accept_ra", "0"),
         ("ipv6/conf/er1-pri/autoconf", "0"),
         ("ipv6/conf/er1-pri/accept_dad", "0"),
+        ("ipv6/conf/er1-pri/addr_gen_mode", "0"),
         ("ipv6/conf/er1-pri/router_solicitations", "0"),
         ("ipv6/conf/er1-pri/keep_addr_on_down", "1"),
         ("ipv6/conf/er1-pri/disable_ipv6", "0"),
@@ -97,10 +98,11 @@ fn a_small_mtu_goes_without_ipv6_and_says_so_when_asked_for_it() {
     spec.mtu = 1000;
     let started = start(vec![spec.clone()]);
     assert_eq!(ns.json("addr show dev small")[0]["addr_info"].as_array().unwrap().len(), 1);
-    started.side.stop();
+    without_children(|| started.side.stop());
     spec.addresses.push("2001:db8::1/126".parse().unwrap());
     let (frames, neighbours) = (crossbeam::channel::bounded(1).0, crossbeam::channel::bounded(1).0);
-    let error = control::kernel::KernelSide::start(vec![spec], frames, neighbours).unwrap_err();
+    let error =
+        without_children(|| control::kernel::KernelSide::start(vec![spec], frames, neighbours)).unwrap_err();
     assert!(matches!(error, KernelError::NoIpv6 { .. }), "{error}");
     assert!(!ns.has_link("small"));
 }
@@ -112,13 +114,13 @@ fn stop_removes_taps_and_threads() {
     let started = start(vec![ns.spec(A, "lan", &["192.0.2.1/30"]), other.spec(B, "wan", &[])]);
     assert!(ns.has_link("lan") && other.has_link("wan"));
     let Started { side, frames, neighbours } = started;
-    side.stop();
+    without_children(|| side.stop());
     assert!(!ns.has_link("lan") && !other.has_link("wan"));
     // The threads held the far ends.
     while frames.recv().is_ok() {}
     while neighbours.recv().is_ok() {}
     // And the names are free again.
-    start(vec![ns.spec(A, "lan", &["192.0.2.1/30"]), other.spec(B, "wan", &[])]).side.stop();
+    start(vec![ns.spec(A, "lan", &["192.0.2.1/30"]), other.spec(B, "wan", &[])]);
 }
 
 #[test]
@@ -133,7 +135,7 @@ fn stop_does_not_wait_for_a_consumer_that_does_not_read() {
         ns.ip(&format!("neigh add 192.0.2.{host} dev lan lladdr 02:00:00:00:00:01"));
     }
     let before = std::time::Instant::now();
-    side.stop();
+    without_children(|| side.stop());
     assert!(before.elapsed() < std::time::Duration::from_secs(2), "{:?}", before.elapsed());
     assert!(!ns.has_link("lan"));
 }
@@ -170,6 +172,6 @@ fn without_a_namespace_the_tap_is_in_the_current_one() {
     assert!(std::path::Path::new(&path).exists());
     assert!(!ns.has_link(&name));
     UdpSocket::bind("203.0.113.1:0").unwrap();
-    started.side.stop();
+    without_children(|| started.side.stop());
     assert!(!std::path::Path::new(&path).exists());
 }
