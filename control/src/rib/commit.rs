@@ -222,19 +222,20 @@ impl Rib {
         let afi = K::afi_mut(&mut self.vrfs[index]);
         let Some(entry) = afi.table.get_mut(key) else { return };
         entry.dirty = false;
-        let installed = entry.installed;
+        let (installed, pending) = (entry.installed, entry.pending);
         let group = self.decide(vrf, key);
-        if group == installed {
-            self.groups.release(group, self.ticket);
-            self.drop_if_empty(vrf, key);
-            return;
-        }
-        let afi = K::afi_mut(&mut self.vrfs[index]);
-        if key.len() < K::BITS {
+        // After a failed write `installed` does not say what was decided last.
+        if key.len() < K::BITS && (group != installed || pending) {
+            let afi = K::afi_mut(&mut self.vrfs[index]);
             let hosts: Vec<K::Addr> = afi.hosts.range(key.first()..=key.last()).copied().collect();
             for addr in hosts {
                 afi.mark(K::host(addr));
             }
+        }
+        if group == installed {
+            self.groups.release(group, self.ticket);
+            self.drop_if_empty(vrf, key);
+            return;
         }
         if group == GroupId::NO_ROUTE { gone.push(key) } else { plan.push((key, group)) }
     }
