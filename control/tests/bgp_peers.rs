@@ -8,132 +8,17 @@
 
 mod bgp_common;
 
-use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
+use bgp_common::daemon::{Daemon, Rib, installed};
 use bgp_common::{ASN, Rig, Script, open, peer, up, update};
-use control::source::{Family, Origin, RouteEvent};
-use tempfile::TempDir;
+use control::source::{Family, Origin};
 
 const BGPD: &str = "/usr/lib/frr/bgpd";
 const BIRD: &str = "/usr/sbin/bird";
-
-/// Whether the programs are there; panics if they must be.
-fn installed(programs: &[&str]) -> bool {
-    let Some(missing) = programs.iter().find(|program| !Path::new(program).exists()) else { return true };
-    assert!(
-        std::env::var_os("TURNPIKE_REQUIRE_PEERS").is_none(),
-        "{missing} is not installed, and TURNPIKE_REQUIRE_PEERS is set: apt-get install frr bird2"
-    );
-    eprintln!(
-        "\n*** SKIPPED: {missing} is not installed; this test shows nothing (apt-get install frr bird2) ***\n"
-    );
-    false
-}
-
-/// A daemon that dies with the test.
-struct Daemon {
-    child: Child,
-    directory: TempDir,
-}
-
-impl Daemon {
-    fn start(program: &str, configuration: &str, arguments: impl Fn(&Path) -> Vec<String>) -> Self {
-        let directory = tempfile::Builder::new().prefix("turnpike-peer-").tempdir().unwrap();
-        std::fs::write(directory.path().join("conf"), configuration).unwrap();
-        let child = Self::spawn(program, directory.path(), &arguments);
-        Self { child, directory }
-    }
-
-    fn spawn(program: &str, directory: &Path, arguments: &impl Fn(&Path) -> Vec<String>) -> Child {
-        let log = || {
-            let path = directory.join("log");
-            Stdio::from(std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap())
-        };
-        let mut command = Command::new(program);
-        command.args(arguments(directory)).stdin(Stdio::null()).stdout(log()).stderr(log());
-        command.spawn().unwrap()
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    /// `kill -9`.
-    fn kill(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.path("log")).unwrap_or_default()
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if std::thread::panicking() {
-            eprintln!("--- the daemon's log ---\n{}", self.log());
-        }
-    }
-}
-
-/// What is known of each prefix and path, as a RIB would have it.
-#[derive(Default)]
-struct Rib {
-    paths: BTreeMap<(String, u32), control::source::Attributes>,
-    ends: Vec<Family>,
-    ups: u32,
-    downs: Vec<String>,
-}
-
-impl Rib {
-    fn take(&mut self, event: RouteEvent) {
-        match event {
-            RouteEvent::Up => self.ups += 1,
-            RouteEvent::Down { reason } => self.downs.push(reason),
-            RouteEvent::EndOfRib(family) => self.ends.push(family),
-            RouteEvent::Update { withdrawn, announced, attributes } => {
-                for nlri in withdrawn {
-                    self.paths.remove(&(nlri.prefix.to_string(), nlri.path_id));
-                }
-                for nlri in announced {
-                    self.paths.insert((nlri.prefix.to_string(), nlri.path_id), (*attributes).clone());
-                }
-            }
-        }
-    }
-
-    /// Takes events until `wanted` holds.
-    fn until(&mut self, rig: &Rig, what: &str, wanted: impl Fn(&Self) -> bool) {
-        let end = Instant::now() + Duration::from_secs(30);
-        while !wanted(self) {
-            assert!(
-                Instant::now() < end,
-                "{what}: not within 30 s; {:?}; {:?}",
-                self.paths,
-                rig.speaker.status()
-            );
-            if let Ok(event) = rig.events.recv_timeout(Duration::from_millis(100)) {
-                self.take(event.event);
-            }
-        }
-    }
-
-    /// The next hops of a prefix, over all its paths, in order.
-    fn next_hops(&self, prefix: &str) -> Vec<String> {
-        let paths = self.paths.iter().filter(|((known, _), _)| known == prefix);
-        let mut all: Vec<IpAddr> =
-            paths.flat_map(|(_, a)| a.next_hops.iter().map(|hop| hop.address)).collect();
-        all.sort_unstable();
-        all.iter().map(ToString::to_string).collect()
-    }
-}
 
 fn free_port(address: &str) -> u16 {
     TcpListener::bind((address, 0)).unwrap().local_addr().unwrap().port()
@@ -198,7 +83,7 @@ fn bird_announces_withdraws_and_is_killed() {
     let attributes = rib.paths.iter().find(|((prefix, _), _)| prefix == "10.2.0.0/16").unwrap().1;
     assert_eq!((attributes.as_path.as_slice(), attributes.as_path_len), ([12_076, 8075].as_slice(), 2));
     assert_eq!((attributes.med, attributes.local_pref, attributes.origin), (7, 100, Origin::Igp));
-    assert_eq!(attributes.communities, [12_076 << 16 | 5010]);
+    assert_eq!(attributes.communities, [0x2f2c_1392]);
     let status = rig.peer("bird");
     let negotiated = status.negotiated.unwrap();
     assert_eq!(negotiated.add_path_receive, [Family::Ipv4, Family::Ipv6]);
@@ -325,9 +210,9 @@ fn frr_arguments(address: &str, port: u16) -> impl Fn(&Path) -> Vec<String> {
 fn vtysh(daemon: &Daemon, commands: &[&str]) -> String {
     let mut vtysh = Command::new("/usr/bin/vtysh");
     vtysh.arg("--vty_socket").arg(daemon.directory.path()).args(["-d", "bgpd"]);
-    commands.iter().for_each(|command| {
+    for command in commands {
         vtysh.args(["-c", command]);
-    });
+    }
     let output = vtysh.output().unwrap();
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }

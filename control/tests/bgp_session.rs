@@ -5,9 +5,12 @@
 mod bgp_common;
 
 use std::net::Ipv4Addr;
+use std::os::fd::AsFd;
 
-use bgp_common::{ASN, Rig, Script, attributes, keepalive, message, open, peer, up, update};
+use bgp_common::{ASN, Rig, Script, attributes, config, keepalive, message, open, peer, up, update};
+use control::config::model::Bgp;
 use control::source::bgp::demo::{DemoRoute, DemoSpeaker};
+use control::source::bgp::{BgpSpeaker, Limits};
 use control::source::{Attributes, Family, NextHop, Nlri, RouteEvent, RouteSource, SourceId};
 use ipnetwork::IpNetwork;
 
@@ -159,12 +162,12 @@ fn attributes_are_read() {
         as_path_len: 3,
         origin: control::source::Origin::Incomplete,
         med: 7,
-        communities: vec![12_076 << 16 | 5010, 12_076 << 16 | 51_004],
+        communities: vec![0x2f2c_1392, 0x2f2c_c73c],
     };
     assert_eq!(*attributes, expected);
 }
 
-/// MP_REACH_NLRI for IPv6 unicast with this next hop field, and for 2001:db8:1::/48.
+/// `MP_REACH_NLRI` for IPv6 unicast with this next hop field, and for `2001:db8:1::/48`.
 fn reach_ipv6(next_hop: &[u8]) -> Vec<u8> {
     let mut value = vec![0, 2, 1, next_hop.len() as u8];
     value.extend(next_hop);
@@ -268,8 +271,110 @@ fn the_speaker_is_a_route_source() {
     let rig = Rig::new(vec![peer("a", "127.0.0.2", ASN), peer("b", "127.0.0.3", ASN)]);
     let _script = Script::establish("127.0.0.3", rig.address, &open(ASN, 30, [10, 255, 0, 3]));
     assert_eq!(rig.next_from(), (SourceId(8), RouteEvent::Up));
+    let shown = serde_json::to_value(rig.speaker.status()).unwrap();
+    assert_eq!((&shown[0]["state"], &shown[1]["state"]), (&"Active".into(), &"Established".into()));
+    assert_eq!(shown[1]["negotiated"]["families"], serde_json::json!(["ipv4", "ipv6"]));
     let source: Box<dyn RouteSource> = Box::new(rig.speaker);
     let states: Vec<_> = source.status().into_iter().map(|s| (s.id, s.name, s.up)).collect();
     assert_eq!(states, [(7, "a".to_owned(), false), (8, "b".to_owned(), true)]);
     source.stop();
+}
+
+#[test]
+fn a_peer_in_a_namespace_is_met_there_only() {
+    if !rustix::process::geteuid().is_root() {
+        assert!(std::env::var_os("TURNPIKE_REQUIRE_PEERS").is_none(), "namespaces need root");
+        eprintln!("\n*** SKIPPED: namespaces need root; this test shows nothing ***\n");
+        return;
+    }
+    let namespace = Namespace::new();
+    let mut inside = peer("inside", "127.0.0.1", ASN);
+    inside.namespace = Some(namespace.0.clone());
+    let outside = peer("outside", "127.0.0.1", ASN);
+    let rig = Rig::new(vec![inside, outside]);
+    let [outer, inner] = rig.speaker.listening() else { panic!("{:?}", rig.speaker.listening()) };
+    let (outer, inner) = (*outer, *inner);
+    let there = namespace.0.clone();
+    let demo = std::thread::spawn(move || {
+        let file = std::fs::File::open(format!("/run/netns/{there}")).unwrap();
+        rustix::thread::move_into_link_name_space(file.as_fd(), None).unwrap();
+        DemoSpeaker::connect(inner, ASN, Ipv4Addr::new(10, 255, 0, 2)).unwrap()
+    });
+    let demo = demo.join().unwrap();
+    assert_eq!(rig.next_from(), (SourceId(7), RouteEvent::Up), "the peer inside");
+    let other = DemoSpeaker::connect(outer, ASN, Ipv4Addr::new(10, 255, 0, 3)).unwrap();
+    assert_eq!(rig.next_from(), (SourceId(8), RouteEvent::Up), "the peer outside");
+    demo.announce(&[route("10.1.0.0/16", &["192.0.2.1"])]).unwrap();
+    assert_eq!(rig.next_from().0, SourceId(7));
+    drop(other);
+    assert!(matches!(rig.next_from(), (SourceId(8), RouteEvent::Down { .. })));
+}
+
+/// A network namespace with its loopback up, gone when dropped.
+struct Namespace(String);
+
+impl Namespace {
+    fn new() -> Self {
+        let name = format!("turnpike-bgp-{}", std::process::id());
+        let ip = |arguments: &[&str]| {
+            let status = std::process::Command::new("ip").args(arguments).status().unwrap();
+            assert!(status.success(), "ip {arguments:?}");
+        };
+        ip(&["netns", "add", &name]);
+        ip(&["-n", &name, "link", "set", "lo", "up"]);
+        Self(name)
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("ip").args(["netns", "del", &self.0]).status();
+    }
+}
+
+#[test]
+fn what_cannot_be_listened_on_is_named() {
+    let (events, _receiver) = crossbeam::channel::bounded(1);
+    let start =
+        |config: &Bgp| BgpSpeaker::start(config, SourceId(0), events.clone()).unwrap_err().to_string();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let error = start(&config(&address, vec![peer("a", "127.0.0.2", ASN)]));
+    assert!(error.contains(&address) && error.contains("Change [bgp] listen"), "{error}");
+    let mut lost = peer("a", "127.0.0.2", ASN);
+    lost.namespace = Some("no-such-namespace".to_owned());
+    let error = start(&config("127.0.0.1:0", vec![lost]));
+    assert!(error.contains("\"no-such-namespace\"") && error.contains("ip netns add"), "{error}");
+    let mut odd = config("127.0.0.1:0", vec![]);
+    odd.hold_time = std::time::Duration::from_secs(2);
+    assert!(start(&odd).contains("hold_time of 2 s"));
+    // No peer: nobody to listen for.
+    let speaker = BgpSpeaker::start(&config("127.0.0.1:0", vec![]), SourceId(0), events).unwrap();
+    assert!(speaker.listening().is_empty());
+}
+
+#[test]
+fn a_session_over_ipv6() {
+    let rig = Rig::with(&config("[::1]:0", vec![peer("six", "::1", ASN)]), Limits::default(), 16);
+    let demo = DemoSpeaker::connect(rig.address, ASN, Ipv4Addr::new(10, 255, 0, 2)).unwrap();
+    assert_eq!(rig.next(), RouteEvent::Up);
+    demo.announce(&[route("10.1.0.0/16", &["192.0.2.1"])]).unwrap();
+    assert_eq!(announced(&rig.next()).0, [nlri("10.1.0.0/16", 1)]);
+}
+
+#[test]
+fn a_family_that_was_not_negotiated_is_ignored() {
+    let rig = Rig::new(vec![peer("script", "127.0.0.2", ASN)]);
+    // An OPEN with no capability but the 4-byte AS: IPv4 only.
+    let mut body = vec![4];
+    body.extend((ASN as u16).to_be_bytes());
+    body.extend([0, 30, 10, 255, 0, 2, 8, 2, 6, 65, 4]);
+    body.extend(ASN.to_be_bytes());
+    let mut script = Script::establish("127.0.0.2", rig.address, &message(1, &body));
+    assert_eq!(rig.next(), RouteEvent::Up);
+    assert_eq!(rig.peer("script").negotiated.unwrap().families, [Family::Ipv4]);
+    script.send(&update(&[], &reach_ipv6(&[0x20; 16]), &[]));
+    script.send(&update(&[], &[0x80, 15, 3, 0, 2, 1], &[]));
+    script.send(&update(&[], &attributes(1), &[16, 10, 1]));
+    assert_eq!(announced(&rig.next()).0, [nlri("10.1.0.0/16", 0)], "the first event after Up");
 }

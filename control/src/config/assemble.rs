@@ -107,7 +107,7 @@ fn sub_interface(
             port.value,
             report.line(port.place)
         );
-        report.error(own.place, message);
+        report.error_once(own.place, message);
     }
     let default = |port: u16| if sub.link.is_some() { port.min(CIRCUIT_MTU) } else { port };
     let mtu = sub.mtu.map(|m| m.value).or(port_mtu.map(|p| default(p.value)));
@@ -115,7 +115,7 @@ fn sub_interface(
     if let Some(mtu) = mtu.filter(|mtu| has_v6 && *mtu < IPV6_MIN_MTU) {
         let message =
             format!("{mtu} is too small for its IPv6 addresses: at least {IPV6_MIN_MTU} (RFC 8200)");
-        report.error(sub.mtu_place, message);
+        report.error_once(sub.mtu_place, message);
     }
     Some(SubInterface {
         name: sub.name.as_ref()?.value.clone(),

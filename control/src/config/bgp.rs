@@ -27,7 +27,7 @@ pub(super) fn bgp(top: &mut Section<'_, '_, '_>) -> (Option<Bgp>, Vec<Peer>) {
             listen: listen(s),
             asn: asn.map_or(0, |a| a.value),
             router_id: router_id.map_or(Ipv4Addr::UNSPECIFIED, |r| r.value),
-            retain: s.value_or("retain", Duration::from_secs(120), seconds(LONGEST_RETAIN)),
+            retain: s.value_or("retain", Duration::from_mins(2), seconds(LONGEST_RETAIN)),
             hold_time: s.value_or("hold_time", Duration::from_secs(90), hold_time),
             peers: Vec::new(),
         };
@@ -40,7 +40,7 @@ fn listen(s: &mut Section<'_, '_, '_>) -> Vec<SocketAddr> {
         return vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 1790))];
     };
     let mut seen = Vec::new();
-    for At { value, place } in list {
+    for At { value, place } in list.into_iter().flatten() {
         if seen.contains(&value) {
             s.report.error(place, format!("{value} is listed twice: remove one"));
         }

@@ -59,7 +59,7 @@ pub(super) fn tags(subs: &Subs<'_>, report: &mut Report<'_>) {
                 "{what} on port {port:?} belongs to {:?} (line {line}): use another tag or port",
                 other.name
             );
-            report.error(place, message);
+            report.error_once(place, message);
         } else {
             seen.insert((model.port, outer, inner), (model, place));
         }
@@ -87,6 +87,7 @@ pub(super) fn peering_vrfs(subs: &Subs<'_>, report: &mut Report<'_>) {
 }
 
 /// A connected prefix, with what tells apart those that may not overlap: `owner`s within one `group`.
+#[derive(Clone, Copy)]
 struct Connected<'a> {
     group: usize,
     owner: usize,
@@ -175,23 +176,13 @@ fn overlapping(mut all: Vec<Connected<'_>>) -> Vec<(Connected<'_>, Connected<'_>
             {
                 if wide.owner != here.owner {
                     let in_order = wide.address.place.offset <= here.address.place.offset;
-                    pairs.push(if in_order {
-                        (here.copy(), wide.copy())
-                    } else {
-                        (wide.copy(), here.copy())
-                    });
+                    pairs.push(if in_order { (*here, *wide) } else { (*wide, *here) });
                 }
             }
             _ => widest = Some(here),
         }
     }
     pairs
-}
-
-impl<'a> Connected<'a> {
-    fn copy(&self) -> Connected<'a> {
-        Connected { group: self.group, owner: self.owner, name: self.name, address: self.address }
-    }
 }
 
 fn number(address: IpAddr) -> u128 {

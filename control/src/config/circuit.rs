@@ -104,6 +104,8 @@ struct Peering {
     mtu_place: Place,
     /// The halves of `v4` and `v6`, where they are given over both links.
     halves: [Option<[At<IpNetwork>; 2]>; 2],
+    /// Whether `v4` and `v6` are there, right or wrong.
+    given: [bool; 2],
 }
 
 fn peering(s: &mut Section<'_, '_, '_>, circuit: &Shared, subs: &mut Vec<Sub>) -> Option<At<PeeringKind>> {
@@ -114,12 +116,8 @@ fn peering(s: &mut Section<'_, '_, '_>, circuit: &Shared, subs: &mut Vec<Sub>) -
     );
     let c_tag = s.need("c_tag", "100", vlan_id);
     let default_vrf = kind.map(|k| k.with(kind_word(k.value).to_owned()));
-    let vrf = if s.has("vrf") {
-        s.opt("vrf", name)
-    } else {
-        let _ = s.opt("vrf", name);
-        default_vrf
-    };
+    let own_vrf = s.opt("vrf", name);
+    let vrf = if s.has("vrf") { own_vrf } else { default_vrf };
     let peering = Peering {
         kind: kind.map(|k| k.value),
         encapsulation: c_tag.and_then(|c_tag| encapsulation(circuit, c_tag)),
@@ -129,6 +127,7 @@ fn peering(s: &mut Section<'_, '_, '_>, circuit: &Shared, subs: &mut Vec<Sub>) -
         mtu: s.opt("mtu", mtu),
         mtu_place: s.place("mtu"),
         halves: [whole(s, "v4"), whole(s, "v6")],
+        given: [s.has("v4"), s.has("v6")],
     };
     let links = [("primary", LinkRole::Primary), ("secondary", LinkRole::Secondary)];
     if links.iter().all(|(key, _)| !s.has(key)) {
@@ -176,18 +175,19 @@ fn family(key: &str, value: &Value<'_>) -> Result<IpNetwork, String> {
 fn link(s: &mut Section<'_, '_, '_>, circuit: &Shared, peering: &Peering, role: LinkRole) -> Sub {
     let port = s.need("port", "\"wan0\"", name);
     let mut addresses = Vec::new();
-    let mut any = false;
-    for (key, halves) in ["v4", "v6"].into_iter().zip(peering.halves) {
+    let (mut any, mut whole) = (false, true);
+    for ((key, halves), given) in ["v4", "v6"].into_iter().zip(peering.halves).zip(peering.given) {
         let own = s.opt(key, |value| link_address(family(key, value)?));
-        any |= s.has(key) || halves.is_some();
+        any |= s.has(key) || given;
+        whole &= own.is_some() == s.has(key) && halves.is_some() == given;
         if let (true, Some(halves)) = (s.has(key), halves) {
-            let whole = s.report.line(halves[0].place);
-            s.error(key, format!("is given twice: here and on the peering (line {whole}); keep one"));
+            let line = s.report.line(halves[0].place);
+            s.error(key, format!("is given twice: here and on the peering (line {line}); keep one"));
         } else if let Some(halves) = halves {
             let half = halves[role as usize];
             match link_address(half.value) {
                 Ok(address) => addresses.push(half.with(address)),
-                Err(message) => s.report.error(half.place, message),
+                Err(message) => s.report.error_once(half.place, message),
             }
         }
         addresses.extend(own);
@@ -217,6 +217,7 @@ fn link(s: &mut Section<'_, '_, '_>, circuit: &Shared, peering: &Peering, role: 
         encapsulation: peering.encapsulation,
         vrf: peering.vrf.clone(),
         addresses,
+        addresses_whole: whole,
         mtu: peering.mtu,
         mtu_place: peering.mtu_place,
         pcp: peering.pcp,

@@ -58,6 +58,8 @@ pub(super) struct Sub {
     pub encapsulation: Option<At<Encapsulation>>,
     pub vrf: Option<At<String>>,
     pub addresses: Vec<At<IpNetwork>>,
+    /// Whether `addresses` are all that were meant: none was wrong.
+    pub addresses_whole: bool,
     pub mtu: Option<At<u16>>,
     /// Where the MTU stands, or would stand.
     pub mtu_place: Place,

@@ -106,6 +106,8 @@ pub(super) struct Report<'t> {
     text: &'t [u8],
     lines: Lines,
     entries: Vec<ConfigError>,
+    /// The offsets of `entries`.
+    wrong: BTreeSet<usize>,
     /// Every (section, key) that was asked for: what the parser knows.
     known: BTreeSet<(&'static str, &'static str)>,
 }
@@ -113,12 +115,20 @@ pub(super) struct Report<'t> {
 impl<'t> Report<'t> {
     pub fn new(text: &'t str) -> Self {
         let text = text.as_bytes();
-        Self { text, lines: Lines::new(text), entries: Vec::new(), known: BTreeSet::new() }
+        let lines = Lines::new(text);
+        Self { text, lines, entries: Vec::new(), wrong: BTreeSet::new(), known: BTreeSet::new() }
     }
 
     /// Records an error at `place`.
     pub fn error(&mut self, place: Place, message: impl Into<String>) {
         self.error_at(place.offset, join(place.section, place.key), message.into());
+    }
+
+    /// As [`Self::error`], unless something is wrong at `place` already: where one change may right both.
+    pub fn error_once(&mut self, place: Place, message: impl Into<String>) {
+        if !self.wrong.contains(&place.offset) {
+            self.error(place, message);
+        }
     }
 
     /// Records an error for a key that is not one of ours.
@@ -130,6 +140,7 @@ impl<'t> Report<'t> {
 
     fn error_at(&mut self, offset: usize, key: String, message: String) {
         let place = Some(self.lines.place(self.text, offset));
+        self.wrong.insert(offset);
         self.entries.push(ConfigError { place, key, message });
     }
 
@@ -165,24 +176,48 @@ fn join(section: &str, key: &str) -> String {
     if section.is_empty() || key.is_empty() { format!("{section}{key}") } else { format!("{section}.{key}") }
 }
 
-/// The offsets at which lines begin.
-struct Lines(Vec<usize>);
+/// Turns offsets into lines and columns.
+struct Lines {
+    /// The offsets at which lines begin.
+    starts: Vec<usize>,
+    /// Characters before each block of the text, so that a long line is not counted anew for each error in it.
+    blocks: Vec<usize>,
+}
+
+/// Bytes of a block.
+const BLOCK: usize = 256;
 
 impl Lines {
     fn new(text: &[u8]) -> Self {
         let after_newlines = text.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(i, _)| i + 1);
-        Self(std::iter::once(0).chain(after_newlines).collect())
+        let counts = text.chunks(BLOCK).scan(0, |sum, block| {
+            *sum += characters(block);
+            Some(*sum)
+        });
+        Self {
+            starts: std::iter::once(0).chain(after_newlines).collect(),
+            blocks: std::iter::once(0).chain(counts).collect(),
+        }
     }
 
     /// Line and column of a byte offset, from 1; offsets past the end count as the end.
     fn place(&self, text: &[u8], offset: usize) -> (usize, usize) {
         let offset = offset.min(text.len());
-        let line = self.0.partition_point(|start| *start <= offset);
-        let start = self.0.get(line.saturating_sub(1)).copied().unwrap_or(0);
-        // A character has one byte that is not a UTF-8 continuation byte.
-        let before = text.get(start..offset).unwrap_or_default();
-        (line, 1 + before.iter().filter(|b| **b & 0xc0 != 0x80).count())
+        let line = self.starts.partition_point(|start| *start <= offset);
+        let start = self.starts.get(line.saturating_sub(1)).copied().unwrap_or(0);
+        (line, 1 + self.characters_before(text, offset) - self.characters_before(text, start))
     }
+
+    fn characters_before(&self, text: &[u8], offset: usize) -> usize {
+        let block = offset / BLOCK;
+        let rest = text.get(block * BLOCK..offset).unwrap_or_default();
+        self.blocks.get(block).copied().unwrap_or(0) + characters(rest)
+    }
+}
+
+/// A character has one byte that is not a UTF-8 continuation byte.
+fn characters(bytes: &[u8]) -> usize {
+    bytes.iter().filter(|b| **b & 0xc0 != 0x80).count()
 }
 
 #[cfg(test)]
@@ -200,6 +235,11 @@ mod tests {
         assert_eq!(lines.place(text, 9), (4, 3));
         assert_eq!(lines.place(text, 1000), (4, 4), "past the end counts as the end");
         assert_eq!(Lines::new(b"").place(b"", 0), (1, 1));
+        let long = format!("x\n{}", "ü".repeat(1000));
+        let lines = Lines::new(long.as_bytes());
+        for n in [0, 1, 126, 127, 128, 500, 1000] {
+            assert_eq!(lines.place(long.as_bytes(), 2 + 2 * n), (2, 1 + n), "blocks do not show");
+        }
     }
 
     #[test]

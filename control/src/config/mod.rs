@@ -1,8 +1,8 @@
 //! The configuration: its model, and how a TOML file becomes one.
 //!
-//! A text passes three stages. The sections are read into drafts, values with their places ([`sections`],
-//! [`circuit`], [`bgp`]). Names become indices and what spans several sections is checked ([`assemble`],
-//! [`check`], [`references`]). Errors gather on the way, so that a user sees all of them at once; only a text
+//! A text passes three stages. The sections are read into drafts, values with their places (`sections`,
+//! `circuit`, `bgp`). Names become indices and what spans several sections is checked (`assemble`,
+//! `check`, `references`). Errors gather on the way, so that a user sees all of them at once; only a text
 //! without any becomes a [`Config`].
 
 use std::fs::File;

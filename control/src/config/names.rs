@@ -10,6 +10,8 @@ pub(super) struct Names {
     /// What has them, with its article: "a port".
     kind: &'static str,
     by_name: BTreeMap<String, (usize, Place)>,
+    /// Whether each had a name: else a reference may mean one that could not be read, which is reported.
+    whole: bool,
 }
 
 impl Names {
@@ -20,8 +22,12 @@ impl Names {
         report: &mut Report<'_>,
     ) -> Self {
         let mut by_name: BTreeMap<String, (usize, Place)> = BTreeMap::new();
+        let mut whole = true;
         for (index, name) in names.into_iter().enumerate() {
-            let Some(name) = name else { continue };
+            let Some(name) = name else {
+                whole = false;
+                continue;
+            };
             if let Some((_, first)) = by_name.get(&name.value) {
                 let line = report.line(*first);
                 let message =
@@ -31,7 +37,7 @@ impl Names {
                 by_name.insert(name.value.clone(), (index, name.place));
             }
         }
-        Self { kind, by_name }
+        Self { kind, by_name, whole }
     }
 
     /// The index of the thing that `reference` names.
@@ -39,9 +45,13 @@ impl Names {
         if let Some((index, _)) = self.by_name.get(&reference.value) {
             return Some(*index);
         }
-        let hint = hint(&reference.value, self.by_name.keys().map(String::as_str));
-        report
-            .error(reference.place, format!("{:?} is not the name of {}{hint}", reference.value, self.kind));
+        if self.whole {
+            let hint = hint(&reference.value, self.by_name.keys().map(String::as_str));
+            report.error(
+                reference.place,
+                format!("{:?} is not the name of {}{hint}", reference.value, self.kind),
+            );
+        }
         None
     }
 }

@@ -63,7 +63,9 @@ pub(super) fn neighbours(
         let index = neighbour.interface.as_ref().and_then(|name| names.resolve(name, report));
         let (index, address, mac) = (index?, neighbour.address?, neighbour.mac?);
         let sub = subs.models.get(index)?.as_ref()?;
-        if let Err(message) = check_on_interface(sub, address.value) {
+        if subs.drafts.get(index).is_some_and(|draft| draft.addresses_whole)
+            && let Err(message) = check_on_interface(sub, address.value)
+        {
             report.error(address.place, message);
         }
         let interface = SubIfId(u16::try_from(index).ok()?);

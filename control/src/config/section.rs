@@ -107,12 +107,8 @@ impl<'v> Section<'v, '_, '_> {
         default: T,
         convert: impl FnOnce(&'v Value<'v>) -> Result<T, String>,
     ) -> Option<At<T>> {
-        if self.has(key) { self.opt(key, convert) } else { self.absent(key, default) }
-    }
-
-    fn absent<T>(&mut self, key: &'static str, default: T) -> Option<At<T>> {
-        let _ = self.get(key);
-        Some(At { value: default, place: self.place(key) })
+        let found = self.opt(key, convert);
+        if self.has(key) { found } else { Some(At { value: default, place: self.place(key) }) }
     }
 
     /// The value of `key`, or `default` when it is absent or wrong (then with an error).
@@ -125,22 +121,20 @@ impl<'v> Section<'v, '_, '_> {
         self.opt(key, convert).map_or(default, |at| at.value)
     }
 
-    /// A list; a single value counts as a list of one. `None` when absent; wrong elements are left out, each
-    /// with an error.
+    /// A list; a single value counts as a list of one. `None` when absent; a wrong element is `None`, with an
+    /// error.
     pub fn list<T>(
         &mut self,
         key: &'static str,
         convert: impl Fn(&'v Value<'v>) -> Result<T, String>,
-    ) -> Option<Vec<At<T>>> {
+    ) -> Option<Vec<Option<At<T>>>> {
         let value = self.get(key)?;
         let elements = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
         let mut list = Vec::with_capacity(elements.len());
         for element in elements {
             let place = Place { offset: element.span.start, section: self.name, key };
-            match convert(element) {
-                Ok(value) => list.push(At { value, place }),
-                Err(message) => self.report.error(place, message),
-            }
+            let element = convert(element).map_err(|message| self.report.error(place, message));
+            list.push(element.ok().map(|value| At { value, place }));
         }
         Some(list)
     }

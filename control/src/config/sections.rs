@@ -113,7 +113,7 @@ fn interface(s: &mut Section<'_, '_, '_>) -> Sub {
     let name_ = s.need("name", "\"lan\"", name);
     let port = s.need("port", "\"lan0\"", name);
     let encapsulation = interface_tags(s);
-    let addresses = s.list("addresses", interface_address);
+    let addresses = s.list("addresses", interface_address).unwrap_or_default();
     if s.is_absent_or_empty("addresses") {
         s.error("addresses", "missing; add for example addresses = [\"192.0.2.1/24\", \"2001:db8::1/64\"]");
     }
@@ -130,7 +130,8 @@ fn interface(s: &mut Section<'_, '_, '_>) -> Sub {
         port,
         encapsulation,
         vrf: s.opt_or("vrf", "default".to_owned(), name),
-        addresses: addresses.unwrap_or_default(),
+        addresses_whole: addresses.iter().all(Option::is_some),
+        addresses: addresses.into_iter().flatten().collect(),
         mtu: s.opt("mtu", mtu),
         mtu_place: s.place("mtu"),
         pcp: pcp.map(|p| p.value),
@@ -200,13 +201,18 @@ fn gateway(value: &Value<'_>) -> Result<IpAddr, String> {
     }
 }
 
-fn gateways(s: &mut Section<'_, '_, '_>, via: Vec<At<IpAddr>>, to: Option<&At<IpNetwork>>) -> Option<Target> {
+fn gateways(
+    s: &mut Section<'_, '_, '_>,
+    via: Vec<Option<At<IpAddr>>>,
+    to: Option<&At<IpNetwork>>,
+) -> Option<Target> {
     if via.is_empty() {
         s.error("via", "holds no gateway: give one, or write discard = true instead");
         return None;
     }
     let mut seen: Vec<IpAddr> = Vec::new();
-    for gateway in via {
+    let whole = via.iter().all(Option::is_some);
+    for gateway in via.into_iter().flatten() {
         let ip = gateway.value;
         if let Some(to) = to
             && to.value.is_ipv4() != ip.is_ipv4()
@@ -219,7 +225,7 @@ fn gateways(s: &mut Section<'_, '_, '_>, via: Vec<At<IpAddr>>, to: Option<&At<Ip
         }
         seen.push(ip);
     }
-    Some(Target::Via(seen))
+    whole.then_some(Target::Via(seen))
 }
 
 fn neighbour(s: &mut Section<'_, '_, '_>) -> Neighbour {
@@ -232,7 +238,7 @@ fn neighbour(s: &mut Section<'_, '_, '_>) -> Neighbour {
 
 fn workers(s: &mut Section<'_, '_, '_>) -> Workers {
     let mut cores: Vec<usize> = Vec::new();
-    for core in s.list("cores", integer(0..=4095)).unwrap_or_default() {
+    for core in s.list("cores", integer(0..=4095)).into_iter().flatten().flatten() {
         if cores.contains(&core.value) {
             s.report.error(core.place, format!("core {} is listed twice: one worker a core", core.value));
         }
@@ -269,6 +275,6 @@ fn memory(s: &mut Section<'_, '_, '_>) -> Memory {
     Memory {
         huge_pages: s.value_or("huge_pages", HugePages::Auto, choice(&words)),
         buffers: s.opt("buffers", integer(1024..=MOST_BUFFERS)).map(|b| b.value),
-        eal_args: s.list("eal_args", text).unwrap_or_default().into_iter().map(|a| a.value).collect(),
+        eal_args: s.list("eal_args", text).into_iter().flatten().flatten().map(|a| a.value).collect(),
     }
 }

@@ -18,38 +18,46 @@ pub(super) fn hint<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>
 }
 
 fn nearest<'a>(name: &str, candidates: &[&'a str]) -> Option<&'a str> {
-    // Nobody mistypes a name of that length into another; it bounds the work on hostile input.
+    // Nobody mistypes a name of that length into another, and nobody picks one among that many: bounds for the
+    // work on hostile input.
     const LONGEST: usize = 64;
-    let length = name.chars().count();
-    if length > LONGEST {
+    const MOST: usize = 1000;
+    let name: Vec<char> = name.chars().collect();
+    if name.len() > LONGEST || candidates.len() > MOST {
         return None;
     }
-    candidates
-        .iter()
-        .filter(|c| c.len() <= LONGEST)
-        .map(|c| (distance(&name.to_lowercase(), &c.to_lowercase()), *c))
-        .filter(|(d, c)| *d <= (length.max(c.chars().count()) / 3).max(1) && *d < c.chars().count().max(2))
-        .min_by_key(|(d, _)| *d)
-        .map(|(_, c)| c)
+    let close = |candidate: &&'a str| {
+        let length = candidate.chars().count();
+        // A third of the letters may differ, but not all of them.
+        let limit = (name.len().max(length) / 3).max(1).min(length.saturating_sub(1));
+        let distance = if length > LONGEST { None } else { distance(&name, candidate, limit) };
+        distance.map(|d| (d, *candidate))
+    };
+    candidates.iter().filter_map(close).min_by_key(|(d, _)| *d).map(|(_, candidate)| candidate)
 }
 
-/// Levenshtein distance in characters, one row at a time; swapped neighbours count as 2.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
+/// Levenshtein distance in characters whatever their case, one row at a time; `None` above `limit`. Swapped
+/// neighbours count as 2.
+fn distance(a: &[char], b: &str, limit: usize) -> Option<usize> {
+    let mut row: Vec<usize> = (0..=a.len()).collect();
+    for (i, cb) in b.chars().enumerate() {
         let mut diagonal = i;
         let mut left = i + 1;
-        for (cell, cb) in row.iter_mut().skip(1).zip(&b) {
-            let here = (diagonal + usize::from(ca != *cb)).min(left + 1).min(*cell + 1);
+        let mut least = left;
+        for (cell, ca) in row.iter_mut().skip(1).zip(a) {
+            let here = (diagonal + usize::from(!ca.eq_ignore_ascii_case(&cb))).min(left + 1).min(*cell + 1);
             diagonal = std::mem::replace(cell, here);
             left = here;
+            least = least.min(here);
         }
         if let Some(first) = row.first_mut() {
             *first = i + 1;
         }
+        if least > limit {
+            return None;
+        }
     }
-    row.last().copied().unwrap_or(0)
+    row.last().copied().filter(|d| *d <= limit)
 }
 
 #[cfg(test)]
@@ -61,8 +69,12 @@ mod tests {
         for (a, b, want) in
             [("", "", 0), ("", "abc", 3), ("abc", "", 3), ("kitten", "sitting", 3), ("vlan", "vlna", 2)]
         {
-            assert_eq!(distance(a, b), want, "{a} {b}");
-            assert_eq!(distance(b, a), want, "{b} {a}");
+            let chars = |text: &str| text.chars().collect::<Vec<_>>();
+            assert_eq!(distance(&chars(a), b, 9), Some(want), "{a} {b}");
+            assert_eq!(distance(&chars(b), a, want), Some(want), "{b} {a}");
+            if want > 0 {
+                assert_eq!(distance(&chars(a), b, want - 1), None, "{a} {b}");
+            }
         }
     }
 
@@ -72,6 +84,8 @@ mod tests {
         assert_eq!(hint("ctag", ["c_tag", "s_tag", "kind"]), "; did you mean \"c_tag\"?");
         assert_eq!(hint("something", ["lan0", "wan0"]), "; there are \"lan0\", \"wan0\"");
         assert_eq!(hint("x", ["wan0"]), "; the only one is \"wan0\"");
+        assert_eq!(hint("WAN0", ["lan0", "wan0"]), "; did you mean \"wan0\"?");
+        assert_eq!(hint("a", ["b", "c"]), "; there are \"b\", \"c\"", "one letter is no likeness");
         assert_eq!(hint("x", []), "");
     }
 }

@@ -11,13 +11,16 @@ use super::suggest::hint;
 pub(super) struct Vrfs {
     pub list: Vec<Vrf>,
     in_use: Vec<bool>,
+    /// Whether each interface's VRF could be read: else a reference may mean one that is reported already.
+    whole: bool,
 }
 
 impl Vrfs {
     /// Collects the VRFs of `draft`; a `[[vrf]]` given twice or without an interface is an error.
     pub fn collect(draft: &Draft, report: &mut Report<'_>) -> Self {
         let default = Vrf { name: "default".to_owned(), namespace: None };
-        let mut vrfs = Self { list: vec![default], in_use: vec![false] };
+        let mut vrfs = Self { list: vec![default], in_use: vec![false], whole: true };
+        vrfs.whole = draft.subs.iter().all(|sub| sub.vrf.is_some());
         let mut declared: Vec<&At<String>> = Vec::new();
         for vrf in &draft.vrfs {
             let Some(name) = &vrf.name else { continue };
@@ -72,8 +75,10 @@ impl Vrfs {
         let with_interface =
             self.list.iter().enumerate().filter(|(i, _)| used(i)).map(|(_, v)| v.name.as_str());
         let hint = hint(&reference.value, with_interface);
-        let message = format!("no interface or peering is in VRF {:?}{hint}", reference.value);
-        report.error(reference.place, message);
+        if self.whole {
+            let message = format!("no interface or peering is in VRF {:?}{hint}", reference.value);
+            report.error(reference.place, message);
+        }
         None
     }
 }

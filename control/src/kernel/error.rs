@@ -102,7 +102,9 @@ pub enum KernelError {
     #[error("sub-interface number {} has no TAP", .0.0)]
     UnknownInterface(SubIfId),
     /// A thread or its wake-up descriptor could not be made.
-    #[error("cannot start the thread `{name}`: {source}; raise the limits on threads and open files (`ulimit -u -n`)")]
+    #[error(
+        "cannot start the thread `{name}`: {source}; raise the limits on threads and open files (`ulimit -u -n`)"
+    )]
     Thread {
         /// The thread's name.
         name: String,

@@ -15,7 +15,7 @@ use super::netns::Place;
 use super::side::TapSpec;
 use super::sysctl;
 
-/// `lo` has this index in every namespace (LOOPBACK_IFINDEX).
+/// `lo` has this index in every namespace (`LOOPBACK_IFINDEX`).
 const LOOPBACK: u32 = 1;
 
 /// The least MTU of IPv6 (RFC 8200, section 5); the kernel has no IPv6 on an interface below it.
@@ -34,37 +34,41 @@ pub(super) fn loopback_up(netlink: &mut Netlink, place: &Place) -> Result<(), Ke
     up(netlink, LOOPBACK).map_err(|source| KernelError::refused("bring `lo` up", place, source))
 }
 
-/// Makes the TAP of `spec` ready for use, and its addresses usable at once.
+/// Sets up the TAP of `spec`. Returns its IPv6 addresses, which the kernel has yet to make ready.
 pub(super) fn configure(
     netlink: &mut Netlink,
     spec: &TapSpec,
     index: u32,
     place: &Place,
-) -> Result<(), KernelError> {
+) -> Result<Vec<Ipv6Addr>, KernelError> {
     let name = &spec.name;
     let ipv6 = ipv6_possible(spec)?;
     sysctl::configure(name, ipv6)?;
 
-    let [a, b, c, d, e, f] = spec.mac;
     set(netlink, index, LinkAttribute::Address(spec.mac.to_vec())).map_err(|source| {
-        let action = format!("give the TAP `{name}` the MAC {a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}");
+        let mac = spec.mac.map(|byte| format!("{byte:02x}")).join(":");
+        let action = format!("give the TAP `{name}` the MAC {mac}");
         KernelError::refused(action, place, source)
     })?;
     set(netlink, index, LinkAttribute::Mtu(spec.mtu.into())).map_err(|source| {
         KernelError::refused(format!("give the TAP `{name}` the MTU {}", spec.mtu), place, source)
     })?;
-    up(netlink, index).map_err(|source| KernelError::refused(format!("bring the TAP `{name}` up"), place, source))?;
-    let derived = ipv6.then(|| link_local(spec.mac));
+    up(netlink, index)
+        .map_err(|source| KernelError::refused(format!("bring the TAP `{name}` up"), place, source))?;
+    let derived = ipv6.then(|| link_local(spec.mac)).filter(|address| !spec.addresses.contains(address));
+    let mut pending = Vec::new();
     for &address in spec.addresses.iter().chain(&derived) {
-        add_address(netlink, index, address)
-            // As it comes up, the kernel makes the link-local address of the MAC; ours is there at once, whichever
-            // is first.
-            .or_else(|error| if Some(address) == derived { already_there(error) } else { Err(error) })
-            .map_err(|source| {
-                KernelError::refused(format!("give the TAP `{name}` the address {address}"), place, source)
-            })?;
+        if let IpAddr::V6(v6) = address.ip() {
+            pending.push(v6);
+        }
+        add_address(netlink, index, address).map_err(|source| {
+            KernelError::refused(format!("give the TAP `{name}` the address {address}"), place, source)
+        })?;
     }
-    Ok(())
+    if ipv6 {
+        sysctl::keep_link_local(name)?;
+    }
+    Ok(pending)
 }
 
 /// Whether the TAP can have IPv6; an error when it must and cannot.
@@ -77,9 +81,7 @@ fn ipv6_possible(spec: &TapSpec) -> Result<bool, KernelError> {
         return Ok(true);
     };
     match spec.addresses.iter().find(|address| address.is_ipv6()) {
-        Some(address) => {
-            Err(KernelError::NoIpv6 { name: spec.name.clone(), address: address.ip(), reason })
-        }
+        Some(address) => Err(KernelError::NoIpv6 { name: spec.name.clone(), address: address.ip(), reason }),
         None => Ok(false),
     }
 }
@@ -119,15 +121,15 @@ fn add_address(netlink: &mut Netlink, index: u32, address: IpNetwork) -> io::Res
     netlink.request(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL)
 }
 
-fn already_there(error: io::Error) -> io::Result<()> {
-    if error.kind() == io::ErrorKind::AlreadyExists { Ok(()) } else { Err(error) }
-}
-
 /// The link-local address that belongs to a MAC: modified EUI-64 (RFC 4291, appendix A).
 fn link_local(mac: [u8; 6]) -> IpNetwork {
-    let [a, b, c, d, e, f] = mac;
-    let pair = |high: u8, low: u8| u16::from_be_bytes([high, low]);
-    let ip = Ipv6Addr::new(0xfe80, 0, 0, 0, pair(a ^ 2, b), pair(c, 0xff), pair(0xfe, d), pair(e, f));
+    let [oui @ .., _, _, _] = mac;
+    let [_, _, _, nic @ ..] = mac;
+    let mut octets = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0x00ff, 0xfe00, 0).octets();
+    octets[8..11].copy_from_slice(&oui);
+    octets[8] ^= 2;
+    octets[13..].copy_from_slice(&nic);
+    let ip = Ipv6Addr::from(octets);
     #[expect(clippy::expect_used, reason = "64 is a length that an IPv6 prefix has")]
     IpNetwork::new(ip.into(), 64).expect("64 <= 128")
 }

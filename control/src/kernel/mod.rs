@@ -12,6 +12,7 @@ mod link;
 pub mod neigh;
 mod netlink;
 pub mod netns;
+mod ready;
 mod side;
 mod sysctl;
 mod tap;

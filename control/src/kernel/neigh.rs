@@ -1,12 +1,17 @@
 //! A mirror of the kernel's neighbour table (ARP and ND) in one namespace: a dump, then its notifications.
 //!
 //! The thread blocks on the notifications, and on the consumer when its channel is full. When the socket overflows
-//! meanwhile (ENOBUFS), it reads the whole table again and reports the difference. That is right without further
-//! care: notifications are read only after the dump, and whatever changes during the dump queues one behind it.
+//! meanwhile (ENOBUFS), it throws away what is still queued, reads the whole table again and reports the difference.
+//!
+//! The order matters. What is queued at an overflow may be older than the notifications that were lost, so it must not
+//! be applied after the dump. Emptying the queue also re-arms ENOBUFS: while the socket is congested, the kernel loses
+//! more without saying so again. After that, whatever changes during the dump either queues a notification, which is
+//! read behind it, or is announced by the next ENOBUFS.
 
-use std::collections::HashMap;
+mod request;
+mod table;
+
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,18 +21,18 @@ use std::time::Duration;
 use crossbeam::channel::{SendTimeoutError, Sender};
 use dataplane::ids::SubIfId;
 use netlink_packet_core::NetlinkPayload;
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::neighbour::{self, NeighbourAddress, NeighbourAttribute, NeighbourMessage};
-use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
-use rustix::net::sockopt::{set_socket_recv_buffer_size, set_socket_recv_buffer_size_force};
 
 use super::error::KernelError;
-use super::netlink::{DATAGRAM, Netlink, messages};
+use super::netlink::{DATAGRAM, Netlink, messages, subscribe};
 use super::netns::{Place, run_in};
 use super::wake::Wake;
+use request::dump;
+pub(super) use request::{is_permanent, use_request};
+use table::{Entry, Table, entry};
+pub use table::{NeighbourEvent, NeighbourState};
 
 /// The multicast group of the neighbour table's notifications.
 const RTNLGRP_NEIGH: u32 = 3;
@@ -38,52 +43,8 @@ pub const RECEIVE_BUFFER: usize = 2 * 1024 * 1024;
 /// How long a full channel blocks before we look whether to stop.
 const STOP_CHECK: Duration = Duration::from_millis(50);
 
-/// What the kernel knows of a neighbour.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum NeighbourState {
-    /// The kernel is asking, and has no MAC yet.
-    Incomplete,
-    /// Confirmed of late, or set by hand for good.
-    Reachable {
-        /// Its MAC.
-        mac: [u8; 6],
-    },
-    /// Not confirmed of late: good for sending, and to be refreshed (`KernelSide::resolve`) while in use.
-    Stale {
-        /// Its MAC.
-        mac: [u8; 6],
-    },
-    /// Being confirmed: good for sending until it becomes reachable or fails.
-    Probing {
-        /// Its MAC.
-        mac: [u8; 6],
-    },
-    /// It did not answer.
-    Failed,
-    /// The kernel has forgotten it, or it was deleted.
-    Gone,
-}
-
-impl NeighbourState {
-    /// The MAC to send to, if there is one.
-    pub fn mac(self) -> Option<[u8; 6]> {
-        match self {
-            Self::Reachable { mac } | Self::Stale { mac } | Self::Probing { mac } => Some(mac),
-            Self::Incomplete | Self::Failed | Self::Gone => None,
-        }
-    }
-}
-
-/// A neighbour's new state. States that repeat are not reported again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct NeighbourEvent {
-    /// The sub-interface it is on.
-    pub interface: SubIfId,
-    /// Its address.
-    pub address: IpAddr,
-    /// Its state.
-    pub state: NeighbourState,
-}
+/// How long a failed dump waits for the next try.
+const RETRY: Duration = Duration::from_millis(100);
 
 /// What a mirror has met.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -122,7 +83,7 @@ impl Mirror {
     ) -> Result<Self, KernelError> {
         let place = Place(namespace.map(Into::into));
         let (notifications, mut requests) = run_in(namespace, || {
-            subscribe(receive_buffer)
+            subscribe(RTNLGRP_NEIGH, receive_buffer)
                 .and_then(|notifications| Ok((notifications, Netlink::open()?)))
                 .map_err(|source| KernelError::refused("follow the neighbour table", &place, source))
         })?;
@@ -145,7 +106,9 @@ impl Mirror {
             .name(name.clone())
             .spawn(move || {
                 if let Err(error) = follower.run(snapshot) {
-                    tracing::error!("lost the neighbour table of {place}: {error}; neighbours there are frozen");
+                    tracing::error!(
+                        "lost the neighbour table of {place}: {error}; neighbours there are frozen"
+                    );
                 }
             })
             .map_err(thread_error)?;
@@ -167,132 +130,6 @@ impl Drop for Mirror {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-    }
-}
-
-/// A socket that gets the notifications, in the calling thread's namespace.
-fn subscribe(receive_buffer: usize) -> io::Result<Socket> {
-    let mut socket = Socket::new(NETLINK_ROUTE)?;
-    // The forced form goes beyond net.core.rmem_max; it needs CAP_NET_ADMIN of the first user namespace, which a
-    // container's root lacks.
-    if set_socket_recv_buffer_size_force(&socket, receive_buffer).is_err() {
-        set_socket_recv_buffer_size(&socket, receive_buffer)?;
-    }
-    socket.bind_auto()?;
-    socket.add_membership(RTNLGRP_NEIGH)?;
-    Ok(socket)
-}
-
-/// The whole table of the socket's namespace.
-fn dump(requests: &mut Netlink) -> io::Result<Vec<Entry>> {
-    let answers = requests.dump(&RouteNetlinkMessage::GetNeighbour(NeighbourMessage::default()))?;
-    Ok(answers.iter().filter_map(entry).collect())
-}
-
-/// Whether the kernel has `address` on the interface `index` as set by hand for good. NTF_USE would spoil such an
-/// entry: the kernel makes an ordinary one of it.
-pub(super) fn is_permanent(requests: &mut Netlink, index: u32, address: IpAddr) -> io::Result<bool> {
-    let mut message = NeighbourMessage::default();
-    message.header.family = family(address);
-    message.header.ifindex = index;
-    message.attributes.push(NeighbourAttribute::Destination(address.into()));
-    let found = requests.get(RouteNetlinkMessage::GetNeighbour(message))?;
-    Ok(matches!(
-        found,
-        Some(RouteNetlinkMessage::NewNeighbour(message))
-            if message.header.state == neighbour::NeighbourState::Permanent
-    ))
-}
-
-/// The request that makes the kernel find out or confirm a neighbour's MAC, as if it had a packet for it.
-pub(super) fn use_request(index: u32, address: IpAddr) -> RouteNetlinkMessage {
-    let mut message = NeighbourMessage::default();
-    message.header.family = family(address);
-    message.header.ifindex = index;
-    message.header.flags = neighbour::NeighbourFlags::Use;
-    message.attributes.push(NeighbourAttribute::Destination(address.into()));
-    RouteNetlinkMessage::NewNeighbour(message)
-}
-
-fn family(address: IpAddr) -> netlink_packet_route::AddressFamily {
-    match address {
-        IpAddr::V4(_) => netlink_packet_route::AddressFamily::Inet,
-        IpAddr::V6(_) => netlink_packet_route::AddressFamily::Inet6,
-    }
-}
-
-/// One line of the kernel's table, or of a change to it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Entry {
-    index: u32,
-    address: IpAddr,
-    state: NeighbourState,
-}
-
-/// What a message says of a neighbour; `None` for what is none (multicast, broadcast, bridge entries, proxies).
-fn entry(message: &RouteNetlinkMessage) -> Option<Entry> {
-    use neighbour::NeighbourState as Kernel;
-    let (message, deleted) = match message {
-        RouteNetlinkMessage::NewNeighbour(message) => (message, false),
-        RouteNetlinkMessage::DelNeighbour(message) => (message, true),
-        _ => return None,
-    };
-    if message.header.flags.contains(neighbour::NeighbourFlags::Proxy) {
-        return None;
-    }
-    let mut address: Option<IpAddr> = None;
-    let mut mac: Option<[u8; 6]> = None;
-    for attribute in &message.attributes {
-        match attribute {
-            NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => address = Some((*v4).into()),
-            NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => address = Some((*v6).into()),
-            NeighbourAttribute::LinkLayerAddress(bytes) => mac = bytes.as_slice().try_into().ok(),
-            _ => {}
-        }
-    }
-    let state = match (message.header.state, mac) {
-        _ if deleted => NeighbourState::Gone,
-        // The kernel's own: the MAC follows from the address.
-        (Kernel::Noarp, _) => return None,
-        (Kernel::Reachable | Kernel::Permanent, Some(mac)) => NeighbourState::Reachable { mac },
-        (Kernel::Stale, Some(mac)) => NeighbourState::Stale { mac },
-        (Kernel::Delay | Kernel::Probe, Some(mac)) => NeighbourState::Probing { mac },
-        (Kernel::Failed, _) => NeighbourState::Failed,
-        _ => NeighbourState::Incomplete,
-    };
-    Some(Entry { index: message.header.ifindex, address: address?, state })
-}
-
-/// The mirror itself: what was last reported, for the interfaces that are ours.
-#[derive(Debug)]
-struct Table {
-    interfaces: HashMap<u32, SubIfId>,
-    states: HashMap<(u32, IpAddr), NeighbourState>,
-}
-
-impl Table {
-    fn new(interfaces: impl IntoIterator<Item = (u32, SubIfId)>) -> Self {
-        Self { interfaces: interfaces.into_iter().collect(), states: HashMap::new() }
-    }
-
-    /// Takes a change, and returns what to report of it.
-    fn apply(&mut self, entry: Entry) -> Option<NeighbourEvent> {
-        let Entry { index, address, state } = entry;
-        let interface = *self.interfaces.get(&index)?;
-        let before = match state {
-            NeighbourState::Gone => self.states.remove(&(index, address)),
-            _ => self.states.insert((index, address), state),
-        };
-        (before.unwrap_or(NeighbourState::Gone) != state).then_some(NeighbourEvent { interface, address, state })
-    }
-
-    /// Takes the whole table, and returns what to report: first what vanished, then what is new or has changed.
-    fn replace(&mut self, snapshot: &[Entry]) -> Vec<NeighbourEvent> {
-        let present: std::collections::HashSet<_> =
-            snapshot.iter().map(|entry| (entry.index, entry.address)).collect();
-        let vanished: Vec<_> = self.states.keys().filter(|key| !present.contains(key)).copied().collect();
-        let gone = vanished.into_iter().map(|(index, address)| Entry { index, address, state: NeighbourState::Gone });
-        gone.chain(snapshot.iter().copied()).filter_map(|entry| self.apply(entry)).collect()
     }
 }
 
@@ -330,7 +167,7 @@ impl Follower {
                     Some(Errno::AGAIN | Errno::INTR) => true,
                     Some(Errno::NOBUFS) => {
                         self.counters.resyncs.fetch_add(1, Ordering::Relaxed);
-                        self.resync()?
+                        self.resync(&mut buffer)?
                     }
                     _ => return Err(error),
                 },
@@ -341,22 +178,33 @@ impl Follower {
 
     /// One datagram of the kernel's, without blocking; of another sender's, none.
     fn receive(&self, mut buffer: &mut [u8]) -> io::Result<usize> {
-        let flags = rustix::net::RecvFlags::DONTWAIT.bits() as i32;
+        let flags = rustix::net::RecvFlags::DONTWAIT.bits().cast_signed();
         let (length, from): (usize, SocketAddr) = self.notifications.recv_from(&mut buffer, flags)?;
         Ok(if from.port_number() == 0 { length } else { 0 })
     }
 
-    /// Reads the whole table and reports the difference.
-    fn resync(&mut self) -> io::Result<bool> {
-        match dump(&mut self.requests) {
-            Ok(snapshot) => Ok(self.report_all(&snapshot)),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-                // It changes too fast; while it does, the notifications overflow again, and we come back.
-                tracing::warn!("cannot read the neighbour table: {error}");
-                Ok(true)
+    /// Empties the queue, then reads the whole table and reports the difference.
+    fn resync(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
+        while !self.wake.stopping() {
+            match self.receive(buffer).map_err(|error| (Errno::from_io_error(&error), error)) {
+                Ok(_) | Err((Some(Errno::NOBUFS | Errno::INTR), _)) => {}
+                Err((Some(Errno::AGAIN), _)) => break,
+                Err((_, error)) => return Err(error),
             }
-            Err(error) => Err(error),
         }
+        let mut said = false;
+        while !self.wake.stopping() {
+            match dump(&mut self.requests) {
+                Ok(snapshot) => return Ok(self.report_all(&snapshot)),
+                // Memory is short, or the table changes too fast: the mirror has a gap now, so it must succeed some
+                // time.
+                Err(error) if !said => tracing::warn!("cannot read the neighbour table: {error}; trying on"),
+                Err(_) => {}
+            }
+            said = true;
+            std::thread::sleep(RETRY);
+        }
+        Ok(false)
     }
 
     fn report_all(&mut self, snapshot: &[Entry]) -> bool {

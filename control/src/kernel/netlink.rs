@@ -1,15 +1,19 @@
-//! A blocking rtnetlink socket for requests: one at a time, each waits for the kernel's answer (RFC 3549).
+//! rtnetlink (RFC 3549): a blocking socket for requests, where each waits for the kernel's answer, and one for
+//! notifications.
 
 use std::io;
 use std::time::Duration;
 
 use netlink_packet_core::{
-    DecodeError, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    DecodeError, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
+    NetlinkPayload,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
-use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::sockopt::{
+    Timeout, set_socket_recv_buffer_size, set_socket_recv_buffer_size_force, set_socket_timeout,
+};
 
 /// More than the kernel puts in one datagram.
 pub(super) const DATAGRAM: usize = 64 * 1024;
@@ -101,6 +105,19 @@ impl Netlink {
             }
         }
     }
+}
+
+/// A socket that gets the notifications of a multicast group, in the calling thread's namespace.
+pub(super) fn subscribe(group: u32, receive_buffer: usize) -> io::Result<Socket> {
+    let mut socket = Socket::new(NETLINK_ROUTE)?;
+    // The forced form goes beyond net.core.rmem_max; it needs CAP_NET_ADMIN of the first user namespace, which a
+    // container's root lacks.
+    if set_socket_recv_buffer_size_force(&socket, receive_buffer).is_err() {
+        set_socket_recv_buffer_size(&socket, receive_buffer)?;
+    }
+    socket.bind_auto()?;
+    socket.add_membership(group)?;
+    Ok(socket)
 }
 
 /// The messages of one datagram. Ends at the first that does not fit.

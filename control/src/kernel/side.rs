@@ -1,9 +1,10 @@
 //! The kernel's side as a whole: makes the TAPs of all namespaces, or none, and is what control talks to.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use crossbeam::channel::Sender;
 use dataplane::ids::SubIfId;
@@ -13,9 +14,13 @@ use super::error::KernelError;
 use super::neigh::{self, Mirror, MirrorCounters, NeighbourEvent};
 use super::netlink::Netlink;
 use super::netns::{Place, run_in};
+use super::ready::Ready;
 use super::tap::Tap;
 use super::taps::{TapCounters, TapFrame, Taps, WriteOutcome};
 use super::{link, sysctl};
+
+/// The kernel makes IPv6 addresses ready in milliseconds; after this long we go on without.
+const READY_TIME: Duration = Duration::from_secs(2);
 
 /// One TAP to make.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +70,7 @@ impl KernelSide {
     ///
     /// # Errors
     /// Any [`KernelError`]; each says the way out.
+    #[expect(clippy::needless_pass_by_value, reason = "the senders belong to the threads from here on")]
     pub fn start(
         specs: Vec<TapSpec>,
         frames: Sender<TapFrame>,
@@ -118,7 +124,9 @@ impl KernelSide {
         let (known, place, mut netlink) = self.reach(interface)?;
         let asked = match neigh::is_permanent(&mut netlink, known.index, address) {
             Ok(true) => Ok(()),
-            Ok(false) => netlink.request(neigh::use_request(known.index, address), netlink_packet_core::NLM_F_CREATE),
+            Ok(false) => {
+                netlink.request(neigh::use_request(known.index, address), netlink_packet_core::NLM_F_CREATE)
+            }
             Err(error) => Err(error),
         };
         asked.map_err(|source| {
@@ -153,12 +161,16 @@ impl KernelSide {
         })
     }
 
-    /// Ends the threads and removes the TAPs. They are gone when this returns.
+    /// Ends the threads and removes the TAPs. They are gone when this returns, unless another thread is just starting a
+    /// child process, which has their descriptors until its exec.
     pub fn stop(self) {
         drop(self);
     }
 
-    fn reach(&self, interface: SubIfId) -> Result<(&Interface, &Place, MutexGuard<'_, Netlink>), KernelError> {
+    fn reach(
+        &self,
+        interface: SubIfId,
+    ) -> Result<(&Interface, &Place, MutexGuard<'_, Netlink>), KernelError> {
         let unknown = || KernelError::UnknownInterface(interface);
         let known = self.interfaces.get(&interface).ok_or_else(unknown)?;
         let (place, netlink) = self.namespaces.get(known.namespace).ok_or_else(unknown)?;
@@ -189,22 +201,32 @@ fn refuse_duplicates(specs: &[TapSpec]) -> Result<(), KernelError> {
 
 /// Makes the TAPs of one namespace; the calling thread is in it.
 fn make_all(specs: &[TapSpec], namespace: usize, place: &Place) -> Result<Made, KernelError> {
-    let mut netlink =
-        Netlink::open().map_err(|source| KernelError::refused("open a netlink socket", place, source))?;
+    let no_socket = |source| KernelError::refused("open a netlink socket", place, source);
+    let mut netlink = Netlink::open().map_err(no_socket)?;
+    let ready = Ready::new().map_err(no_socket)?;
     // All of them first: a name that is taken shows before anything is set up.
-    let mut taps = Vec::with_capacity(specs.len());
+    let mut made = Vec::with_capacity(specs.len());
     for spec in specs {
-        taps.push((spec, Tap::create(&spec.name, place)?));
+        made.push((spec, Tap::create(&spec.name, place)?));
     }
     link::loopback_up(&mut netlink, place)?;
     sysctl::warn_about_strict_rp_filter(place);
-    let taps = taps
-        .into_iter()
-        .map(|(spec, tap)| {
-            let index = link::index_of(&spec.name, place)?;
-            link::configure(&mut netlink, spec, index, place)?;
-            Ok((spec.interface, tap, Interface { name: spec.name.clone(), index, namespace }))
-        })
-        .collect::<Result<_, KernelError>>()?;
+    let mut taps = Vec::with_capacity(made.len());
+    let mut pending = HashSet::new();
+    for (spec, tap) in made {
+        let index = link::index_of(&spec.name, place)?;
+        let addresses = link::configure(&mut netlink, spec, index, place)?;
+        pending.extend(addresses.into_iter().map(|address| (index, address)));
+        taps.push((spec.interface, tap, Interface { name: spec.name.clone(), index, namespace }));
+    }
+    match ready.wait(pending, READY_TIME) {
+        Ok(late) if late.is_empty() => {}
+        Ok(late) => tracing::warn!("{place} is slow: {} IPv6 addresses are not ready yet", late.len()),
+        Err(error) => {
+            tracing::warn!("cannot see whether the IPv6 addresses in {place} are ready yet: {error}");
+        }
+    }
+    // It is up already; this takes the RTNL lock (see `Ready::wait`).
+    link::loopback_up(&mut netlink, place)?;
     Ok(Made { netlink, taps })
 }

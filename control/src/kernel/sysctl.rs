@@ -22,13 +22,17 @@ const IPV6: &[(&str, &str)] = &[
     ("autoconf", "0"),
     ("accept_redirects", "0"),
     ("router_solicitations", "0"),
-    // The link-local address comes from the MAC (RFC 4291, appendix A), and no address waits for DAD.
-    ("addr_gen_mode", "0"),
+    // No address waits for DAD.
     ("accept_dad", "0"),
     ("dad_transmits", "0"),
     // `ip link set TAP down` and up again must not lose the addresses.
     ("keep_addr_on_down", "1"),
+    // No link-local address as it first comes up: the kernel would have it tentative for a moment.
+    ("addr_gen_mode", "1"),
 ];
+
+/// From then on, the link-local address comes from the MAC (RFC 4291, appendix A) each time the TAP comes up.
+const LINK_LOCAL: &[(&str, &str)] = &[("addr_gen_mode", "0")];
 
 /// Whether this kernel has IPv6.
 pub(super) fn has_ipv6() -> bool {
@@ -39,6 +43,11 @@ pub(super) fn has_ipv6() -> bool {
 pub(super) fn configure(name: &str, ipv6: bool) -> Result<(), KernelError> {
     set_all("ipv4", name, IPV4)?;
     if ipv6 { set_all("ipv6", name, IPV6) } else { Ok(()) }
+}
+
+/// Lets the kernel care for the link-local address of the TAP `name`. To be called when it has one.
+pub(super) fn keep_link_local(name: &str) -> Result<(), KernelError> {
+    set_all("ipv6", name, LINK_LOCAL)
 }
 
 /// Logs what the namespace as a whole imposes on our TAPs: the kernel takes the stricter of `all` and the interface.

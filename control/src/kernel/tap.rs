@@ -26,7 +26,7 @@ impl Tap {
         let file = OpenOptions::new()
             .read(true)
             .write(true)
-            .custom_flags(OFlags::NONBLOCK.bits() as i32)
+            .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
             .open("/dev/net/tun")
             .map_err(|source| match source.kind() {
                 io::ErrorKind::PermissionDenied => {
@@ -35,7 +35,9 @@ impl Tap {
                 _ => KernelError::NoTun { source },
             })?;
         tun_ioctl::set_interface(file.as_fd(), padded).map_err(|errno| match errno {
-            Errno::PERM => KernelError::NotPermitted { action: format!("making the TAP `{name}` in {place}") },
+            Errno::PERM => {
+                KernelError::NotPermitted { action: format!("making the TAP `{name}` in {place}") }
+            }
             Errno::BUSY => KernelError::NameTaken { name: name.into(), place: place.clone() },
             _ => KernelError::Tap { name: name.into(), source: errno.into() },
         })?;
@@ -75,7 +77,10 @@ fn padded(name: &str) -> Result<[u8; 16], KernelError> {
         "a name has 1 to 15 bytes"
     } else if name == "." || name == ".." {
         "`.` and `..` are not names"
-    } else if name.bytes().any(|byte| byte.is_ascii_whitespace() || byte.is_ascii_control() || b"/:%".contains(&byte)) {
+    } else if name
+        .bytes()
+        .any(|byte| byte.is_ascii_whitespace() || byte.is_ascii_control() || b"/:%".contains(&byte))
+    {
         "a name has no white space, `/`, `:` or `%`"
     } else {
         let mut padded = [0; 16];

@@ -166,7 +166,9 @@ fn read_all(ports: &[Port], wake: &Wake, frames: &Sender<TapFrame>) {
         match poll(&mut waiting, None) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => {
-                tracing::error!("cannot wait for the TAPs: {errno}; the kernel's own packets are not sent any more");
+                tracing::error!(
+                    "cannot wait for the TAPs: {errno}; the kernel's own packets are not sent any more"
+                );
                 return;
             }
         }

@@ -1,4 +1,4 @@
-//! The two ioctls of `/dev/net/tun` that we need (linux/if_tun.h).
+//! The two ioctls of `/dev/net/tun` that we need (`linux/if_tun.h`).
 #![allow(unsafe_code)] // An ioctl has no safe form: only the caller knows what its number expects.
 
 use std::os::fd::BorrowedFd;

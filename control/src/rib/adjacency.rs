@@ -168,7 +168,6 @@ impl Adjacencies {
 
     pub(super) fn fitness(&self, id: AdjId) -> Fitness {
         match self.get(id).map(|adjacency| adjacency.key) {
-            None => Fitness::Down,
             Some(AdjKey::Glean(subif)) if self.link_up(subif) => Fitness::Live,
             Some(AdjKey::Neighbour(subif, address)) if self.link_up(subif) => {
                 match self.neighbour(subif, address) {
@@ -177,7 +176,7 @@ impl Adjacencies {
                     Neighbour::Failed => Fitness::Down,
                 }
             }
-            Some(_) => Fitness::Down,
+            _ => Fitness::Down,
         }
     }
 

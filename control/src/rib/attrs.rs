@@ -147,6 +147,7 @@ impl Slots {
         self.slab.len()
     }
 
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.by_key.len()
     }

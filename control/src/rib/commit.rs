@@ -103,11 +103,7 @@ impl Rib {
     /// `publish` gets the groups each time they changed. When it returns, no worker may still use older ones for a
     /// FIB entry that it reads from then on: so it swaps the tables and waits until each worker has been quiescent
     /// (or the workers load the tables after the look-up).
-    pub fn commit(
-        &mut self,
-        publish: &mut dyn FnMut(&GroupsSnapshot),
-        fib: &mut dyn FibSink,
-    ) -> Commit {
+    pub fn commit(&mut self, publish: &mut dyn FnMut(&GroupsSnapshot), fib: &mut dyn FibSink) -> Commit {
         let done = Commit { ticket: self.ticket, ..Commit::default() };
         let mut work = Work { publish, fib, done, failures: 0 };
         let changed = self.next_hops.resolve(&self.vrfs, &self.slots, &self.sources);
@@ -221,28 +217,25 @@ impl Rib {
     }
 
     /// Works out where an entry leads, and notes it if that is news.
-    fn plan_entry<K: Prefix>(
-        &mut self,
-        vrf: VrfId,
-        key: K,
-        plan: &mut Vec<(K, GroupId)>,
-        gone: &mut Vec<K>,
-    ) {
+    fn plan_entry<K: Prefix>(&mut self, vrf: VrfId, key: K, plan: &mut Vec<(K, GroupId)>, gone: &mut Vec<K>) {
         let index = usize::from(vrf.0);
         let afi = K::afi_mut(&mut self.vrfs[index]);
         let Some(entry) = afi.table.get_mut(key) else { return };
         entry.dirty = false;
-        let installed = entry.installed;
+        let (installed, pending) = (entry.installed, entry.pending);
         let group = self.decide(vrf, key);
+        // After a failed write `installed` does not say what was decided last.
+        if key.len() < K::BITS && (group != installed || pending) {
+            let afi = K::afi_mut(&mut self.vrfs[index]);
+            let hosts: Vec<K::Addr> = afi.hosts.range(key.first()..=key.last()).copied().collect();
+            for addr in hosts {
+                afi.mark(K::host(addr));
+            }
+        }
         if group == installed {
             self.groups.release(group, self.ticket);
             self.drop_if_empty(vrf, key);
             return;
-        }
-        let afi = K::afi_mut(&mut self.vrfs[index]);
-        if key.len() < K::BITS {
-            let hosts: Vec<K::Addr> = afi.hosts.range(key.first()..=key.last()).copied().collect();
-            hosts.into_iter().for_each(|addr| afi.mark(K::host(addr)));
         }
         if group == GroupId::NO_ROUTE { gone.push(key) } else { plan.push((key, group)) }
     }
@@ -251,7 +244,10 @@ impl Rib {
         let afi = K::afi_mut(&mut self.vrfs[usize::from(vrf.0)]);
         let Some(entry) = afi.table.get_mut(key) else { return };
         let written = if work.failures < GIVE_UP {
-            work.fib.insert(vrf, key.network(), group).map_err(|e| work.failed(vrf, key.network(), &e)).is_ok()
+            work.fib
+                .insert(vrf, key.network(), group)
+                .map_err(|e| work.failed(vrf, key.network(), &e))
+                .is_ok()
         } else {
             false
         };
@@ -271,6 +267,10 @@ impl Rib {
         for key in gone {
             let afi = K::afi_mut(&mut self.vrfs[usize::from(vrf.0)]);
             let Some(entry) = afi.table.get_mut(key) else { continue };
+            if entry.installed == GroupId::NO_ROUTE {
+                // Noted twice: it was looked at again after a cover of it changed, or as a failed write.
+                continue;
+            }
             match work.fib.remove(vrf, key.network()) {
                 Ok(()) => {
                     work.done.removed += 1;
@@ -343,8 +343,7 @@ impl Rib {
             }
             return group;
         }
-        let mut legs: Vec<Leg> =
-            best.iter().flat_map(|p| self.slots.get(p.slot).legs()).copied().collect();
+        let mut legs: Vec<Leg> = best.iter().flat_map(|p| self.slots.get(p.slot).legs()).copied().collect();
         // Each next hop once, with the greatest of its weights.
         legs.sort_unstable_by_key(|leg| (leg.nh, std::cmp::Reverse(leg.weight)));
         legs.dedup_by_key(|leg| leg.nh);
@@ -369,7 +368,8 @@ impl Rib {
     fn on_link<K: Prefix>(&self, vrf: VrfId, host: K, subif: SubIfId) -> bool {
         let usable = |_: Path, slot: &Slot| slot.eligible;
         let mut best = Vec::new();
-        for (_, entry) in K::afi(&self.vrfs[usize::from(vrf.0)]).table.covering(host.first(), 0, K::BITS - 1) {
+        for (_, entry) in K::afi(&self.vrfs[usize::from(vrf.0)]).table.covering(host.first(), 0, K::BITS - 1)
+        {
             select(entry.paths.as_slice(), &self.slots, &self.sources, usable, &mut best);
             if let Some(path) = best.first() {
                 return self.slots.get(path.slot).target == Target::Own(Own::Glean(subif));

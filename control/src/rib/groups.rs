@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use dataplane::ids::{AdjId, GroupId, SubIfId};
 
-use super::adjacency::{Adjacencies, AdjKey, AdjacencyDesc, Neighbour};
+use super::adjacency::{AdjKey, Adjacencies, AdjacencyDesc, Neighbour};
 use super::attrs::Leg;
 use super::buckets::{Blocks, assign, size_for};
 use super::resolve::{Hop, NextHops, normalize};
@@ -301,7 +301,9 @@ impl Groups {
                 .filter(|(_, a)| matches!(a.key, AdjKey::Glean(s) | AdjKey::Neighbour(s, _) if s == subif))
                 .map(|(id, _)| id)
                 .collect();
-            on_link.into_iter().for_each(|adj| self.touch(adj));
+            for adj in on_link {
+                self.touch(adj);
+            }
         }
         news
     }
@@ -317,9 +319,8 @@ impl Groups {
         self.adjacencies.iter().filter_map(|(_, adjacency)| {
             let AdjKey::Neighbour(subif, address) = adjacency.key else { return None };
             let resolved = matches!(self.adjacencies.neighbour(subif, address), Neighbour::Reachable(_));
-            let used = |id: &GroupId| {
-                self.get(*id).is_some_and(|g| g.refs > 0 && matches!(g.key, GroupKey::Via(_)))
-            };
+            let used =
+                |id: &GroupId| self.get(*id).is_some_and(|g| g.refs > 0 && matches!(g.key, GroupKey::Via(_)));
             let wanted = !resolved && self.adjacencies.link_up(subif) && adjacency.groups.iter().any(used);
             wanted.then_some((subif, address))
         })

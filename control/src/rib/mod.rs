@@ -35,7 +35,9 @@ use ipnetwork::IpNetwork;
 pub use adjacency::{AdjacencyDesc, Neighbour};
 pub use commit::{Commit, FailedWrite, FibSink, FibSinkError};
 pub use groups::{GroupDesc, GroupsSnapshot};
-pub use view::{GroupView, HopView, MemberView, NeighbourView, NextHopView, Page, PathView, RouteView, SourceView};
+pub use view::{
+    GroupView, HopView, MemberView, NeighbourView, NextHopView, Page, PathView, RouteView, SourceView,
+};
 
 use crate::config::model::{self, StaticRoute, Target as StaticTarget};
 use crate::source::{Attributes, NextHop, Nlri, RouteEvent, SourceEvent, SourceId, SourceKind};
@@ -51,7 +53,9 @@ use table::{MAX_PATHS, Path, VrfTables};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RibError {
     /// An event came from a source that was not declared.
-    #[error("route source {source_id} is not known to the RIB; declare it with add_source before its first event")]
+    #[error(
+        "route source {source_id} is not known to the RIB; declare it with add_source before its first event"
+    )]
     UnknownSource {
         /// Its number.
         source_id: u32,
@@ -305,7 +309,9 @@ impl Rib {
         }
         self.touch_next_hops(source, key);
         self.drop_slot(first);
-        more.into_iter().for_each(|slot| self.drop_slot(slot));
+        for slot in more {
+            self.drop_slot(slot);
+        }
     }
 
     /// The paths of `key` changed: the next hops that it covers are to be resolved again.

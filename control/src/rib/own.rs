@@ -6,7 +6,7 @@
 //! - The network and directed broadcast addresses of an IPv4 prefix of /30 or shorter are dropped (RFC 2644).
 //! - A resolved neighbour has a host route while its address is in a connected prefix of its sub-interface by
 //!   longest match: a more specific learned route still wins over it.
-//! - fe80::/10 is not routed: the data plane punts it.
+//! - `fe80::/10` is not routed: the data plane punts it.
 
 use std::net::IpAddr;
 
@@ -69,7 +69,12 @@ impl Rib {
     /// # Errors
     ///
     /// Its VRF is not known.
-    pub fn add_interface(&mut self, id: SubIfId, config: &SubInterface, link_up: bool) -> Result<(), RibError> {
+    pub fn add_interface(
+        &mut self,
+        id: SubIfId,
+        config: &SubInterface,
+        link_up: bool,
+    ) -> Result<(), RibError> {
         self.vrf(config.vrf)?;
         if self.interfaces.get(&id).is_some_and(|old| old.vrf != config.vrf) {
             self.remove_interface(id);
@@ -167,7 +172,8 @@ impl Rib {
         let source = self.sources.intern(Self::CONNECTED, vrf)?;
         if present {
             let slot_key = SlotKey::Own(own);
-            let slot = self.slots.find(&slot_key).unwrap_or_else(|| self.slots.add(slot_key, Target::Own(own)));
+            let slot =
+                self.slots.find(&slot_key).unwrap_or_else(|| self.slots.add(slot_key, Target::Own(own)));
             self.slots.acquire(slot);
             self.put(source, key, path_id(subif, own), slot);
             self.drop_slot(slot);

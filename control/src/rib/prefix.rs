@@ -35,7 +35,6 @@ pub(super) trait Prefix: Copy + Ord + Debug + Hash + 'static {
     fn network(self) -> IpNetwork;
     /// `addr` in this family, if it is of it.
     fn addr_of(addr: IpAddr) -> Option<Self::Addr>;
-    fn ip(addr: Self::Addr) -> IpAddr;
     fn afi(vrf: &VrfTables) -> &Afi<Self>;
     fn afi_mut(vrf: &mut VrfTables) -> &mut Afi<Self>;
 
@@ -114,10 +113,6 @@ impl Prefix for V4 {
         }
     }
 
-    fn ip(addr: u32) -> IpAddr {
-        IpAddr::V4(Ipv4Addr::from_bits(addr))
-    }
-
     fn afi(vrf: &VrfTables) -> &Afi<Self> {
         &vrf.v4
     }
@@ -174,10 +169,6 @@ impl Prefix for V6 {
         }
     }
 
-    fn ip(addr: u128) -> IpAddr {
-        IpAddr::V6(Ipv6Addr::from_bits(addr))
-    }
-
     fn afi(vrf: &VrfTables) -> &Afi<Self> {
         &vrf.v6
     }
@@ -212,7 +203,7 @@ impl AnyPrefix {
         }
     }
 
-    /// Whether it lies in fe80::/10, which is never routed.
+    /// Whether it lies in `fe80::/10`, which is never routed.
     pub(super) fn is_link_local(self) -> bool {
         matches!(self, Self::V6(p) if p.len >= 10 && p.addr >> 118 == 0xfe80 >> 6)
     }

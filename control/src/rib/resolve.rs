@@ -104,19 +104,13 @@ impl NextHops {
         self.get(id).map_or(&[], Tracked::hops)
     }
 
+    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.slab.len() - self.free.len()
     }
 
     /// The next hop `address` in `vrf`, tracked from now on if it was not.
     pub(super) fn acquire(&mut self, tables: &mut VrfTables, vrf: VrfId, address: IpAddr) -> NhId {
-        fn index<'a, K: Prefix>(
-            _: K,
-            tables: &'a mut VrfTables,
-            address: IpAddr,
-        ) -> Option<std::collections::btree_map::Entry<'a, K::Addr, NhId>> {
-            Some(K::afi_mut(tables).next_hops.entry(K::addr_of(address)?))
-        }
         let mut fresh = None;
         let mut make = |this: &mut Self| {
             let id = this.free.pop().unwrap_or_else(|| {
@@ -173,11 +167,6 @@ impl NextHops {
                 user.uses.remove(&id);
             }
             self.mark(*user);
-        }
-        fn forget<K: Prefix>(_: K, tables: &mut VrfTables, address: IpAddr) {
-            if let Some(addr) = K::addr_of(address) {
-                K::afi_mut(tables).next_hops.remove(&addr);
-            }
         }
         with_prefix!(AnyPrefix::host(tracked.address), p =>
             forget(p, &mut vrfs[usize::from(tracked.vrf.0)], tracked.address));
@@ -304,6 +293,22 @@ impl NextHops {
     }
 }
 
+/// The place of `address` in the index of its family's next hops.
+fn index<K: Prefix>(
+    _: K,
+    tables: &mut VrfTables,
+    address: IpAddr,
+) -> Option<std::collections::btree_map::Entry<'_, K::Addr, NhId>> {
+    Some(K::afi_mut(tables).next_hops.entry(K::addr_of(address)?))
+}
+
+/// Takes `address` out of the index of its family's next hops.
+fn forget<K: Prefix>(_: K, tables: &mut VrfTables, address: IpAddr) {
+    if let Some(addr) = K::addr_of(address) {
+        K::afi_mut(tables).next_hops.remove(&addr);
+    }
+}
+
 /// Where `address` leads, given the paths that cover it and the outcomes of the level below.
 fn outcome<'a>(
     address: IpAddr,
@@ -326,10 +331,11 @@ fn outcome<'a>(
             hops.push(Hop { subif, gateway: address, weight: 1 });
         }
         for leg in best.iter().flat_map(|path| slots.get(path.slot).legs()) {
-            hops.extend(below(leg.nh).iter().map(|hop| Hop {
-                weight: hop.weight.saturating_mul(u16::from(leg.weight)),
-                ..*hop
-            }));
+            hops.extend(
+                below(leg.nh)
+                    .iter()
+                    .map(|hop| Hop { weight: hop.weight.saturating_mul(u16::from(leg.weight)), ..*hop }),
+            );
         }
         normalize(&mut hops);
         return hops.into();

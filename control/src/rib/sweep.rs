@@ -55,7 +55,8 @@ impl Rib {
         let table = &K::afi(&self.vrfs[usize::from(from.vrf.0)]).table;
         let mut keys = Vec::with_capacity(stale);
         keys.extend(table.iter_from(K::new(K::ZERO, 0)).filter_map(|(key, entry)| {
-            let stale = entry.paths.as_slice().iter().any(|p| p.source == source && p.generation != generation);
+            let stale =
+                entry.paths.as_slice().iter().any(|p| p.source == source && p.generation != generation);
             stale.then_some(key)
         }));
         for key in keys {

@@ -21,6 +21,7 @@ pub(super) struct Path {
     /// Index of its attributes.
     pub slot: u32,
     /// RFC 7911's path identifier.
+    #[expect(clippy::struct_field_names, reason = "the field's standard name")]
     pub path_id: u32,
     /// Index of its source.
     pub source: u16,
@@ -115,11 +116,7 @@ pub(super) struct Table<K: Prefix> {
 
 impl<K: Prefix> Default for Table<K> {
     fn default() -> Self {
-        Self {
-            tops: (0..256).map(|_| None).collect(),
-            lengths: vec![0; usize::from(K::BITS) + 1],
-            count: 0,
-        }
+        Self { tops: (0..256).map(|_| None).collect(), lengths: vec![0; usize::from(K::BITS) + 1], count: 0 }
     }
 }
 
@@ -165,7 +162,12 @@ impl<K: Prefix> Table<K> {
     }
 
     /// The prefixes with a length in `shortest..=longest` that cover `addr`, longest first.
-    pub(super) fn covering(&self, addr: K::Addr, shortest: u8, longest: u8) -> impl Iterator<Item = (K, &Entry)> {
+    pub(super) fn covering(
+        &self,
+        addr: K::Addr,
+        shortest: u8,
+        longest: u8,
+    ) -> impl Iterator<Item = (K, &Entry)> {
         (shortest..=longest).rev().filter(|len| self.lengths[usize::from(*len)] > 0).filter_map(move |len| {
             let key = K::new(addr, len);
             self.get(key).map(|entry| (key, entry))

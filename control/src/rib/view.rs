@@ -59,13 +59,13 @@ pub struct PathView {
     pub subif: Option<u16>,
     /// Next hops as learned, and what they resolve to.
     pub next_hops: Vec<NextHopView>,
-    /// LOCAL_PREF.
+    /// `LOCAL_PREF`.
     pub local_pref: u32,
-    /// AS_PATH.
+    /// `AS_PATH`.
     pub as_path: Vec<u32>,
     /// `igp`, `egp` or `incomplete`.
     pub origin: &'static str,
-    /// MULTI_EXIT_DISC.
+    /// `MULTI_EXIT_DISC`.
     pub med: u32,
     /// COMMUNITIES, as `asn:value`.
     pub communities: Vec<String>,
@@ -279,7 +279,11 @@ impl Rib {
                 Origin::Incomplete => "incomplete",
             },
             med: attributes.med,
-            communities: attributes.communities.iter().map(|c| format!("{}:{}", c >> 16, c & 0xffff)).collect(),
+            communities: attributes
+                .communities
+                .iter()
+                .map(|c| format!("{}:{}", c >> 16, c & 0xffff))
+                .collect(),
         }
     }
 

@@ -128,8 +128,7 @@ impl Plan {
     }
 
     fn eal_args(&self, config: &Config) -> Vec<String> {
-        // Nothing is left on disk, and several turnpikes can run side by side.
-        let mut args = vec!["--in-memory".to_string()];
+        let mut args = Vec::new();
         let pci: Vec<_> = config.ports.iter().filter(|port| is_pci(&port.device)).collect();
         if pci.is_empty() {
             args.push("--no-pci".into());
@@ -137,8 +136,11 @@ impl Plan {
         for port in pci {
             args.extend(["-a".into(), port.device.clone()]);
         }
-        if !self.huge {
-            args.extend(["--no-huge".into(), "-m".into(), self.mib().to_string()]);
+        // Either way nothing is left on disk, and several turnpikes can run side by side.
+        if self.huge {
+            args.push("--in-memory".into());
+        } else {
+            args.extend(["--no-huge".into(), "--no-shconf".into(), "-m".into(), self.mib().to_string()]);
         }
         args.extend(config.memory.eal_args.iter().cloned());
         args

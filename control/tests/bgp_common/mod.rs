@@ -2,6 +2,9 @@
 #![allow(dead_code, missing_docs, reason = "each test program uses its part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
+pub mod daemon;
+pub mod yard;
+
 use std::io::{ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -32,7 +35,7 @@ pub fn config(listen: &str, peers: Vec<BgpPeer>) -> Bgp {
         listen: vec![listen.parse().unwrap()],
         asn: ASN,
         router_id: Ipv4Addr::new(10, 255, 0, 1),
-        retain: Duration::from_secs(60),
+        retain: Duration::from_mins(1),
         hold_time: Duration::from_secs(90),
         peers,
     }
@@ -126,7 +129,7 @@ pub fn update(withdrawn: &[u8], attributes: &[u8], nlri: &[u8]) -> Vec<u8> {
     message(2, &body)
 }
 
-/// ORIGIN IGP, AS_PATH 12076, NEXT_HOP 192.0.2.`next_hop`, LOCAL_PREF 200.
+/// `ORIGIN` IGP, `AS_PATH` 12076, `NEXT_HOP` 192.0.2.`next_hop`, `LOCAL_PREF` 200.
 pub fn attributes(next_hop: u8) -> Vec<u8> {
     let mut bytes = vec![0x40, 1, 1, 0, 0x40, 2, 6, 2, 1];
     bytes.extend(12_076u32.to_be_bytes());

@@ -164,7 +164,7 @@ fn bgp_with_its_peers() {
     let bgp = complete().bgp.expect("[bgp] is there");
     assert_eq!(bgp.listen, ["127.0.0.1:1790".parse().unwrap(), "[::1]:1790".parse().unwrap()]);
     assert_eq!((bgp.asn, bgp.router_id), (64512, Ipv4Addr::new(192, 0, 2, 1)));
-    assert_eq!((bgp.retain, bgp.hold_time), (Duration::from_secs(60), Duration::from_secs(30)));
+    assert_eq!((bgp.retain, bgp.hold_time), (Duration::from_mins(1), Duration::from_secs(30)));
     assert_eq!(
         bgp.peers,
         [
@@ -203,7 +203,7 @@ fn defaults_fill_what_is_absent() {
     assert_eq!(config.memory, Memory { huge_pages: HugePages::Auto, buffers: None, eal_args: vec![] });
     let bgp = config.bgp.expect("[bgp] is there");
     assert_eq!(bgp.listen, ["127.0.0.1:1790".parse().unwrap()]);
-    assert_eq!((bgp.retain, bgp.hold_time), (Duration::from_secs(120), Duration::from_secs(90)));
+    assert_eq!((bgp.retain, bgp.hold_time), (Duration::from_mins(2), Duration::from_secs(90)));
     assert_eq!((config.ports[0].mtu, config.ports[0].descriptors), (1500, 1024));
     assert_eq!((config.sub_interfaces[0].mtu, config.sub_interfaces[0].vrf), (1500, VrfId(0)));
     assert!(parse("t.toml", &text.replace("[bgp]", "[bgpx]")).is_err());

@@ -1,7 +1,7 @@
 //! The small sending speaker of `turnpike demo`: takes the place of the router that would push routes to us. It
 //! connects over TCP like any peer, so that the demo's routes come the whole way.
 
-mod encode;
+pub(super) mod encode;
 
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};

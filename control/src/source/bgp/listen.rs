@@ -128,7 +128,9 @@ impl Acceptor {
                 match self.admit(index, stream, from) {
                     Ok(thread) => threads.extend(thread),
                     Err(stream) => {
-                        farewells.truncate(FAREWELLS - 1);
+                        if farewells.len() == FAREWELLS {
+                            farewells.pop_front();
+                        }
                         farewells.push_back((now + FAREWELL, stream));
                     }
                 }
@@ -210,7 +212,9 @@ impl Acceptor {
             events: self.events.clone(),
             max_prefixes: self.limits.max_prefixes,
         };
-        Builder::new().name("bgp-session".to_owned()).spawn(move || session.run())
+        // The system shows 15 bytes of it; a name with a NUL would be none.
+        let name = format!("bgp-{}", peer.config.name.replace('\0', ""));
+        Builder::new().name(name).spawn(move || session.run())
     }
 
     fn refusal(&mut self, from: SocketAddr, reason: &str) {

@@ -165,7 +165,7 @@ impl Peer {
         }
     }
 
-    /// The connection is over. Returns whether it was the session's.
+    /// The connection is over.
     pub(super) fn leave(&self, control: &Arc<Control>) {
         let mut slots = lock(&self.slots);
         let Slots { candidate, session, idle_since, .. } = &mut *slots;

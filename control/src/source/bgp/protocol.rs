@@ -181,7 +181,7 @@ pub(super) enum Output {
     State(State),
     /// The peer's OPEN is acceptable. Comes before our KEEPALIVE is sent, so that the session can still be refused.
     Opened(Box<Negotiated>),
-    /// One UPDATE, decoded: one or two events (classic and multiprotocol NLRI may differ in next hop).
+    /// One UPDATE, decoded: up to two events (classic and multiprotocol NLRI may differ in next hop).
     Update(Vec<RouteEvent>),
     /// Something in an UPDATE was wrong, and handled without ending the session (RFC 7606).
     Malformed(String),

@@ -324,3 +324,6 @@ fn state(state: SessionState) -> State {
         SessionState::Established => State::Established,
     }
 }
+
+#[cfg(test)]
+mod tests;

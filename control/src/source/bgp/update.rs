@@ -145,33 +145,34 @@ impl UpdateDecoder {
         if withdraw {
             withdrawn.extend(classic);
             withdrawn.extend(multi);
-            return vec![self.event(withdrawn, Vec::new(), None, attributes)];
+            return self.event(withdrawn, Vec::new(), None, attributes).into_iter().collect();
         }
-        match (classic.is_empty(), multi.is_empty()) {
-            (true, true) => vec![self.event(withdrawn, Vec::new(), None, attributes)],
-            (false, true) => vec![self.event(withdrawn, classic, classic_next_hop, attributes)],
-            (true, false) => vec![self.event(withdrawn, multi, multi_next_hop, attributes)],
-            (false, false) => vec![
-                self.event(withdrawn, classic, classic_next_hop, attributes),
-                self.event(Vec::new(), multi, multi_next_hop, attributes),
-            ],
+        if classic.is_empty() {
+            return self.event(withdrawn, multi, multi_next_hop, attributes).into_iter().collect();
         }
+        let first = self.event(withdrawn, classic, classic_next_hop, attributes);
+        let second = self.event(Vec::new(), multi, multi_next_hop, attributes);
+        first.into_iter().chain(second).collect()
     }
 
+    /// `None` if nothing comes and nothing goes.
     fn event(
         &mut self,
         withdrawn: Vec<Nlri>,
         announced: Vec<Nlri>,
         next_hop: Option<IpAddr>,
         attributes: &[PathAttribute],
-    ) -> RouteEvent {
+    ) -> Option<RouteEvent> {
+        if withdrawn.is_empty() && announced.is_empty() {
+            return None;
+        }
         if !announced.is_empty() {
             let new = self.attributes(next_hop, attributes);
             if *self.last != new {
                 self.last = Arc::new(new);
             }
         }
-        RouteEvent::Update { withdrawn, announced, attributes: Arc::clone(&self.last) }
+        Some(RouteEvent::Update { withdrawn, announced, attributes: Arc::clone(&self.last) })
     }
 
     fn attributes(&self, next_hop: Option<IpAddr>, attributes: &[PathAttribute]) -> Attributes {

@@ -20,7 +20,7 @@ const FAR_AS: u32 = 12_076;
 
 /// One path of a prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Path {
+pub(in crate::source::bgp) struct Path {
     pub prefix: IpNetwork,
     /// Path identifier (RFC 7911), sent where add-path was negotiated.
     pub id: u32,
@@ -34,7 +34,7 @@ pub(super) fn family(prefix: IpNetwork) -> Family {
 
 /// The UPDATEs that announce `paths`; those of families that the peer does not take, or whose next hop is of the
 /// other family, are left out.
-pub(super) fn announcements(paths: &[Path], negotiated: &Negotiated) -> Vec<Vec<u8>> {
+pub(in crate::source::bgp) fn announcements(paths: &[Path], negotiated: &Negotiated) -> Vec<Vec<u8>> {
     let mut groups: BTreeMap<(bool, IpAddr), Vec<NlriEntry>> = BTreeMap::new();
     for path in paths.iter().filter(|path| path.prefix.is_ipv4() == path.next_hop.is_ipv4()) {
         let entries = groups.entry((path.prefix.is_ipv6(), path.next_hop)).or_default();
@@ -50,7 +50,10 @@ pub(super) fn announcements(paths: &[Path], negotiated: &Negotiated) -> Vec<Vec<
 }
 
 /// The UPDATEs that withdraw these paths.
-pub(super) fn withdrawals(paths: &[(IpNetwork, u32)], negotiated: &Negotiated) -> Vec<Vec<u8>> {
+pub(in crate::source::bgp) fn withdrawals(
+    paths: &[(IpNetwork, u32)],
+    negotiated: &Negotiated,
+) -> Vec<Vec<u8>> {
     let mut messages = Vec::new();
     for wanted in [Family::Ipv4, Family::Ipv6] {
         let entries: Vec<NlriEntry> = paths

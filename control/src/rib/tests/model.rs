@@ -1,0 +1,447 @@
+//! Random sequences of all that can happen, against a model that works everything out from scratch: no levels
+//! stored, no dependencies, no interning, no groups.
+
+use std::collections::{BTreeSet, HashMap};
+
+use proptest::prelude::*;
+use proptest::sample::select;
+
+use super::*;
+use crate::source::Origin;
+
+const PREFIXES: &[&str] = &[
+    "0.0.0.0/0",
+    "10.0.0.0/8",
+    "10.0.0.0/24",
+    "10.0.0.0/25",
+    "10.0.0.2/32",
+    "10.0.0.130/32",
+    "10.1.0.0/31",
+    "10.2.0.0/16",
+    "10.2.0.0/24",
+    "10.2.0.1/32",
+    "10.3.0.0/24",
+    "10.4.0.0/24",
+    "::/0",
+    "2001:db8::/32",
+    "2001:db8:1::/64",
+    "2001:db8:2::/48",
+    "2001:db8:1::2/128",
+];
+const NEXT_HOPS: &[&str] = &[
+    "10.0.0.1",
+    "10.0.0.2",
+    "10.0.0.3",
+    "10.0.0.130",
+    "10.1.0.2",
+    "10.2.0.1",
+    "10.3.0.1",
+    "10.4.0.1",
+    "192.0.2.1",
+    "2001:db8:1::2",
+    "2001:db8:2::2",
+    "fe80::2",
+];
+const NEIGHBOURS: &[&str] =
+    &["10.0.0.2", "10.0.0.3", "10.0.0.130", "10.1.0.2", "2001:db8:1::2", "192.0.2.1", "fe80::2"];
+/// Sub-interfaces: the second's prefix lies within the first's.
+const INTERFACES: [&[&str]; 3] =
+    [&["10.0.0.1/24"], &["10.0.0.129/25", "fe80::1/64"], &["10.1.0.1/30", "2001:db8:1::1/64"]];
+
+#[derive(Clone, Debug)]
+enum Op {
+    Announce(u32, Vec<usize>, u32, Attributes),
+    Withdraw(u32, Vec<usize>, u32),
+    Up(u32),
+    Down(u32),
+    EndOfRib(u32, Family),
+    Sweep(u32),
+    Link(u16, bool),
+    Remove(u16),
+    Add(u16, bool),
+    Neighbour(u16, usize, Option<u8>, bool),
+    Commit,
+    FailingCommit(usize),
+    Reclaim,
+}
+
+fn attributes() -> impl Strategy<Value = Attributes> {
+    let next_hops = prop::collection::vec((select(NEXT_HOPS), 1u8..3), 0..4);
+    (next_hops, 100u32..102, prop::collection::vec(1u32..3, 0..3), 0u32..2, any::<bool>()).prop_map(
+        |(next_hops, local_pref, as_path, med, igp)| Attributes {
+            next_hops: next_hops
+                .into_iter()
+                .map(|(address, weight)| NextHop { address: ip(address), weight })
+                .collect(),
+            local_pref,
+            as_path_len: as_path.len() as u32,
+            as_path,
+            origin: if igp { Origin::Igp } else { Origin::Incomplete },
+            med,
+            communities: vec![],
+        },
+    )
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let source = || 1u32..=3;
+    let prefixes = || prop::collection::vec(0..PREFIXES.len(), 1..4);
+    let family = prop_oneof![Just(Family::Ipv4), Just(Family::Ipv6)];
+    prop_oneof![
+        12 => (source(), prefixes(), 0u32..2, attributes()).prop_map(|(s, p, i, a)| Op::Announce(s, p, i, a)),
+        5 => (source(), prefixes(), 0u32..2).prop_map(|(s, p, i)| Op::Withdraw(s, p, i)),
+        1 => source().prop_map(Op::Up),
+        1 => source().prop_map(Op::Down),
+        1 => (source(), family).prop_map(|(s, f)| Op::EndOfRib(s, f)),
+        1 => source().prop_map(Op::Sweep),
+        3 => (0u16..3, any::<bool>()).prop_map(|(s, up)| Op::Link(s, up)),
+        1 => (0u16..3).prop_map(Op::Remove),
+        1 => (0u16..3, any::<bool>()).prop_map(|(s, up)| Op::Add(s, up)),
+        5 => (0u16..3, 0..NEIGHBOURS.len(), prop::option::of(0u8..2), any::<bool>())
+            .prop_map(|(s, n, mac, failed)| Op::Neighbour(s, n, mac, failed)),
+        6 => Just(Op::Commit),
+        2 => (1usize..5).prop_map(Op::FailingCommit),
+        2 => Just(Op::Reclaim),
+    ]
+}
+
+/// (source, path id) → attributes, and whether it is stale.
+type ModelPaths = BTreeMap<(u32, u32), (Attributes, bool)>;
+
+#[derive(Default)]
+struct Model {
+    routes: BTreeMap<IpNetwork, ModelPaths>,
+    /// Sub-interfaces that exist, with their links.
+    links: BTreeMap<u16, bool>,
+    neighbours: BTreeMap<(u16, IpAddr), Neighbour>,
+}
+
+type Set = BTreeMap<(u16, IpAddr), u16>;
+
+/// Where a prefix leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Leads {
+    Local,
+    Discard,
+    Glean(u16),
+    Via(Set),
+}
+
+fn merge(into: &mut Set, from: &Set, weight: u8) {
+    for (member, w) in from {
+        let w = w.saturating_mul(u16::from(weight));
+        let old = into.entry(*member).or_default();
+        *old = w.max(*old);
+    }
+}
+
+impl Model {
+    fn apply(&mut self, op: &Op) {
+        match op {
+            Op::Announce(source, prefixes, id, attributes) => {
+                for i in prefixes {
+                    let paths = self.routes.entry(prefix(PREFIXES[*i])).or_default();
+                    paths.insert((*source, *id), (attributes.clone(), false));
+                }
+            }
+            Op::Withdraw(source, prefixes, id) => {
+                for i in prefixes {
+                    self.routes.entry(prefix(PREFIXES[*i])).or_default().remove(&(*source, *id));
+                }
+            }
+            Op::Up(source) | Op::Down(source) => {
+                for ((s, _), (_, stale)) in self.routes.values_mut().flatten() {
+                    *stale |= s == source;
+                }
+            }
+            Op::EndOfRib(source, family) => self.sweep(*source, |p| p.is_ipv4() == (*family == Family::Ipv4)),
+            Op::Sweep(source) => self.sweep(*source, |_| true),
+            Op::Link(subif, up) => {
+                self.links.entry(*subif).and_modify(|link| *link = *up);
+            }
+            Op::Remove(subif) => {
+                self.links.remove(subif);
+                self.neighbours.retain(|(s, _), _| s != subif);
+            }
+            Op::Add(subif, up) => {
+                self.links.insert(*subif, *up);
+            }
+            Op::Neighbour(subif, i, mac, failed) if self.links.contains_key(subif) => {
+                let state = neighbour_state(*mac, *failed);
+                self.neighbours.insert((*subif, ip(NEIGHBOURS[*i])), state);
+            }
+            _ => {}
+        }
+    }
+
+    fn sweep(&mut self, source: u32, of: impl Fn(&IpNetwork) -> bool) {
+        for (_, paths) in self.routes.iter_mut().filter(|(p, _)| of(p)) {
+            paths.retain(|(s, _), (_, stale)| *s != source || !*stale);
+        }
+    }
+
+    /// What the interfaces themselves lead to for exactly this prefix.
+    fn own(&self, prefix: IpNetwork) -> Option<Leads> {
+        let mut gleans = BTreeSet::new();
+        let mut broadcast = false;
+        for (subif, up) in &self.links {
+            for text in INTERFACES[usize::from(*subif)] {
+                let address: IpNetwork = text.parse().unwrap();
+                if text.starts_with("fe80") {
+                    continue;
+                }
+                if IpNetwork::from(address.ip()) == prefix {
+                    return Some(Leads::Local);
+                }
+                if !up {
+                    continue;
+                }
+                if address.network() == prefix.ip() && address.prefix() == prefix.prefix() {
+                    gleans.insert(*subif);
+                }
+                let edge =
+                    address.is_ipv4() && [address.network(), address.broadcast()].contains(&prefix.ip());
+                broadcast |= edge && prefix.prefix() == 32;
+            }
+        }
+        if broadcast { Some(Leads::Discard) } else { gleans.first().map(|s| Leads::Glean(*s)) }
+    }
+
+    /// Where a prefix leads, given where next hops lead. `None`: nowhere.
+    fn leads(&self, prefix: IpNetwork, next_hop: &mut dyn FnMut(IpAddr) -> Set) -> Option<Leads> {
+        if let Some(own) = self.own(prefix) {
+            return Some(own);
+        }
+        let mut paths: Vec<(u32, &Attributes, Set)> = Vec::new();
+        for ((source, _), (attributes, _)) in self.routes.get(&prefix)? {
+            let mut set = Set::new();
+            for nh in &attributes.next_hops {
+                merge(&mut set, &next_hop(nh.address), nh.weight);
+            }
+            if attributes.next_hops.is_empty() || !set.is_empty() {
+                // Source 1 is static, the others are BGP.
+                paths.push((u32::from(*source != 1), attributes, set));
+            }
+        }
+        let better = |a: &(u32, &Attributes, Set), b: &(u32, &Attributes, Set)| {
+            let key = |(distance, a, _): &(u32, &Attributes, Set)| {
+                (*distance, u32::MAX - a.local_pref, a.as_path_len, a.origin)
+            };
+            key(a) < key(b)
+        };
+        let med_better = |a: &(u32, &Attributes, Set), b: &(u32, &Attributes, Set)| {
+            a.1.as_path.first() == b.1.as_path.first() && a.1.med < b.1.med
+        };
+        let top: Vec<_> = paths.iter().filter(|p| !paths.iter().any(|q| better(q, p))).collect();
+        let top: Vec<_> = top.iter().filter(|p| !top.iter().any(|q| med_better(q, p))).collect();
+        if top.is_empty() {
+            return None;
+        }
+        let mut all = Set::new();
+        for path in top {
+            merge(&mut all, &path.2, 1);
+        }
+        Some(if all.is_empty() { Leads::Discard } else { Leads::Via(all) })
+    }
+
+    /// All prefixes that there are, by interfaces or sources.
+    fn prefixes(&self) -> BTreeSet<IpNetwork> {
+        let mut all: BTreeSet<IpNetwork> = self.routes.keys().copied().collect();
+        for subif in self.links.keys() {
+            for text in INTERFACES[usize::from(*subif)] {
+                let a: IpNetwork = text.parse().unwrap();
+                all.insert(IpNetwork::from(a.ip()));
+                all.insert(IpNetwork::new(a.network(), a.prefix()).unwrap());
+                if a.is_ipv4() {
+                    all.insert(IpNetwork::from(a.network()));
+                    all.insert(IpNetwork::from(a.broadcast()));
+                }
+            }
+        }
+        all
+    }
+
+    /// Where a next hop leads at a level, by the rule in `resolve.rs`.
+    fn next_hop(&self, address: IpAddr, level: usize, memo: &mut HashMap<(IpAddr, usize), Set>) -> Set {
+        if let Some(set) = memo.get(&(address, level)) {
+            return set.clone();
+        }
+        let mut covering: Vec<IpNetwork> = self.prefixes().into_iter().collect();
+        covering.retain(|p| p.contains(address) && p.prefix() > 0);
+        covering.sort_by_key(|p| std::cmp::Reverse(p.prefix()));
+        let mut set = Set::new();
+        for prefix in covering {
+            let mut below = |nh| match level {
+                0 => Set::new(),
+                _ => self.next_hop(nh, level - 1, memo),
+            };
+            match self.leads(prefix, &mut below) {
+                None => continue,
+                Some(Leads::Glean(subif)) => set = Set::from([((subif, address), 1)]),
+                Some(Leads::Via(via)) => set = via,
+                Some(Leads::Local | Leads::Discard) => {}
+            }
+            break;
+        }
+        memo.insert((address, level), set.clone());
+        set
+    }
+
+    /// The whole FIB.
+    fn fib(&self) -> BTreeMap<IpNetwork, Leads> {
+        let mut memo = HashMap::new();
+        let mut fib = BTreeMap::new();
+        for prefix in self.prefixes() {
+            let mut resolved = |nh| self.next_hop(nh, 8, &mut memo);
+            if let Some(leads) = self.leads(prefix, &mut resolved) {
+                fib.insert(prefix, leads);
+            }
+        }
+        let mut hosts = BTreeMap::new();
+        for ((subif, address), state) in &self.neighbours {
+            let host = IpNetwork::from(*address);
+            let longest = fib.iter().filter(|(p, _)| p.contains(*address)).max_by_key(|(p, _)| p.prefix());
+            if matches!(state, Neighbour::Reachable(_))
+                && longest.is_some_and(|(_, leads)| *leads == Leads::Glean(*subif))
+            {
+                hosts.insert(host, Leads::Via(Set::from([((*subif, *address), 1)])));
+            }
+        }
+        fib.extend(hosts);
+        fib
+    }
+
+    fn fitness(&self, subif: u16, address: IpAddr) -> u8 {
+        let up = self.links.get(&subif).copied().unwrap_or(false);
+        match self.neighbours.get(&(subif, address)) {
+            Some(Neighbour::Reachable(_)) if up => 0,
+            None | Some(Neighbour::Gone) if up => 1,
+            _ => 2,
+        }
+    }
+
+    /// What the buckets of a set of members are to do.
+    fn buckets(&self, set: &Set) -> BTreeSet<String> {
+        let best = set.keys().map(|(s, a)| self.fitness(*s, *a)).min();
+        let usable = set.keys().filter(|(s, a)| Some(self.fitness(*s, *a)) == best);
+        let text = |(subif, address): &(u16, IpAddr)| match self.neighbours.get(&(*subif, *address)) {
+            Some(Neighbour::Reachable(mac)) if best == Some(0) => {
+                format!("forward {subif} {address} {}", mac[5])
+            }
+            _ => format!("incomplete {subif} {address}"),
+        };
+        usable.map(text).collect()
+    }
+}
+
+fn neighbour_state(mac: Option<u8>, failed: bool) -> Neighbour {
+    match mac {
+        Some(mac) => Neighbour::Reachable([2, 0, 0, 0, 0, mac]),
+        None if failed => Neighbour::Failed,
+        None => Neighbour::Gone,
+    }
+}
+
+fn run(rib: &mut Rib, op: &Op) {
+    match op {
+        Op::Announce(source, prefixes, path_id, attributes) => {
+            let announced =
+                prefixes.iter().map(|i| Nlri { prefix: prefix(PREFIXES[*i]), path_id: *path_id }).collect();
+            let attributes = Arc::new(attributes.clone());
+            send(rib, *source, RouteEvent::Update { withdrawn: vec![], announced, attributes });
+        }
+        Op::Withdraw(source, prefixes, path_id) => {
+            let withdrawn =
+                prefixes.iter().map(|i| Nlri { prefix: prefix(PREFIXES[*i]), path_id: *path_id }).collect();
+            send(
+                rib,
+                *source,
+                RouteEvent::Update { withdrawn, announced: vec![], attributes: Arc::default() },
+            );
+        }
+        Op::Up(source) => send(rib, *source, RouteEvent::Up),
+        Op::Down(source) => send(rib, *source, RouteEvent::Down { reason: String::new() }),
+        Op::EndOfRib(source, family) => send(rib, *source, RouteEvent::EndOfRib(*family)),
+        Op::Sweep(source) => rib.sweep_source(SourceId(*source)),
+        Op::Link(subif, up) => drop(rib.set_link(SubIfId(*subif), *up)),
+        Op::Remove(subif) => rib.remove_interface(SubIfId(*subif)),
+        Op::Add(subif, up) => {
+            let config = interface(VRF, INTERFACES[usize::from(*subif)]);
+            rib.add_interface(SubIfId(*subif), &config, *up).unwrap();
+        }
+        Op::Neighbour(subif, i, mac, failed) => {
+            let state = neighbour_state(*mac, *failed);
+            let _ = rib.set_neighbour(SubIfId(*subif), ip(NEIGHBOURS[*i]), state);
+        }
+        Op::Commit | Op::FailingCommit(_) | Op::Reclaim => {}
+    }
+}
+
+/// The FIB and the published buckets are what the model says.
+fn compare(rib: &Rib, plain: &Plain, model: &Model) {
+    let expected = model.fib();
+    let have: BTreeSet<IpNetwork> = plain.entries.keys().map(|(_, p)| *p).collect();
+    assert_eq!(have, expected.keys().copied().collect::<BTreeSet<_>>());
+    for (prefix, leads) in expected {
+        let group = plain.entries[&(VRF, prefix)];
+        let adjacencies = plain.buckets(group).iter().map(|adj| plain.published.adjacencies[adj.0 as usize]);
+        let buckets: BTreeSet<String> = adjacencies.map(describe).collect();
+        let members: Set = rib.members_of(group).into_iter().map(|(s, a, w)| ((s.0, a), w)).collect();
+        match leads {
+            Leads::Local => assert_eq!(group, GroupId::LOCAL, "{prefix}"),
+            Leads::Discard => assert_eq!(group, GroupId::DISCARD, "{prefix}"),
+            Leads::Glean(s) => assert_eq!(buckets, BTreeSet::from([format!("glean {s}")]), "{prefix}"),
+            Leads::Via(set) => {
+                assert_eq!(buckets, model.buckets(&set), "{prefix}");
+                assert_eq!(members, set, "{prefix}");
+            }
+        }
+    }
+}
+
+impl Rib {
+    fn members_of(&self, group: GroupId) -> Vec<(SubIfId, IpAddr, u16)> {
+        let views = self.groups().filter(|g| g.id == group.0).flat_map(|g| g.members);
+        views.filter_map(|m| Some((SubIfId(m.subif), m.gateway?, m.weight))).collect()
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+    #[test]
+    fn the_fib_is_what_the_routes_say(ops in prop::collection::vec(op(), 1..80)) {
+        let mut rib = rib();
+        let mut plain = Plain::default();
+        let mut model = Model::default();
+        for i in 0..3 {
+            run(&mut rib, &Op::Add(i, true));
+            model.apply(&Op::Add(i, true));
+        }
+        for op in ops {
+            run(&mut rib, &op);
+            model.apply(&op);
+            match op {
+                Op::FailingCommit(failing) => {
+                    plain.failing = failing;
+                    let _ = plain.commit(&mut rib);
+                    plain.failing = 0;
+                }
+                Op::Commit => {
+                    let done = plain.commit(&mut rib);
+                    prop_assert_eq!((done.pending, done.failure), (0, None));
+                    compare(&rib, &plain, &model);
+                    prop_assert!(!rib.is_dirty());
+                    let (published, writes) = (plain.publishes, plain.inserts + plain.removes);
+                    let _ = plain.commit(&mut rib);
+                    prop_assert_eq!((published, writes), (plain.publishes, plain.inserts + plain.removes));
+                }
+                Op::Reclaim => rib.reclaim(|_| true),
+                _ => {}
+            }
+        }
+        let done = plain.commit(&mut rib);
+        prop_assert_eq!(done.pending, 0);
+        compare(&rib, &plain, &model);
+        assert_all_returns(rib, plain, 3);
+    }
+}

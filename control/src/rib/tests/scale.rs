@@ -1,0 +1,87 @@
+//! A million routes, in counts of work rather than time, so that a slow machine does not fail it.
+
+use std::net::Ipv4Addr;
+
+use super::*;
+
+const ROUTES: u32 = 1_000_000;
+
+/// A FIB that only counts.
+#[derive(Default)]
+struct Counter {
+    inserts: usize,
+    removes: usize,
+}
+
+impl FibSink for Counter {
+    fn insert(&mut self, _: VrfId, _: IpNetwork, _: GroupId) -> Result<(), FibSinkError> {
+        self.inserts += 1;
+        Ok(())
+    }
+
+    fn remove(&mut self, _: VrfId, _: IpNetwork) -> Result<(), FibSinkError> {
+        self.removes += 1;
+        Ok(())
+    }
+}
+
+fn feed(rib: &mut Rib, source: u32, next_hop: &str) {
+    let all: Vec<Nlri> = (0..ROUTES)
+        .map(|i| {
+            let prefix = IpNetwork::new(IpAddr::V4(Ipv4Addr::from_bits(0x2000_0000 + (i << 8))), 24).unwrap();
+            Nlri { prefix, path_id: 0 }
+        })
+        .collect();
+    for (i, announced) in all.chunks(500).enumerate() {
+        let attributes = Attributes { as_path: vec![12076, i as u32 % 1000], ..via(&[next_hop]) };
+        let announced = announced.to_vec();
+        let event = RouteEvent::Update { withdrawn: vec![], announced, attributes: Arc::new(attributes) };
+        send(rib, source, event);
+    }
+}
+
+#[test]
+fn a_million_routes_cost_a_write_each_and_their_repair_none() {
+    let (mut rib, _) = two_links();
+    let mut fib = Counter::default();
+    let mut publishes = 0;
+    let _ = rib.commit(&mut |_| publishes += 1, &mut fib);
+    let base = fib.inserts;
+    let start = std::time::Instant::now();
+    feed(&mut rib, 2, "10.0.0.2");
+    let fed = start.elapsed();
+    let _ = rib.commit(&mut |_| publishes += 1, &mut fib);
+    eprintln!("1 M routes: applied in {fed:?}, committed in {:?}", start.elapsed().saturating_sub(fed));
+    assert_eq!(fib.inserts - base, ROUTES as usize);
+    assert!(publishes <= 3, "{publishes}");
+    // A thousand attributes, one set of next hops: one group.
+    assert_eq!(rib.groups().filter(|g| g.kind == "via").count(), 1);
+
+    let start = std::time::Instant::now();
+    feed(&mut rib, 3, "10.0.1.2");
+    let _ = rib.commit(&mut |_| {}, &mut fib);
+    eprintln!("a second path each: {:?}", start.elapsed());
+    assert_eq!(fib.inserts - base, 2 * ROUTES as usize);
+
+    // Both sessions bring all again: no write.
+    feed(&mut rib, 2, "10.0.0.2");
+    feed(&mut rib, 3, "10.0.1.2");
+    // A neighbour is lost: its groups change, no route does.
+    let refreshed = rib.groups.refreshed;
+    rib.set_neighbour(SubIfId(0), ip("10.0.0.2"), Neighbour::Failed).unwrap();
+    let start = std::time::Instant::now();
+    let _ = rib.commit(&mut |_| {}, &mut fib);
+    eprintln!("repair: {:?}", start.elapsed());
+    assert!(rib.groups.refreshed - refreshed <= 5);
+    assert_eq!((fib.inserts - base, fib.removes), (2 * ROUTES as usize, 1));
+
+    let start = std::time::Instant::now();
+    for source in [2, 3] {
+        rib.source_down(SourceId(source));
+        rib.sweep_source(SourceId(source));
+    }
+    let _ = rib.commit(&mut |_| {}, &mut fib);
+    eprintln!("all gone: {:?}", start.elapsed());
+    assert_eq!(fib.removes, ROUTES as usize + 1);
+    assert_eq!(rib.route_count(VRF, Family::Ipv4), 9);
+}
