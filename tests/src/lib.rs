@@ -14,6 +14,7 @@
 pub mod bird;
 pub mod circuit;
 pub mod cloud;
+pub mod counters;
 pub mod customer;
 pub mod edge;
 pub mod frame;

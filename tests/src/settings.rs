@@ -30,7 +30,9 @@ pub const RETAIN: u64 = 8;
 pub fn circuit(variant: &Variant, netns: [&Netns; 2], socket: &Path) -> String {
     let mut text = String::new();
     for (number, (name, netdev)) in ["lan", "primary", "secondary"].iter().zip(NETDEVS).enumerate() {
-        text += &format!("[[port]]\nname = \"{name}\"\ndevice = \"net_tap{number},iface={netdev}\"\n\n");
+        // As a NIC keeps its address over a restart.
+        let device = format!("net_tap{number},iface={netdev},mac=02:00:5e:00:00:0{number}");
+        text += &format!("[[port]]\nname = \"{name}\"\ndevice = \"{device}\"\n\n");
     }
     text += &format!(
         "[[circuit]]

@@ -3,6 +3,7 @@
 
 pub mod failures;
 pub mod forwarding;
+pub mod own;
 pub mod routes;
 pub mod separation;
 
@@ -43,7 +44,20 @@ pub const ANY_ROUTER: &[Step<Circuit>] = &[
     ("prepended_path_drains_v6", routes::prepended_path_drains_v6),
     ("killed_session_moves_traffic", failures::killed_session_moves_traffic),
     ("cut_link_moves_traffic", failures::cut_link_moves_traffic),
+];
+
+/// What turnpike must pass besides, last that which stops it.
+pub const TURNPIKE: &[Step<Circuit>] = &[
+    ("what_it_shows_is_right", own::what_it_shows_is_right),
+    ("pcp_is_carried", own::pcp_is_carried),
+    ("first_packet_waits_for_its_neighbour", own::first_packet_waits_for_its_neighbour),
+    ("absent_host_is_unreachable", own::absent_host_is_unreachable),
+    ("moved_neighbour_is_followed", own::moved_neighbour_is_followed),
+    ("packets_without_a_route_are_counted", own::packets_without_a_route_are_counted),
+    ("counters_add_up", own::counters_add_up),
+    // The Linux router's own routes go with the speaker.
     ("speaker_restarts_without_loss", failures::speaker_restarts_without_loss),
+    ("dead_speakers_routes_go_after_the_retain_time", own::dead_speakers_routes_go_after_the_retain_time),
 ];
 
 /// Starts a stream from a peering's LAN host to an address of its cloud host, one datagram every 2 ms.
