@@ -26,6 +26,7 @@ pub mod lab;
 pub mod pcap;
 pub mod plan;
 pub mod process;
+pub mod refusals;
 pub mod router;
 pub mod scenarios;
 pub mod settings;
