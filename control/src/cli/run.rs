@@ -31,16 +31,15 @@ pub fn run(file: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// A flag that SIGINT and SIGTERM set. A second one of them ends the process at once.
+/// A flag that SIGINT and SIGTERM set.
 ///
 /// # Errors
 /// The handlers cannot be set.
 pub fn stop_on_signals() -> Result<Arc<AtomicBool>, String> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
-        let set = signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop))
-            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)));
-        set.map_err(|error| format!("cannot handle signals: {error}"))?;
+        signal_hook::flag::register(signal, Arc::clone(&stop))
+            .map_err(|error| format!("cannot handle signals: {error}"))?;
     }
     Ok(stop)
 }

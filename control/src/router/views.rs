@@ -162,9 +162,8 @@ impl Control {
     }
 
     fn group_views(&self) -> Vec<view::Group> {
-        let macs: BTreeMap<_, _> = (self.neighbours.views())
-            .filter_map(|n| Some(((n.sub_if.0, n.address), mac(n.mac?))))
-            .collect();
+        let macs: BTreeMap<_, _> =
+            (self.neighbours.views()).filter_map(|n| Some(((n.sub_if.0, n.address), mac(n.mac?)))).collect();
         let member = |member: &crate::rib::MemberView| view::Member {
             interface: self.sub_if_name(SubIfId(member.subif)),
             gateway: member.gateway.map(|g| g.to_string()).unwrap_or_default(),
