@@ -181,14 +181,6 @@ impl Mbuf {
         }
     }
 
-    /// Brings a packet of several segments into the first. `false`, and no change, when its buffer is too small.
-    #[inline]
-    #[must_use]
-    pub fn linearize(&mut self) -> bool {
-        // SAFETY: the packet is live and ours.
-        self.segments() == 1 || unsafe { sys::shim_pktmbuf_linearize(self.0.as_ptr()) == 0 }
-    }
-
     /// The TCI of the one tag that the NIC has taken off, if it has taken off exactly one (with two tags, the outer).
     #[inline]
     pub fn stripped_vlan(&self) -> Option<u16> {
