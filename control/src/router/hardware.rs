@@ -140,7 +140,14 @@ impl Plan {
         if self.huge {
             args.push("--in-memory".into());
         } else {
-            args.extend(["--no-huge".into(), "--no-shconf".into(), "-m".into(), self.mib().to_string()]);
+            let prefix = format!("--file-prefix=turnpike-{}", std::process::id());
+            args.extend([
+                "--no-huge".into(),
+                "--no-shconf".into(),
+                prefix,
+                "-m".into(),
+                self.mib().to_string(),
+            ]);
         }
         args.extend(config.memory.eal_args.iter().cloned());
         args
