@@ -1,0 +1,28 @@
+/* What bindgen reads: the headers of the allow-list, the shim, and constants that are not plain macros. */
+#ifndef DPDK_SYS_WRAPPER_H
+#define DPDK_SYS_WRAPPER_H
+
+#include <stdio.h>
+
+#include <rte_dev.h>
+#include <rte_eal.h>
+#include <rte_errno.h>
+#include <rte_ethdev.h>
+#include <rte_lcore.h>
+#include <rte_log.h>
+#include <rte_mbuf.h>
+#include <rte_mempool.h>
+
+#include "layout.h"
+#include "shim.h"
+
+/* bindgen does not expand function-like macros, but it evaluates constants. */
+static const uint64_t DPDK_SYS_RX_VLAN_STRIPPED = RTE_MBUF_F_RX_VLAN_STRIPPED;
+static const uint64_t DPDK_SYS_RX_QINQ_STRIPPED = RTE_MBUF_F_RX_QINQ_STRIPPED;
+static const uint64_t DPDK_SYS_RSS_IP_TCP_UDP = RTE_ETH_RSS_IP | RTE_ETH_RSS_TCP | RTE_ETH_RSS_UDP;
+static const uint16_t DPDK_SYS_HEADROOM = RTE_PKTMBUF_HEADROOM;
+static const uint16_t DPDK_SYS_MAX_PORTS = RTE_MAX_ETHPORTS;
+static const uint32_t DPDK_SYS_MEMPOOL_CACHE_MAX = RTE_MEMPOOL_CACHE_MAX_SIZE;
+static const uint32_t DPDK_SYS_LCORE_ID_ANY = LCORE_ID_ANY;
+
+#endif

@@ -1,0 +1,272 @@
+//! One packet in a DPDK buffer.
+
+use core::ptr::NonNull;
+use core::{fmt, slice};
+
+use crate::{layout, sys};
+
+/// A packet, owned: dropping it gives its buffers back to their pool.
+///
+/// It is one pointer, and so is `Option<Mbuf>`, so that arrays of them go to DPDK as they are. A packet may have
+/// several segments; the byte views are of the first, which holds the headers.
+#[repr(transparent)]
+pub struct Mbuf(NonNull<sys::rte_mbuf>);
+
+const _: () = assert!(size_of::<Option<Mbuf>>() == size_of::<*mut sys::rte_mbuf>());
+const _: () = assert!(align_of::<Option<Mbuf>>() == align_of::<*mut sys::rte_mbuf>());
+
+// What every SAFETY comment here rests on: an `Mbuf` is the only reference to a live packet (no clones are made, and
+// ethdev hands out packets with a reference count of 1), its chain of `nb_segs` segments ends with a null `next`, and in
+// each segment `data_off + data_len <= buf_len`, within the buffer at `buf_addr`. The buffer outlives it: see `Mempool`.
+
+// SAFETY: the packet is owned, and giving it back is possible on any thread.
+unsafe impl Send for Mbuf {}
+// SAFETY: nothing can be changed through a shared reference.
+unsafe impl Sync for Mbuf {}
+
+impl Mbuf {
+    /// Takes a packet over.
+    ///
+    /// # Safety
+    /// `raw` must be a live packet that nobody else refers to.
+    #[inline]
+    pub(crate) unsafe fn from_raw(raw: NonNull<sys::rte_mbuf>) -> Self {
+        Self(raw)
+    }
+
+    /// The first segment's data.
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: the data lies within the buffer, which is initialised memory and ours.
+        unsafe { slice::from_raw_parts(data(self.0), usize::from(*layout::data_len(self.0))) }
+    }
+
+    /// The first segment's data, to be changed in place.
+    #[inline]
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `bytes`; the packet is borrowed exclusively, and nobody else refers to it.
+        unsafe { slice::from_raw_parts_mut(data(self.0), usize::from(*layout::data_len(self.0))) }
+    }
+
+    /// Bytes of the whole packet.
+    #[inline]
+    #[expect(clippy::len_without_is_empty, reason = "an empty packet is of no use to anyone")]
+    pub fn len(&self) -> usize {
+        // SAFETY: a field of a live mbuf.
+        unsafe { *layout::pkt_len(self.0) as usize }
+    }
+
+    /// Segments of the packet: 1 in nearly all cases.
+    #[inline]
+    pub fn segments(&self) -> u16 {
+        // SAFETY: a field of a live mbuf.
+        unsafe { *layout::nb_segs(self.0) }
+    }
+
+    /// Bytes that [`prepend`](Self::prepend) can take.
+    #[inline]
+    pub fn headroom(&self) -> usize {
+        // SAFETY: a field of a live mbuf.
+        usize::from(unsafe { *layout::data_off(self.0) })
+    }
+
+    /// Bytes that [`append`](Self::append) can take.
+    #[inline]
+    pub fn tailroom(&self) -> usize {
+        tailroom(last_segment(self.0))
+    }
+
+    /// The NIC's port number as DPDK counts (not the configuration's).
+    #[inline]
+    pub fn input_port(&self) -> u16 {
+        // SAFETY: a field of a live mbuf.
+        unsafe { *layout::port(self.0) }
+    }
+
+    /// The NIC's idea of the packet's type (`RTE_PTYPE_*`), 0 if it has none.
+    #[inline]
+    pub fn packet_type(&self) -> u32 {
+        // SAFETY: a field of a live mbuf.
+        unsafe { *layout::packet_type(self.0) }
+    }
+
+    /// Makes room for `n` bytes in front and returns them; their content is left over from earlier. `None`, and no
+    /// change, when the headroom is too small.
+    #[inline]
+    pub fn prepend(&mut self, n: usize) -> Option<&mut [u8]> {
+        if n > self.headroom() {
+            return None;
+        }
+        // SAFETY: the new bytes lie between the buffer's start and the old data, so every field stays in its range:
+        // `n` is at most `data_off`, and `data_len + n` at most `buf_len`.
+        unsafe {
+            *layout::data_off(self.0) -= n as u16;
+            *layout::data_len(self.0) += n as u16;
+            *layout::pkt_len(self.0) += n as u32;
+            Some(slice::from_raw_parts_mut(data(self.0), n))
+        }
+    }
+
+    /// Takes `n` bytes off the front. `false`, and no change, when the first segment has fewer.
+    #[inline]
+    #[must_use]
+    pub fn trim_front(&mut self, n: usize) -> bool {
+        if n > self.bytes().len() {
+            return false;
+        }
+        // SAFETY: `n` is at most `data_len`, which is at most `pkt_len`, so no field wraps.
+        unsafe {
+            *layout::data_off(self.0) += n as u16;
+            *layout::data_len(self.0) -= n as u16;
+            *layout::pkt_len(self.0) -= n as u32;
+        }
+        true
+    }
+
+    /// Cuts the packet to `len` bytes, giving segments that are not needed back. No change when it is shorter.
+    #[inline]
+    pub fn truncate(&mut self, len: usize) {
+        if len >= self.len() {
+            return;
+        }
+        if self.segments() == 1 {
+            // SAFETY: fields of a live mbuf; `len` is less than `data_len`, which is `pkt_len` of one segment.
+            unsafe {
+                *layout::data_len(self.0) = len as u16;
+                *layout::pkt_len(self.0) = len as u32;
+            }
+        } else {
+            self.truncate_chain(len);
+        }
+    }
+
+    #[cold]
+    fn truncate_chain(&mut self, len: usize) {
+        let mut segment = self.0;
+        let mut before = 0;
+        let mut segments = 1;
+        // SAFETY: walks the chain of live segments up to the one that holds byte `len`, or ends there; what follows
+        // is cut off before it is given back, so it is freed once.
+        unsafe {
+            while before + usize::from(*layout::data_len(segment)) < len {
+                let Some(next) = NonNull::new(*layout::next(segment)) else { return };
+                before += usize::from(*layout::data_len(segment));
+                segment = next;
+                segments += 1;
+            }
+            *layout::data_len(segment) = (len - before) as u16;
+            let rest = core::mem::replace(&mut *layout::next(segment), core::ptr::null_mut());
+            *layout::nb_segs(self.0) = segments;
+            *layout::pkt_len(self.0) = len as u32;
+            if !rest.is_null() {
+                sys::shim_pktmbuf_free(rest);
+            }
+        }
+    }
+
+    /// Adds `n` bytes at the end of the last segment and returns them; their content is left over from earlier.
+    /// `None`, and no change, when there is no room.
+    #[inline]
+    pub fn append(&mut self, n: usize) -> Option<&mut [u8]> {
+        let last = last_segment(self.0);
+        if n > tailroom(last) {
+            return None;
+        }
+        // SAFETY: the new bytes lie between the old data's end and the end of the last segment's buffer.
+        unsafe {
+            let end = data(last).add(usize::from(*layout::data_len(last)));
+            *layout::data_len(last) += n as u16;
+            *layout::pkt_len(self.0) += n as u32;
+            Some(slice::from_raw_parts_mut(end, n))
+        }
+    }
+
+    /// Brings a packet of several segments into the first. `false`, and no change, when its buffer is too small.
+    #[inline]
+    #[must_use]
+    pub fn linearize(&mut self) -> bool {
+        // SAFETY: the packet is live and ours.
+        self.segments() == 1 || unsafe { sys::shim_pktmbuf_linearize(self.0.as_ptr()) == 0 }
+    }
+
+    /// The TCI of the one tag that the NIC has taken off, if it has taken off exactly one (with two tags, the outer).
+    #[inline]
+    pub fn stripped_vlan(&self) -> Option<u16> {
+        // SAFETY: fields of a live mbuf.
+        unsafe {
+            match self.stripped() {
+                sys::DPDK_SYS_RX_VLAN_STRIPPED => Some(*layout::vlan_tci(self.0)),
+                sys::DPDK_SYS_RX_QINQ_STRIPPED => Some(*layout::vlan_tci_outer(self.0)),
+                _ => None,
+            }
+        }
+    }
+
+    /// The TCIs of the outer and the inner tag, if the NIC has taken off both.
+    #[inline]
+    pub fn stripped_qinq(&self) -> Option<(u16, u16)> {
+        const BOTH: u64 = sys::DPDK_SYS_RX_VLAN_STRIPPED | sys::DPDK_SYS_RX_QINQ_STRIPPED;
+        // SAFETY: fields of a live mbuf.
+        (self.stripped() == BOTH)
+            .then(|| unsafe { (*layout::vlan_tci_outer(self.0), *layout::vlan_tci(self.0)) })
+    }
+
+    #[inline]
+    fn stripped(&self) -> u64 {
+        // SAFETY: a field of a live mbuf.
+        let flags = unsafe { *layout::ol_flags(self.0) };
+        flags & (sys::DPDK_SYS_RX_VLAN_STRIPPED | sys::DPDK_SYS_RX_QINQ_STRIPPED)
+    }
+
+    /// Fetches the first cache line of the data ahead of its use.
+    #[inline]
+    pub fn prefetch(&self) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a prefetch is a hint; SSE is part of the x86-64 baseline.
+        unsafe {
+            core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(data(self.0).cast());
+        }
+    }
+}
+
+/// Start of a segment's data.
+#[inline]
+fn data(segment: NonNull<sys::rte_mbuf>) -> *mut u8 {
+    // SAFETY: fields of a live segment; `data_off` is at most `buf_len`.
+    unsafe { (*layout::buf_addr(segment)).add(usize::from(*layout::data_off(segment))) }
+}
+
+#[inline]
+fn last_segment(first: NonNull<sys::rte_mbuf>) -> NonNull<sys::rte_mbuf> {
+    let mut segment = first;
+    // SAFETY: walks the chain of live segments; `next` is null in the last.
+    while let Some(next) = NonNull::new(unsafe { *layout::next(segment) }) {
+        segment = next;
+    }
+    segment
+}
+
+#[inline]
+fn tailroom(segment: NonNull<sys::rte_mbuf>) -> usize {
+    // SAFETY: fields of a live segment.
+    let (buffer, start, len) =
+        unsafe { (*layout::buf_len(segment), *layout::data_off(segment), *layout::data_len(segment)) };
+    usize::from(buffer.saturating_sub(start).saturating_sub(len))
+}
+
+impl Drop for Mbuf {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: the packet is live, ours, and not used again.
+        unsafe { sys::shim_pktmbuf_free(self.0.as_ptr()) };
+    }
+}
+
+impl fmt::Debug for Mbuf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mbuf")
+            .field("len", &self.len())
+            .field("segments", &self.segments())
+            .finish_non_exhaustive()
+    }
+}
