@@ -40,7 +40,8 @@ pub(super) struct Memory {
 
 impl Memory {
     pub(super) fn new(pages: Arc<Pages>, grace: Arc<dyn GracePeriod>) -> Self {
-        let arena = Arena::new(pages.words().len());
+        // Wide loads may read up to a line past a block.
+        let arena = Arena::new(pages.words().len() - 8);
         Self { pages, arena, grace, unlinked: Vec::new(), retired: VecDeque::new(), uniform: HashMap::new() }
     }
 

@@ -10,7 +10,9 @@ mod error;
 mod memory;
 mod pages;
 mod routes;
+mod search6;
 mod shape4;
+mod shape6;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -29,13 +31,13 @@ pub const MAX_GROUP: GroupId = GroupId((1 << 24) - 1);
 
 /// Asks for the cache line of a word.
 #[inline(always)]
-fn prefetch<T>(word: &T) {
+fn prefetch<T>(word: *const T) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    // SAFETY: a prefetch reads nothing, and the address is that of a live reference.
+    // SAFETY: a prefetch is a hint: it reads nothing into the program and cannot fault, whatever the address.
     #[allow(unsafe_code)]
     unsafe {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(word).cast());
+        _mm_prefetch::<_MM_HINT_T0>(word.cast());
     }
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
     let _ = word;

@@ -81,12 +81,13 @@ impl Fib4 {
     #[inline(always)]
     fn portable_batch(&self, addrs: &[u32], out: &mut [GroupId]) {
         let mut trees = [0; BATCH];
-        let words = self.pages.words();
+        let (heads, words) = (self.pages.heads(), self.pages.words());
         loop {
             let seen = self.default.seen();
             // All of the root's entries first: these loads wait for nothing and so all wait together.
             for (tree, &addr) in trees.iter_mut().zip(addrs) {
-                *tree = self.root(addr);
+                *tree = heads[(addr >> (32 - ROOT_BITS)) as usize].load(Ordering::Acquire);
+                super::prefetch(words.as_ptr().wrapping_add(*tree as usize));
             }
             for ((&tree, &addr), group) in trees.iter().zip(addrs).zip(&mut *out) {
                 *group = seen.group(resolve(words, tree, addr));

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
-use crate::fib::{Fib4Writer, FibError, MAX_GROUP};
+use crate::fib::{Fib4Writer, Fib6Writer, FibError, MAX_GROUP};
 use crate::grace::NoReaders;
 use crate::ids::GroupId;
 
@@ -187,18 +187,23 @@ macro_rules! family {
                 }
             }
 
-            #[test]
-            fn a_crowded_chunk_splits_and_shrinks() {
-                // Host routes and longer prefixes side by side, many more than a block holds.
+            /// Announces and withdraws many routes whose addresses differ in the 32 bits from `start` on, in turns.
+            fn crowd(start: u32, count: u32) {
                 let mut writer = <$writer>::new(Arc::new(NoReaders)).unwrap();
                 let mut model = Model::new();
-                let count = if cfg!(miri) { 60u32 } else { 3000 };
                 for at in 0..count {
-                    let len = if at % 3 == 0 { $width } else { 24 + (at % 9) as u8 };
-                    let spread = u128::from(at.wrapping_mul(0x9E37_79B9)) << 80 | 0x0A01 << 112;
+                    let len = if at % 3 == 0 { $width } else { (start as u8 + 1 + (at % 33) as u8).min($width) };
+                    let spread = 0x0A01_0203_0405 << 80 | u128::from(at.wrapping_mul(0x9E37_79B9)) << 96 >> start;
                     let prefix = narrow(spread) & mask(len);
                     let group = GroupId(at % 7);
                     assert_eq!(writer.insert(prefix, len, group), Ok(model.insert((len, prefix), group)));
+                    if at % 5 == 4 {
+                        let (len, prefix) = *model.keys().nth(at as usize * 7 % model.len()).unwrap();
+                        assert_eq!(writer.remove(prefix, len), Ok(model.remove(&(len, prefix))));
+                    }
+                    if at % 500 == 499 {
+                        check(&writer, &model, &[]).unwrap();
+                    }
                 }
                 check(&writer, &model, &[]).unwrap();
                 for (at, (len, prefix)) in model.keys().copied().collect::<Vec<_>>().into_iter().enumerate() {
@@ -209,6 +214,14 @@ macro_rules! family {
                     }
                 }
                 assert!(writer.is_as_new());
+            }
+
+            #[test]
+            fn crowded_places_split_and_shrink() {
+                // Within one chunk of each level, and across chunks and levels.
+                for start in [0, 8, 16, 18, 20, 24, 28, 40, 60, 80, 92, 96].into_iter().filter(|&start| start < $width) {
+                    crowd(start, if cfg!(miri) { 40 } else { 1500 });
+                }
             }
 
             #[test]
@@ -227,3 +240,4 @@ macro_rules! family {
 }
 
 family!(v4, Fib4Writer, u32, 32);
+family!(v6, Fib6Writer, u128, 128);
