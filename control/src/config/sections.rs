@@ -23,8 +23,6 @@ pub(super) const PORT_EXAMPLE: &str = r#"port = [{ name = "lan0", device = "net_
 pub(super) const INTERFACE_EXAMPLE: &str =
     r#"interface = [{ name = "lan", port = "lan0", addresses = ["192.0.2.1/24"] }]"#;
 
-/// Where the API listens unless told otherwise.
-
 /// Longest path that a unix socket's address holds, less the final zero.
 const LONGEST_SOCKET: usize = 107;
 /// Packet buffers: more than this is a slip of the hand, not a pool.

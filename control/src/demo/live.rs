@@ -109,9 +109,15 @@ fn page(old: &Summary, new: &Summary, passed: Duration, elapsed: Duration) -> St
         cores.join(", "),
         cycles(old, new)
     );
-    let routes: Vec<_> =
-        new.routes.iter().map(|(source, n)| format!("{source} {}", thousands(*n as u64))).collect();
-    let _ = writeln!(out, "routes: {}; BGP sessions up: {}", routes.join(", "), new.bgp_established);
+    let paths: Vec<_> =
+        new.paths.iter().map(|(source, n)| format!("{source} {}", thousands(*n as u64))).collect();
+    let _ = writeln!(
+        out,
+        "{} routes from {} BGP sessions and our own prefixes; paths: {}",
+        thousands(new.routes as u64),
+        new.bgp_established,
+        paths.join(", ")
+    );
     let before = reasons(&old.drops);
     let mut table = Table::new(&["ended", ">packets/s", ">in all"]);
     for (reason, count) in reasons(&new.drops) {
@@ -135,7 +141,7 @@ fn line(old: &Summary, new: &Summary, passed: Duration, elapsed: Duration) -> St
         cycles(old, new),
         scaled(of(|p| p.dropped)),
         scaled(of(|p| p.punted)),
-        thousands(new.routes.values().sum::<usize>() as u64),
+        thousands(new.routes as u64),
     )
 }
 
@@ -155,13 +161,12 @@ fn summary(first: &Summary, last: &Summary, elapsed: Duration) -> String {
     let forwarded: u64 = last.ports.iter().map(|p| p.forwarded).sum();
     let before: u64 = first.ports.iter().map(|p| p.forwarded).sum();
     let mean = rate(before, forwarded, elapsed);
-    let routes: usize = last.routes.values().sum();
     let _ = writeln!(
         out,
         "\n{} packets/s forwarded on average, {:.0} cycles/packet, {} routes, BGP sessions up: {}",
         scaled(mean),
         cycles(first, last),
-        thousands(routes as u64),
+        thousands(last.routes as u64),
         last.bgp_established
     );
     if !last.workers.huge_pages {

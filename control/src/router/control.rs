@@ -199,7 +199,7 @@ impl Control {
     fn kernel_frames(&mut self) -> bool {
         let mut worked = false;
         for frame in self.inputs.frames.try_iter().take(TURN) {
-            self.punts.from_kernel(&frame.frame, frame.interface, &self.publisher.tables);
+            self.punts.send_from_kernel(&frame.frame, frame.interface, &self.publisher.tables);
             worked = true;
         }
         worked

@@ -79,9 +79,10 @@ impl Router {
         let (frames, frame_queue) = bounded(QUEUE);
         let (neighbours, neighbour_queue) = bounded(QUEUE);
         let (routes, route_queue) = bounded(QUEUE);
-        let kernel = match config.kernel.taps {
-            true => Some(KernelSide::start(tap_specs(&config, &macs), frames, neighbours)?),
-            false => None,
+        let kernel = if config.kernel.taps {
+            Some(KernelSide::start(tap_specs(&config, &macs), frames, neighbours)?)
+        } else {
+            None
         };
         let workers = Workers::start(&config, cores, ios, readers, &hardware.eal)?;
         let forwarder = Forwarder::new(Arc::clone(&hardware.pool), workers.rings.clone());
