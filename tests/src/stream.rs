@@ -1,0 +1,237 @@
+//! A steady stream of numbered UDP datagrams over many flows, echoed at the far end, so that a test can say what
+//! was lost, on which way, and for how long.
+
+use std::collections::HashMap;
+use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::lab::Netns;
+
+/// Source port of flow 0.
+const FIRST_PORT: u16 = 40_000;
+/// After the last datagram: how long its echo may take.
+const LINGER: Duration = Duration::from_millis(300);
+
+/// One datagram's fate.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample {
+    /// Which flow: its source port is [`FIRST_PORT`] and this.
+    pub flow: u16,
+    /// When it was sent.
+    pub sent: Instant,
+    /// When it arrived at the far end, if it did.
+    pub arrived: Option<Instant>,
+    /// When its echo was back, if it came.
+    pub echoed: Option<Instant>,
+}
+
+/// A stream under way.
+#[derive(Debug)]
+pub struct Stream {
+    stop: Arc<AtomicBool>,
+    sender: Option<JoinHandle<Vec<(u16, Instant, Option<Instant>)>>>,
+    echo: Option<JoinHandle<()>>,
+    echo_stop: Arc<AtomicBool>,
+    arrivals: Arc<Mutex<HashMap<u32, Instant>>>,
+}
+
+/// A stream to be: where from and to, and how dense.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan<'a> {
+    /// The sending host.
+    pub from: &'a Netns,
+    /// The echoing host.
+    pub to: &'a Netns,
+    /// Address and port that echo.
+    pub target: SocketAddr,
+    /// Number of flows, served in turn.
+    pub flows: u16,
+    /// Between two datagrams.
+    pub every: Duration,
+    /// First bytes of each datagram, to tell streams apart on the wire.
+    pub marker: [u8; 8],
+}
+
+impl Stream {
+    /// Starts it.
+    #[track_caller]
+    pub fn start(plan: Plan<'_>) -> Self {
+        let arrivals = Arc::<Mutex<HashMap<u32, Instant>>>::default();
+        let (stop, echo_stop) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+        let target = plan.target;
+        let far = plan.to.enter(|| UdpSocket::bind(target)).unwrap_or_else(|e| panic!("UDP on {target}: {e}"));
+        far.set_read_timeout(Some(Duration::from_millis(50))).expect("a time limit");
+        let echo = {
+            let (stop, arrivals) = (Arc::clone(&echo_stop), Arc::clone(&arrivals));
+            thread::spawn(move || echo(&far, plan.marker, &stop, &arrivals))
+        };
+        let any: IpAddr = if target.is_ipv4() { [0; 4].into() } else { [0_u16; 8].into() };
+        let sockets: Vec<UdpSocket> = plan.from.enter(|| {
+            let open = |flow: u16| {
+                let socket = UdpSocket::bind((any, FIRST_PORT + flow))?;
+                socket.set_nonblocking(true)?;
+                Ok::<_, std::io::Error>(socket)
+            };
+            (0..plan.flows).map(|f| open(f).unwrap_or_else(|e| panic!("UDP socket of flow {f}: {e}"))).collect()
+        });
+        let sender = {
+            let stop = Arc::clone(&stop);
+            let (every, marker) = (plan.every, plan.marker);
+            thread::spawn(move || send(&sockets, target, every, marker, &stop))
+        };
+        Self { stop, sender: Some(sender), echo: Some(echo), echo_stop, arrivals }
+    }
+
+    /// When the first datagram after `since` arrived at the far end.
+    pub fn first_arrival(&self, since: Instant) -> Option<Instant> {
+        self.arrivals.lock().ok()?.values().copied().filter(|t| *t >= since).min()
+    }
+
+    /// When the last datagram so far arrived at the far end.
+    pub fn last_arrival(&self) -> Option<Instant> {
+        self.arrivals.lock().ok()?.values().copied().max()
+    }
+
+    /// Ends it and says how it went.
+    #[track_caller]
+    pub fn stop(mut self) -> Outcome {
+        self.stop.store(true, Ordering::Relaxed);
+        let sent = self.sender.take().expect("stopped once").join().expect("the sender");
+        self.echo_stop.store(true, Ordering::Relaxed);
+        self.echo.take().expect("stopped once").join().expect("the echo");
+        let arrivals = self.arrivals.lock().expect("the echo does not panic");
+        let sample = |(number, (flow, sent, echoed)): (usize, (u16, Instant, Option<Instant>))| Sample {
+            flow,
+            sent,
+            arrived: arrivals.get(&(number as u32)).copied(),
+            echoed,
+        };
+        Outcome { samples: sent.into_iter().enumerate().map(sample).collect() }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.echo_stop.store(true, Ordering::Relaxed);
+        // A panic of theirs has been printed where it happened.
+        let _ = self.sender.take().map(JoinHandle::join);
+        let _ = self.echo.take().map(JoinHandle::join);
+    }
+}
+
+/// Sends until told to stop; datagram `n` is of flow `n % flows`. Yields (flow, sent, echoed) by number.
+fn send(
+    sockets: &[UdpSocket],
+    target: SocketAddr,
+    every: Duration,
+    marker: [u8; 8],
+    stop: &AtomicBool,
+) -> Vec<(u16, Instant, Option<Instant>)> {
+    let mut samples = Vec::new();
+    let mut next = Instant::now();
+    let mut end = None;
+    loop {
+        let now = Instant::now();
+        if end.is_none() && stop.load(Ordering::Relaxed) {
+            end = Some(now + LINGER);
+        }
+        if end.is_some_and(|e| now > e) {
+            return samples;
+        }
+        if end.is_none() && now >= next {
+            let flow = samples.len() % sockets.len();
+            let datagram = [&marker[..], &(samples.len() as u32).to_be_bytes()].concat();
+            // No route, or an ICMP error of an earlier one: counts as sent and lost.
+            let _ = sockets[flow].send_to(&datagram, target);
+            samples.push((flow as u16, now, None));
+            next = (next + every).max(now.checked_sub(every).unwrap_or(now));
+        }
+        for socket in sockets {
+            collect(socket, marker, &mut samples);
+        }
+        thread::sleep(next.saturating_duration_since(Instant::now()).min(Duration::from_millis(2)));
+    }
+}
+
+fn collect(socket: &UdpSocket, marker: [u8; 8], samples: &mut [(u16, Instant, Option<Instant>)]) {
+    let mut buffer = [0; 64];
+    loop {
+        match socket.recv(&mut buffer) {
+            Ok(length) => {
+                let sample = number(&buffer[..length], marker).and_then(|n| samples.get_mut(n as usize));
+                if let Some(sample) = sample {
+                    sample.2.get_or_insert_with(Instant::now);
+                }
+            }
+            Err(e) if e.kind() == ErrorKind::WouldBlock => return,
+            // An ICMP error shows once on the socket.
+            Err(_) => {}
+        }
+    }
+}
+
+fn echo(socket: &UdpSocket, marker: [u8; 8], stop: &AtomicBool, arrivals: &Mutex<HashMap<u32, Instant>>) {
+    let mut buffer = [0; 64];
+    while !stop.load(Ordering::Relaxed) {
+        let Ok((length, from)) = socket.recv_from(&mut buffer) else { continue };
+        if let (Some(number), Ok(mut arrivals)) = (number(&buffer[..length], marker), arrivals.lock()) {
+            arrivals.entry(number).or_insert_with(Instant::now);
+            // A lost echo shows as one.
+            let _ = socket.send_to(&buffer[..length], from);
+        }
+    }
+}
+
+fn number(datagram: &[u8], marker: [u8; 8]) -> Option<u32> {
+    let number = datagram.strip_prefix(&marker)?;
+    Some(u32::from_be_bytes(number.try_into().ok()?))
+}
+
+/// How a stream went.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Each datagram, in the order of sending.
+    pub samples: Vec<Sample>,
+}
+
+impl Outcome {
+    /// Datagrams that did not arrive.
+    pub fn lost(&self) -> usize {
+        self.samples.iter().filter(|s| s.arrived.is_none()).count()
+    }
+
+    /// Datagrams whose echo did not come back, for whichever reason.
+    pub fn unanswered(&self) -> usize {
+        self.samples.iter().filter(|s| s.echoed.is_none()).count()
+    }
+
+    /// From `event` to the sending of the last datagram that was not echoed: how long the repair took. Zero when
+    /// nothing was lost after it.
+    pub fn repair(&self, event: Instant) -> Duration {
+        let lost = self.samples.iter().filter(|s| s.echoed.is_none() && s.sent >= event);
+        lost.map(|s| s.sent - event).max().unwrap_or_default()
+    }
+
+    /// As [`Self::repair`], looking at the way there only.
+    pub fn repair_one_way(&self, event: Instant) -> Duration {
+        let lost = self.samples.iter().filter(|s| s.arrived.is_none() && s.sent >= event);
+        lost.map(|s| s.sent - event).max().unwrap_or_default()
+    }
+
+    /// Fails unless every datagram was echoed.
+    #[track_caller]
+    pub fn assert_lossless(&self) {
+        assert!(!self.samples.is_empty(), "nothing was sent");
+        assert_eq!(
+            (self.lost(), self.unanswered()),
+            (0, 0),
+            "(lost on the way there, without echo) of {} datagrams",
+            self.samples.len()
+        );
+    }
+}
