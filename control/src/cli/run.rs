@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::config;
-use crate::router::Router;
+use crate::router::{Router, RouterError};
 
 /// Runs a router by `file`.
 ///
@@ -22,13 +22,24 @@ pub fn run(file: &Path) -> Result<(), String> {
     let stop = stop_on_signals()?;
     let summary = super::check::describe(&config);
     let socket = config.api_socket.clone();
-    let mut router = Router::start(config).map_err(|error| error.to_string())?;
+    let mut router = Router::start(config).map_err(|error| with_rights(&error))?;
     tracing::info!("forwarding: {summary}; `turnpike show` asks at {}", socket.display());
     router.run(&stop);
     tracing::info!("stopping");
     drop(router);
     tracing::info!("stopped: ports are closed, TAPs are gone");
     Ok(())
+}
+
+/// An error of the start, with what a user other than root may lack.
+fn with_rights(error: &RouterError) -> String {
+    match rustix::process::geteuid() {
+        uid if uid.is_root() => error.to_string(),
+        uid => format!(
+            "{error} (turnpike runs as user {}, not as root: devices, TAPs and namespaces need root)",
+            uid.as_raw()
+        ),
+    }
 }
 
 /// A flag that SIGINT and SIGTERM set.
