@@ -12,7 +12,6 @@ fi
 
 say "Building"
 cargo build --workspace --all-targets
-cargo build --release -p control
 
 say "Unit, property and integration tests"
 cargo test --workspace --exclude tests

@@ -118,7 +118,7 @@ fn priority_tags_are_taken_as_no_tag() {
     for (tags, id) in [
         (vec![(0x8100, 0xa000)], 0),
         (vec![(0x8100, 0xa000), (0x8100, 30)], 2),
-        (vec![(0x8100, 0xa000 | 30), (0x8100, 0)], 2),
+        (vec![(0x8100, 0xa01e), (0x8100, 0)], 2),
     ] {
         let before = router.counters.sub_interface(dataplane::ids::SubIfId(id)).received.packets.get();
         router.receive(0, &[ethernet(&tags, 0x0800), packet.clone()].concat());

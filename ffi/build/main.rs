@@ -85,7 +85,7 @@ fn build() -> Result<(), String> {
         .cargo_metadata(false)
         .env_metadata(true)
         .probe("libdpdk")
-        .map_err(|e| format!("DPDK was not found by pkg-config: {}\n{e}", version::WAY_OUT))?;
+        .map_err(|e| not_found(&e))?;
     version::check(&library.version)?;
     println!("cargo::metadata=version={}", library.version);
     println!("cargo::rustc-env=DPDK_SYS_VERSION={}", library.version);
@@ -105,6 +105,19 @@ fn build() -> Result<(), String> {
         link::shared(&library);
     }
     Ok(())
+}
+
+fn not_found(error: &pkg_config::Error) -> String {
+    let way_out = version::WAY_OUT;
+    match error {
+        pkg_config::Error::Failure { output, .. } | pkg_config::Error::ProbeFailure { output, .. } => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            format!("DPDK was not found ({}): {way_out}", said.lines().next().unwrap_or("pkg-config failed"))
+        }
+        other => {
+            format!("pkg-config cannot be asked for DPDK (`apt-get install pkg-config`): {other}; {way_out}")
+        }
+    }
 }
 
 fn pkg_config_output(args: &[&str]) -> Result<String, String> {

@@ -41,11 +41,6 @@ void shim_pktmbuf_free(struct rte_mbuf *m)
 	rte_pktmbuf_free(m);
 }
 
-int shim_pktmbuf_linearize(struct rte_mbuf *m)
-{
-	return rte_pktmbuf_linearize(m);
-}
-
 uint64_t shim_rdtsc(void)
 {
 	return rte_rdtsc();

@@ -15,8 +15,6 @@ struct rte_mbuf *shim_pktmbuf_alloc(struct rte_mempool *pool);
 /* 0, or a negative errno with nothing allocated. */
 int shim_pktmbuf_alloc_bulk(struct rte_mempool *pool, struct rte_mbuf **pkts, unsigned int n);
 void shim_pktmbuf_free(struct rte_mbuf *m);
-/* 0, or negative when the last segment's buffer is too small for the packet. */
-int shim_pktmbuf_linearize(struct rte_mbuf *m);
 
 uint64_t shim_rdtsc(void);
 int shim_errno(void);

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::errno::{EACCES, EINVAL};
 use crate::mempool::ParkedPool;
 use crate::port::OpenPort;
-use crate::{Errno, log, sys};
+use crate::{Errno, lcore_id, log, sys};
 
 /// Whether `rte_eal_init` was called in this process; DPDK cannot be started twice, not even after a failure.
 static STARTED: AtomicBool = AtomicBool::new(false);
@@ -122,6 +122,21 @@ impl Eal {
         unsafe { sys::rte_eal_has_hugepages() != 0 }
     }
 
+    /// Runs `f` unless a thread other than this one is registered; none can become so meanwhile.
+    pub(crate) fn while_no_other_thread_has_caches<T>(&self, f: impl FnOnce() -> T) -> Option<T> {
+        let threads = self.registered_threads.lock().unwrap_or_else(PoisonError::into_inner);
+        let alone = *threads == usize::from(lcore_id().is_some());
+        alone.then(f)
+    }
+
+    /// Frees the pools without a handle whose buffers have come back, if it can be known.
+    pub(crate) fn free_parked_pools(&self) {
+        self.while_no_other_thread_has_caches(|| {
+            let mut parked = self.parked_pools.lock().unwrap_or_else(PoisonError::into_inner);
+            parked.retain_mut(|pool| !pool.free_if_full());
+        });
+    }
+
     /// Ticks of [`cycles`](crate::cycles) a second.
     pub fn tsc_hz(&self) -> u64 {
         // SAFETY: reads one integer that rte_eal_init has set.
@@ -132,9 +147,8 @@ impl Eal {
 impl Drop for Eal {
     fn drop(&mut self) {
         // No port, pool or thread guard is left, as each of them keeps the `Eal`; but single `Mbuf`s may be.
-        let parked = self.parked_pools.get_mut().unwrap_or_else(PoisonError::into_inner);
-        parked.retain_mut(|pool| !pool.free_if_full());
-        if !parked.is_empty() {
+        self.free_parked_pools();
+        if !self.parked_pools.get_mut().unwrap_or_else(PoisonError::into_inner).is_empty() {
             // Cleaning up would unmap memory that those buffers are in. The process is about to end anyway.
             return;
         }

@@ -13,6 +13,8 @@ pub struct Errno(pub i32);
 pub(crate) const ENOENT: Errno = Errno(2);
 /// Not enough memory.
 pub(crate) const ENOMEM: Errno = Errno(12);
+/// Not enough memory, in the words of the mempool library.
+pub(crate) const ENOBUFS: Errno = Errno(105);
 /// It is there already.
 pub(crate) const EEXIST: Errno = Errno(17);
 /// Another process has it.

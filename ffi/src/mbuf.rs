@@ -181,14 +181,6 @@ impl Mbuf {
         }
     }
 
-    /// Brings a packet of several segments into the first. `false`, and no change, when its buffer is too small.
-    #[inline]
-    #[must_use]
-    pub fn linearize(&mut self) -> bool {
-        // SAFETY: the packet is live and ours.
-        self.segments() == 1 || unsafe { sys::shim_pktmbuf_linearize(self.0.as_ptr()) == 0 }
-    }
-
     /// The TCI of the one tag that the NIC has taken off, if it has taken off exactly one (with two tags, the outer).
     #[inline]
     pub fn stripped_vlan(&self) -> Option<u16> {
@@ -268,5 +260,38 @@ impl fmt::Debug for Mbuf {
             .field("len", &self.len())
             .field("segments", &self.segments())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::mem::ManuallyDrop;
+
+    use super::*;
+
+    /// What the two questions answer for a packet with these flags, whose TCIs are 7 (inner) and 9 (outer).
+    fn stripped(flags: u64) -> (Option<u16>, Option<(u16, u16)>) {
+        let mut raw = sys::rte_mbuf::default();
+        let pointer = NonNull::from(&mut raw);
+        // SAFETY: fields of an mbuf on the stack, which has the true size and alignment.
+        unsafe {
+            *layout::ol_flags(pointer) = flags;
+            *layout::vlan_tci(pointer) = 7;
+            *layout::vlan_tci_outer(pointer) = 9;
+        }
+        // SAFETY: nobody else refers to it. It is of no pool, so it must not be dropped; only fields are read.
+        let mbuf = ManuallyDrop::new(unsafe { Mbuf::from_raw(pointer) });
+        (mbuf.stripped_vlan(), mbuf.stripped_qinq())
+    }
+
+    #[test]
+    fn stripped_tags_are_told_apart() {
+        let (vlan, qinq) = (sys::DPDK_SYS_RX_VLAN_STRIPPED, sys::DPDK_SYS_RX_QINQ_STRIPPED);
+        assert_ne!(vlan, qinq);
+        assert_eq!(stripped(0), (None, None));
+        assert_eq!(stripped(!(vlan | qinq)), (None, None));
+        assert_eq!(stripped(vlan), (Some(7), None));
+        assert_eq!(stripped(qinq), (Some(9), None));
+        assert_eq!(stripped(!0), (None, Some((9, 7))));
     }
 }

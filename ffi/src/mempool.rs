@@ -5,8 +5,8 @@ use std::ptr::NonNull;
 use std::sync::atomic::{Ordering, fence};
 use std::sync::{Arc, PoisonError};
 
-use crate::errno::{EEXIST, ENOMEM};
-use crate::{Eal, Errno, HEADROOM, Mbuf, lcore_id, sys};
+use crate::errno::{EEXIST, ENOBUFS, ENOMEM};
+use crate::{Eal, Errno, HEADROOM, Mbuf, sys};
 
 /// Why a pool was not made.
 #[derive(Debug, thiserror::Error)]
@@ -70,8 +70,8 @@ pub enum MempoolError {
 
 /// A pool of packet buffers of one size. Ports that receive into it keep it by `Arc`.
 ///
-/// When the last handle goes while [`Mbuf`]s of it are about, its memory stays until they are back and the
-/// [`Eal`] goes.
+/// When the last handle goes while [`Mbuf`]s of it are about, or while other threads are registered, its memory stays
+/// until they are back and gone.
 #[derive(Debug)]
 pub struct Mempool {
     raw: NonNull<sys::rte_mempool>,
@@ -115,6 +115,7 @@ impl Mempool {
             return Err(MempoolError::DataRoom { name, data_room, most });
         }
         let socket = socket.map_or(-1, u32::cast_signed);
+        eal.free_parked_pools();
         // The default operations are named so that no EAL argument puts others in their place: `Sync` relies on them.
         // SAFETY: the EAL is running, and both strings are NUL-terminated and copied by DPDK.
         let raw = unsafe {
@@ -131,7 +132,7 @@ impl Mempool {
         let Some(raw) = NonNull::new(raw) else {
             return Err(match Errno::last() {
                 EEXIST => MempoolError::Exists { name },
-                ENOMEM => {
+                ENOMEM | ENOBUFS => {
                     let each = u64::from(data_room) + u64::from(HEADROOM) + u64::from(sys::MBUF_SIZE) + 64;
                     MempoolError::Memory {
                         name,
@@ -200,9 +201,8 @@ impl Drop for Mempool {
         let mut pool = ParkedPool { raw: self.raw, size: self.size };
         // Another thread with a cache could be inside a free at this moment: then the count can be full already
         // while that thread still writes to its cache. Without such threads a full count is the last access.
-        let threads = self.eal.registered_threads.lock().unwrap_or_else(PoisonError::into_inner);
-        let alone = *threads == usize::from(lcore_id().is_some());
-        if !(alone && pool.free_if_full()) {
+        let freed = self.eal.while_no_other_thread_has_caches(|| pool.free_if_full());
+        if freed != Some(true) {
             self.eal.parked_pools.lock().unwrap_or_else(PoisonError::into_inner).push(pool);
         }
     }

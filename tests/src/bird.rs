@@ -67,7 +67,8 @@ impl Bird {
     /// Runs one command of its control socket; what it printed, be it that something was not found.
     #[track_caller]
     pub fn birdc(&self, command: &str) -> String {
-        let output = output(Command::new("birdc").arg("-s").arg(&self.socket).args(command.split_whitespace()));
+        let output =
+            output(Command::new("birdc").arg("-s").arg(&self.socket).args(command.split_whitespace()));
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
@@ -81,7 +82,8 @@ impl Bird {
     #[track_caller]
     pub fn paths(&self, prefix: &str) -> Vec<String> {
         let shown = self.birdc(&format!("show route for {prefix} all"));
-        let next_hop = |line: &str| Some(line.trim().strip_prefix("BGP.next_hop: ")?.split(' ').next()?.to_owned());
+        let next_hop =
+            |line: &str| Some(line.trim().strip_prefix("BGP.next_hop: ")?.split(' ').next()?.to_owned());
         shown.lines().filter_map(next_hop).collect()
     }
 

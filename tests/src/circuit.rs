@@ -90,7 +90,8 @@ impl Circuit {
         let outside = lab.netns("R");
         // The wires are no business of the kernel's IP stack.
         outside.sysctl("ipv6/conf/default/disable_ipv6", "1");
-        let peerings = PEERINGS.iter().enumerate().map(|(n, plan)| peering(&lab, n, plan, &variant)).collect();
+        let peerings =
+            PEERINGS.iter().enumerate().map(|(n, plan)| peering(&lab, n, plan, &variant)).collect();
         Self { wires: Vec::new(), peerings, middle: None, outside, variant, lab }
     }
 
@@ -98,7 +99,8 @@ impl Circuit {
     #[track_caller]
     pub fn start_turnpike(&mut self) {
         let socket = self.lab.path("turnpike.sock");
-        let config = settings::circuit(&self.variant, [&self.peerings[0].vrf, &self.peerings[1].vrf], &socket);
+        let config =
+            settings::circuit(&self.variant, [&self.peerings[0].vrf, &self.peerings[1].vrf], &socket);
         let router = Router::start(&self.lab, &self.outside, &config, &socket);
         self.middle = Some(Middle::Turnpike(router));
         self.attach();
@@ -242,7 +244,11 @@ impl Fixture for Circuit {
     fn diagnose(&mut self) -> String {
         let mut text = String::new();
         for (wire, name) in self.wires.iter().zip(NETDEVS) {
-            text += &format!("wire {name}: {} frames with unknown tags, {} lost\n", wire.unclaimed(), wire.lost());
+            text += &format!(
+                "wire {name}: {} frames with unknown tags, {} lost\n",
+                wire.unclaimed(),
+                wire.lost()
+            );
         }
         for peering in &self.peerings {
             if let Some(customer) = &peering.customer {
@@ -252,7 +258,8 @@ impl Fixture for Circuit {
         if let Some(Middle::Turnpike(router)) = &mut self.middle {
             for what in ["ports", "interfaces", "routes", "neighbours", "groups", "drops"] {
                 let shown = router.try_show(what).map_or_else(|| "no answer".to_owned(), |v| v.to_string());
-                text += &format!("-- turnpike show {what}: {}\n", shown.chars().take(6000).collect::<String>());
+                text +=
+                    &format!("-- turnpike show {what}: {}\n", shown.chars().take(6000).collect::<String>());
             }
             text += &format!("-- turnpike:\n{}\n", router.daemon().log_tail(30));
         }

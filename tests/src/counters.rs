@@ -43,9 +43,11 @@ impl Counters {
         let (ports, drops) = (router.show("ports"), router.show("drops"));
         let mut all = BTreeMap::new();
         for port in ports.as_array().expect("ports are a list") {
-            let figure = |key: &str| port[key].as_u64().unwrap_or_else(|| panic!("ports have no `{key}`: {port}"));
+            let figure =
+                |key: &str| port[key].as_u64().unwrap_or_else(|| panic!("ports have no `{key}`: {port}"));
             let name = port["name"].as_str().expect("ports have names").to_owned();
-            let reasons = drops["ports"].as_array().and_then(|d| d.iter().find(|d| d["port"] == name.as_str()));
+            let reasons =
+                drops["ports"].as_array().and_then(|d| d.iter().find(|d| d["port"] == name.as_str()));
             let reasons = reasons.unwrap_or_else(|| panic!("drops do not know the port {name}: {drops}"));
             let counts = Port {
                 received: figure("received"),
@@ -142,7 +144,8 @@ fn by_reason(counts: &Value) -> BTreeMap<String, u64> {
 #[track_caller]
 pub fn pool(router: &Router) -> (u64, u64) {
     let shown = router.show("workers");
-    let figure = |key: &str| shown[key].as_u64().unwrap_or_else(|| panic!("workers have no `{key}`: {shown}"));
+    let figure =
+        |key: &str| shown[key].as_u64().unwrap_or_else(|| panic!("workers have no `{key}`: {shown}"));
     (figure("pool_size"), figure("pool_available"))
 }
 

@@ -4,9 +4,7 @@
 use crate::bird::Bird;
 use crate::frr::Frr;
 use crate::lab::{Lab, Netns};
-use crate::plan::{
-    CUSTOMER_AS, LAN, MICROSOFT_AS, ONE_RELAY, PeeringPlan, RELAY_PORT, Relay, TWO_RELAYS,
-};
+use crate::plan::{CUSTOMER_AS, LAN, MICROSOFT_AS, ONE_RELAY, PeeringPlan, RELAY_PORT, Relay, TWO_RELAYS};
 
 /// Which program it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,7 +149,10 @@ router bgp {CUSTOMER_AS}
         }
     }
     for (number, family) in ["ipv4", "ipv6"].iter().enumerate() {
-        text += &format!(" address-family {family} unicast\n  network {}\n  maximum-paths 2\n", LAN[number].prefix);
+        text += &format!(
+            " address-family {family} unicast\n  network {}\n  maximum-paths 2\n",
+            LAN[number].prefix
+        );
         for link in peering.links {
             let edge = [link.v4, link.v6][number].edge;
             text += &format!("  neighbor {edge} activate\n");

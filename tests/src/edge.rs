@@ -40,7 +40,8 @@ impl Edge {
             netns.address("er0", &format!("{}/{}", ends.edge, ends.length));
         }
         netns.join("fabric", cloud, &format!("edge{}", number + 1));
-        for ((host, edge), sites) in plan::cloud_veth(number).iter().zip([[CLOUD[0], LATER[0]], [CLOUD[1], LATER[1]]])
+        for ((host, edge), sites) in
+            plan::cloud_veth(number).iter().zip([[CLOUD[0], LATER[0]], [CLOUD[1], LATER[1]]])
         {
             let length = if host.contains(':') { 64 } else { 30 };
             netns.address("fabric", &format!("{edge}/{length}"));
@@ -69,7 +70,8 @@ impl Edge {
     #[track_caller]
     pub fn prepend(&self, yes: bool) {
         let path = [MICROSOFT_AS.to_string().as_str()].repeat(8).join(" ");
-        let set = if yes { format!("set as-path prepend {path}") } else { "no set as-path prepend".to_owned() };
+        let set =
+            if yes { format!("set as-path prepend {path}") } else { "no set as-path prepend".to_owned() };
         self.frr.configure(&[&format!("route-map {OUT} permit 10"), &set]);
         self.frr.vtysh(&["clear bgp ipv4 unicast * soft out", "clear bgp ipv6 unicast * soft out"]);
     }
@@ -98,7 +100,9 @@ router bgp {MICROSOFT_AS}
  coalesce-time 10
 "
     );
-    for (peer, asn) in [(ours4, CUSTOMER_AS), (ours6, CUSTOMER_AS), (&cloud4, MICROSOFT_AS), (&cloud6, MICROSOFT_AS)] {
+    for (peer, asn) in
+        [(ours4, CUSTOMER_AS), (ours6, CUSTOMER_AS), (&cloud4, MICROSOFT_AS), (&cloud6, MICROSOFT_AS)]
+    {
         text += &format!(
             " neighbor {peer} remote-as {asn}
  neighbor {peer} timers 3 9
@@ -107,7 +111,9 @@ router bgp {MICROSOFT_AS}
 "
         );
     }
-    for (family, customer, cloud, site) in [("ipv4", ours4, &cloud4, CLOUD[0]), ("ipv6", ours6, &cloud6, CLOUD[1])] {
+    for (family, customer, cloud, site) in
+        [("ipv4", ours4, &cloud4, CLOUD[0]), ("ipv6", ours6, &cloud6, CLOUD[1])]
+    {
         text += &format!(
             " address-family {family} unicast
   network {}

@@ -259,7 +259,8 @@ mod tests {
     use super::*;
 
     /// A QinQ frame with an ICMP echo, written by hand from 802.1Q and RFC 791.
-    const GOLDEN: &str = "02000000000202000000000188a8a06481000014080045000054000040004001b7600a1e000ac633640a";
+    const GOLDEN: &str =
+        "02000000000202000000000188a8a06481000014080045000054000040004001b7600a1e000ac633640a";
 
     fn bytes(hex: &str) -> Vec<u8> {
         (0..hex.len()).step_by(2).map(|i| u8::from_str_radix(&hex[i..i + 2], 16).unwrap()).collect()

@@ -51,7 +51,11 @@ impl Frr {
         command.args(["-f", &path(config), "-i", &path(&format!("{name}.pid")), "-z", &path("zserv.api")]);
         // Port 0: no telnet.
         command.args(["--vty_socket", &path(""), "-P", "0", "--log", "stdout"]).args(more);
-        Daemon::start(&format!("{name} in {}", self.netns), &mut command, &self.dir.join(format!("{name}.log")))
+        Daemon::start(
+            &format!("{name} in {}", self.netns),
+            &mut command,
+            &self.dir.join(format!("{name}.log")),
+        )
     }
 
     /// Starts what is not running.

@@ -65,7 +65,8 @@ pub fn traceroute(netns: &Netns, target: IpAddr) -> Vec<Option<IpAddr>> {
 /// the rate in Mbit/s, both ways together.
 #[track_caller]
 pub fn tcp_there_and_back(from: &Netns, to: &Netns, target: SocketAddr, bytes: usize) -> f64 {
-    let listener = to.enter(|| TcpListener::bind(target)).unwrap_or_else(|e| panic!("listen on {target}: {e}"));
+    let listener =
+        to.enter(|| TcpListener::bind(target)).unwrap_or_else(|e| panic!("listen on {target}: {e}"));
     let echo = thread::spawn(move || -> std::io::Result<()> {
         let (mut stream, _) = listener.accept()?;
         stream.set_read_timeout(Some(STALL))?;
@@ -99,14 +100,24 @@ pub fn tcp_there_and_back(from: &Netns, to: &Netns, target: SocketAddr, bytes: u
     let took = start.elapsed();
     drop(stream);
     echo.join().expect("the echo").unwrap_or_else(|e| panic!("TCP echo at {target}: {e}"));
-    assert!(back.chunks(pattern.len()).all(|c| c == &pattern[..c.len()]), "bytes changed on their way to {target}");
+    assert!(
+        back.chunks(pattern.len()).all(|c| c == &pattern[..c.len()]),
+        "bytes changed on their way to {target}"
+    );
     bytes as f64 * 16.0 / took.as_secs_f64() / 1e6
 }
 
 /// Sends `count` UDP datagrams of `size` bytes one way, each numbered, in `pace`d bursts of 16. Returns how many
 /// different ones arrived whole.
 #[track_caller]
-pub fn udp_one_way(from: &Netns, to: &Netns, target: SocketAddr, size: usize, count: u32, pace: Duration) -> u32 {
+pub fn udp_one_way(
+    from: &Netns,
+    to: &Netns,
+    target: SocketAddr,
+    size: usize,
+    count: u32,
+    pace: Duration,
+) -> u32 {
     let receiver = to.enter(|| UdpSocket::bind(target)).unwrap_or_else(|e| panic!("UDP on {target}: {e}"));
     receiver.set_read_timeout(Some(Duration::from_secs(1))).expect("a time limit");
     let any = if target.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };

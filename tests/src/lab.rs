@@ -35,7 +35,8 @@ impl Lab {
             sweep();
         }
         let prefix = format!("{PREFIX}{}-{number}", std::process::id());
-        let dir = tempfile::Builder::new().prefix(&format!("{prefix}-")).tempdir().expect("scratch directory");
+        let dir =
+            tempfile::Builder::new().prefix(&format!("{prefix}-")).tempdir().expect("scratch directory");
         // FRR and BIRD may run as users of their own.
         set_mode(dir.path(), 0o755);
         Self { prefix, dir }

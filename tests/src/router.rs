@@ -89,7 +89,11 @@ impl Router {
         self.try_show(what).unwrap_or_else(|| {
             let mut command = Command::new(program());
             command.args(["show", what, "--json", "--socket"]).arg(&self.socket);
-            panic!("turnpike show {what} --json: {:?}\n{}", process::output(&mut command), self.daemon.log_tail(30));
+            panic!(
+                "turnpike show {what} --json: {:?}\n{}",
+                process::output(&mut command),
+                self.daemon.log_tail(30)
+            );
         })
     }
 

@@ -57,7 +57,8 @@ billing = \"metered\"
         text += "\n";
     }
     for (number, peering) in PEERINGS.iter().enumerate() {
-        text += &format!("[[vrf]]\nname = \"{}\"\nnamespace = \"{}\"\n\n", peering.kind, netns[number].name());
+        text +=
+            &format!("[[vrf]]\nname = \"{}\"\nnamespace = \"{}\"\n\n", peering.kind, netns[number].name());
         text += &format!("[[interface]]\nname = \"lan-{}\"\nport = \"lan\"\nvrf = \"{0}\"\n", peering.kind);
         if let Some(vlan) = variant.lan_vlan(number) {
             text += &format!("vlan = {vlan}\n");

@@ -27,7 +27,8 @@ impl StandIn {
         for (number, (peering, netns)) in PEERINGS.iter().zip(vrfs).enumerate() {
             netns.without_dad();
             netns.forwards();
-            let lan_tags: Vec<Tag> = variant.lan_vlan(number).map(|v| Tag::new(0x8100, v)).into_iter().collect();
+            let lan_tags: Vec<Tag> =
+                variant.lan_vlan(number).map(|v| Tag::new(0x8100, v)).into_iter().collect();
             ends[0].push(End::new(netns, "lan", &lan_tags));
             for site in LAN {
                 netns.address("lan", &format!("{}/{}", site.router, site.length));
@@ -39,7 +40,12 @@ impl StandIn {
                     netns.address(link.role, &format!("{}/{}", family.ours, family.length));
                 }
             }
-            collectors.push(Bird::start(lab, netns, &format!("collector-{}", peering.letter), &collector(variant)));
+            collectors.push(Bird::start(
+                lab,
+                netns,
+                &format!("collector-{}", peering.letter),
+                &collector(variant),
+            ));
         }
         let wires = NETDEVS.iter().zip(ends).map(|(netdev, ends)| {
             let inside = format!("{netdev}-in");

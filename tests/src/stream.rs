@@ -63,7 +63,8 @@ impl Stream {
         let arrivals = Arc::<Mutex<HashMap<u32, Instant>>>::default();
         let (stop, echo_stop) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
         let target = plan.target;
-        let far = plan.to.enter(|| UdpSocket::bind(target)).unwrap_or_else(|e| panic!("UDP on {target}: {e}"));
+        let far =
+            plan.to.enter(|| UdpSocket::bind(target)).unwrap_or_else(|e| panic!("UDP on {target}: {e}"));
         far.set_read_timeout(Some(Duration::from_millis(50))).expect("a time limit");
         let echo = {
             let (stop, arrivals) = (Arc::clone(&echo_stop), Arc::clone(&arrivals));
@@ -76,7 +77,9 @@ impl Stream {
                 socket.set_nonblocking(true)?;
                 Ok::<_, std::io::Error>(socket)
             };
-            (0..plan.flows).map(|f| open(f).unwrap_or_else(|e| panic!("UDP socket of flow {f}: {e}"))).collect()
+            (0..plan.flows)
+                .map(|f| open(f).unwrap_or_else(|e| panic!("UDP socket of flow {f}: {e}")))
+                .collect()
         });
         let sender = {
             let stop = Arc::clone(&stop);

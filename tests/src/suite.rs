@@ -150,7 +150,12 @@ pub const ROUTE: Duration = Duration::from_secs(1);
 #[track_caller]
 pub fn assert_within(limit: Duration, took: Duration, what: &str) {
     wait::check_interrupt();
-    assert!(took <= limit, "{what} took {:.3} s, not {:.3} s at most", took.as_secs_f64(), limit.as_secs_f64());
+    assert!(
+        took <= limit,
+        "{what} took {:.3} s, not {:.3} s at most",
+        took.as_secs_f64(),
+        limit.as_secs_f64()
+    );
     println!("    {what}: {:.3} s", took.as_secs_f64());
 }
 

@@ -1,6 +1,9 @@
 //! The system calls that the standard library does not offer: joining a namespace, TAPs, packet sockets, `poll`,
 //! Ctrl-C. Each is wrapped here in a safe function and nowhere else.
-#![allow(unsafe_code, reason = "system calls without a safe wrapper in std; nothing else in this crate is unsafe")]
+#![allow(
+    unsafe_code,
+    reason = "system calls without a safe wrapper in std; nothing else in this crate is unsafe"
+)]
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -91,7 +94,8 @@ pub fn enter_netns(path: &Path) -> io::Result<()> {
 /// # Errors
 /// As `TUNSETIFF`: no rights, name taken or longer than 15 bytes.
 pub fn tap(name: &str) -> io::Result<File> {
-    let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open("/dev/net/tun")?;
+    let file =
+        OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open("/dev/net/tun")?;
     // SAFETY: all-zero is a valid ifreq (plain bytes and integers).
     let mut request: libc::ifreq = unsafe { zeroed() };
     if name.len() >= libc::IFNAMSIZ {

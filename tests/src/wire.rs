@@ -58,7 +58,8 @@ impl End {
     /// Makes the TAP `name` in `netns`, up, for frames with `tags` (outermost first, maybe none).
     #[track_caller]
     pub fn new(netns: &Netns, name: &str, tags: &[Tag]) -> Arc<Self> {
-        let file = netns.enter(|| sys::tap(name).unwrap_or_else(|e| panic!("TAP {name} in {}: {e}", netns.name())));
+        let file =
+            netns.enter(|| sys::tap(name).unwrap_or_else(|e| panic!("TAP {name} in {}: {e}", netns.name())));
         netns.ip(&format!("link set {name} mtu {MTU} txqueuelen 10000 up"));
         Arc::new(Self { file, tags: tags.to_vec(), pcp: AtomicU8::new(0) })
     }

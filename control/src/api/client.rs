@@ -11,7 +11,9 @@ use super::{Reply, Request};
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Nobody listens at the socket.
-    #[error("no turnpike answers at {0}: is it running? Start it with `turnpike run --config FILE`, or name its socket with --socket")]
+    #[error(
+        "no turnpike answers at {0}: is it running? Start it with `turnpike run --config FILE`, or name its socket with --socket"
+    )]
     NotRunning(String),
     /// We may not talk to it.
     #[error("not permitted to use {0}: run as root, or as its owner")]

@@ -31,6 +31,11 @@ pub enum ServerError {
     /// There is a file that is not a socket.
     #[error("{0} exists and is not a socket: remove it, or choose another `[api] socket`")]
     NotASocket(PathBuf),
+    /// We may not make a socket there.
+    #[error(
+        "not permitted to listen at {0}: run as root, or give `[api] socket` a place that this user may write to"
+    )]
+    NotPermitted(PathBuf),
     /// The system says no.
     #[error("cannot listen at {0} (`[api] socket`): {1}")]
     Listen(PathBuf, std::io::Error),
@@ -54,7 +59,10 @@ impl Server {
     /// # Errors
     /// The path is taken, or the system refuses.
     pub fn start(path: &Path, calls: Sender<Call>) -> Result<Self, ServerError> {
-        let failed = |error| ServerError::Listen(path.to_owned(), error);
+        let failed = |error: std::io::Error| match error.kind() {
+            ErrorKind::PermissionDenied => ServerError::NotPermitted(path.to_owned()),
+            _ => ServerError::Listen(path.to_owned(), error),
+        };
         match UnixStream::connect(path) {
             Ok(_) => return Err(ServerError::InUse(path.to_owned())),
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => {

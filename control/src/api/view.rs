@@ -228,8 +228,10 @@ pub struct Summary {
     pub workers: Workers,
     /// Drops and punts.
     pub drops: DropReport,
-    /// Routes by source.
-    pub routes: BTreeMap<String, usize>,
+    /// Paths by source; with add-path a prefix may have several.
+    pub paths: BTreeMap<String, usize>,
+    /// Routes in all FIBs together.
+    pub routes: usize,
     /// BGP sessions that are established.
     pub bgp_established: usize,
 }

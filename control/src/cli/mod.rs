@@ -1,7 +1,6 @@
 //! The command line of `turnpike`.
 
 pub mod check;
-pub mod demo;
 pub mod run;
 pub mod show;
 pub mod table;
@@ -58,7 +57,7 @@ pub struct Show {
     #[arg(long)]
     pub json: bool,
     /// The socket of the turnpike to ask.
-    #[arg(long, default_value = "/run/turnpike.sock")]
+    #[arg(long, default_value = crate::config::DEFAULT_SOCKET)]
     pub socket: PathBuf,
 }
 
@@ -89,7 +88,7 @@ pub fn main() -> ExitCode {
         Command::Run { config } => run::run(&config),
         Command::Check { file } => check::check(&file),
         Command::Show(show) => show::show(&show),
-        Command::Demo { seconds } => demo::demo(seconds),
+        Command::Demo { seconds } => crate::demo::run(seconds),
         Command::Version => {
             println!("turnpike {} with DPDK {}", env!("CARGO_PKG_VERSION"), dpdk_sys::DPDK_VERSION);
             Ok(())

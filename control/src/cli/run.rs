@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::config;
-use crate::router::Router;
+use crate::router::{Router, RouterError};
 
 /// Runs a router by `file`.
 ///
@@ -22,7 +22,7 @@ pub fn run(file: &Path) -> Result<(), String> {
     let stop = stop_on_signals()?;
     let summary = super::check::describe(&config);
     let socket = config.api_socket.clone();
-    let mut router = Router::start(config).map_err(|error| error.to_string())?;
+    let mut router = Router::start(config).map_err(|error| with_rights(&error))?;
     tracing::info!("forwarding: {summary}; `turnpike show` asks at {}", socket.display());
     router.run(&stop);
     tracing::info!("stopping");
@@ -31,16 +31,26 @@ pub fn run(file: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// A flag that SIGINT and SIGTERM set. A second one of them ends the process at once.
+/// An error of the start, with what a user other than root may lack.
+fn with_rights(error: &RouterError) -> String {
+    match rustix::process::geteuid() {
+        uid if uid.is_root() => error.to_string(),
+        uid => format!(
+            "{error} (turnpike runs as user {}, not as root: devices, TAPs and namespaces need root)",
+            uid.as_raw()
+        ),
+    }
+}
+
+/// A flag that SIGINT and SIGTERM set.
 ///
 /// # Errors
 /// The handlers cannot be set.
 pub fn stop_on_signals() -> Result<Arc<AtomicBool>, String> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM] {
-        let set = signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop))
-            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)));
-        set.map_err(|error| format!("cannot handle signals: {error}"))?;
+        signal_hook::flag::register(signal, Arc::clone(&stop))
+            .map_err(|error| format!("cannot handle signals: {error}"))?;
     }
     Ok(stop)
 }

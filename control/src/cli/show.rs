@@ -70,7 +70,8 @@ fn routes(show: &Show) -> Result<(), String> {
                 println!("{}", serde_json::to_string(route).map_err(|error| error.to_string())?);
             }
         } else {
-            let mut table = Table::new(&["vrf", "prefix", "source", "via", "interfaces", ">group", "AS path"]);
+            let mut table =
+                Table::new(&["vrf", "prefix", "source", "via", "interfaces", ">group", "AS path"]);
             for route in &page.routes {
                 let group =
                     if route.installed { route.group.to_string() } else { "not installed".to_string() };
@@ -101,8 +102,18 @@ fn routes(show: &Show) -> Result<(), String> {
 
 fn ports(ports: &[view::Port]) {
     let mut table = Table::new(&[
-        "port", "device", "driver", "link", ">mtu", ">rxq", ">received", ">forwarded", ">punted", ">dropped",
-        ">missed", ">sent",
+        "port",
+        "device",
+        "driver",
+        "link",
+        ">mtu",
+        ">rxq",
+        ">received",
+        ">forwarded",
+        ">punted",
+        ">dropped",
+        ">missed",
+        ">sent",
     ]);
     for port in ports {
         let link = match (port.link_up, port.speed_mbps) {
@@ -130,8 +141,18 @@ fn ports(ports: &[view::Port]) {
 
 fn interfaces(interfaces: &[view::Interface]) {
     let mut table = Table::new(&[
-        "interface", "port", "tags", "vrf", "tap", "link", ">mtu", ">rx packets", ">rx L3 bytes", ">tx packets",
-        ">tx L3 bytes", "addresses",
+        "interface",
+        "port",
+        "tags",
+        "vrf",
+        "tap",
+        "link",
+        ">mtu",
+        ">rx packets",
+        ">rx L3 bytes",
+        ">tx packets",
+        ">tx L3 bytes",
+        "addresses",
     ]);
     for interface in interfaces {
         table.row([
@@ -169,7 +190,15 @@ fn neighbours(neighbours: &[view::Neighbour]) {
 
 fn groups(groups: &[view::Group]) {
     let mut table = Table::new(&[
-        ">group", "kind", ">references", "gateway", "interface", "mac", ">weight", ">buckets", "state",
+        ">group",
+        "kind",
+        ">references",
+        "gateway",
+        "interface",
+        "mac",
+        ">weight",
+        ">buckets",
+        "state",
     ]);
     for group in groups {
         let first = [group.id.to_string(), group.kind.clone(), thousands(u64::from(group.references))];

@@ -30,7 +30,12 @@ impl std::fmt::Display for Table {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let columns = self.right.len();
         let width = |column: usize| {
-            self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
+            self.rows
+                .iter()
+                .filter_map(|row| row.get(column))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or(0)
         };
         let widths: Vec<usize> = (0..columns).map(width).collect();
         for row in &self.rows {
@@ -86,7 +91,10 @@ mod tests {
         let mut table = Table::new(&["port", ">packets", "link"]);
         table.row(["lan".into(), "5".into(), "up".into()]);
         table.row(["primary".into(), "12,000".into(), "down".into()]);
-        assert_eq!(table.to_string(), "port     packets  link\nlan            5  up\nprimary   12,000  down\n");
+        assert_eq!(
+            table.to_string(),
+            "port     packets  link\nlan            5  up\nprimary   12,000  down\n"
+        );
     }
 
     #[test]

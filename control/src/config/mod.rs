@@ -35,6 +35,9 @@ pub use warnings::warnings;
 
 use errors::Report;
 
+/// Where the API listens unless `[api] socket` says otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/turnpike.sock";
+
 /// Largest file that is read, in bytes; thousands of circuits fit.
 const LARGEST_FILE: u64 = 1 << 20;
 

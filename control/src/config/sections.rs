@@ -23,8 +23,6 @@ pub(super) const PORT_EXAMPLE: &str = r#"port = [{ name = "lan0", device = "net_
 pub(super) const INTERFACE_EXAMPLE: &str =
     r#"interface = [{ name = "lan", port = "lan0", addresses = ["192.0.2.1/24"] }]"#;
 
-/// Where the API listens unless told otherwise.
-const API_SOCKET: &str = "/run/turnpike.sock";
 /// Longest path that a unix socket's address holds, less the final zero.
 const LONGEST_SOCKET: usize = 107;
 /// Packet buffers: more than this is a slip of the hand, not a pool.
@@ -259,10 +257,13 @@ fn sources(s: &mut Section<'_, '_, '_>) -> Sources {
 }
 
 fn api_socket(s: &mut Section<'_, '_, '_>) -> PathBuf {
-    let path = s.value_or("socket", API_SOCKET.to_owned(), |value| {
+    let path = s.value_or("socket", super::DEFAULT_SOCKET.to_owned(), |value| {
         let path = text(value)?;
         if !path.starts_with('/') || path.len() > LONGEST_SOCKET {
-            let wanted = format!("an absolute path of at most {LONGEST_SOCKET} bytes, such as {API_SOCKET}");
+            let wanted = format!(
+                "an absolute path of at most {LONGEST_SOCKET} bytes, such as {}",
+                super::DEFAULT_SOCKET
+            );
             return Err(format!("{path:?}: must be {wanted}"));
         }
         Ok(path)

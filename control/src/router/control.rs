@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, Select};
 use dataplane::ids::PortId;
 
-use super::hardware::Hardware;
+use super::hardware::{Hardware, OpenPort};
 use super::neighbours::Neighbours;
 use super::publish::{Fibs, Publisher};
 use super::punts::{Held, Punts, Surroundings};
@@ -60,7 +60,10 @@ pub struct Control {
     publisher: Publisher,
     pub(super) neighbours: Neighbours<Held>,
     pub(super) links: Vec<bool>,
+    /// Sources that were lost or came back, and when what is still stale of them goes.
     sweeps: Vec<(Instant, SourceId)>,
+    /// End-of-RIB marks, and when they count.
+    marks: Vec<(Instant, SourceEvent)>,
     // Dropped last, in this order: the TAPs, the workers, what they hold of the pool, the ports.
     kernel: Option<KernelSide>,
     pub(super) workers: Workers,
@@ -77,11 +80,17 @@ const NAP: Duration = Duration::from_micros(500);
 /// How often links, neighbours and timers are looked at.
 const TICK: Duration = Duration::from_millis(100);
 
+/// How long after an end-of-RIB mark stale routes go: FRR marks the end before it has announced the networks of
+/// its own configuration.
+const QUIET: Duration = Duration::from_secs(3);
+
 impl Control {
     /// The control thread's state before its first turn.
     pub fn new(config: Config, inputs: Inputs, parts: Parts) -> Self {
         let Parts { rib, fibs, publisher, kernel, workers, hardware, punts } = parts;
-        let links = hardware.ports.iter().map(|port| port.info.link.up).collect();
+        // Before a port is started its link is down.
+        let up = |port: &OpenPort| port.port.link().map_or(port.info.link.up, |link| link.up);
+        let links: Vec<_> = hardware.ports.iter().map(up).collect();
         let mut this = Self {
             config,
             inputs,
@@ -92,14 +101,16 @@ impl Control {
             neighbours: Neighbours::default(),
             links,
             sweeps: Vec::new(),
+            marks: Vec::new(),
             kernel,
             workers,
             punts,
             hardware,
         };
         this.neighbours.set_static(&this.config.neighbours, &mut this.rib);
-        let down: Vec<_> = (0..this.links.len()).filter(|port| !this.links[*port]).collect();
-        down.into_iter().for_each(|port| this.tell_link(port, false));
+        for port in 0..this.links.len() {
+            this.tell_link(port, this.links[port]);
+        }
         this
     }
 
@@ -172,11 +183,8 @@ impl Control {
     }
 
     fn punted(&mut self) -> bool {
-        let with = Surroundings {
-            config: &self.config,
-            publisher: &self.publisher,
-            kernel: self.kernel.as_ref(),
-        };
+        let with =
+            Surroundings { config: &self.config, publisher: &self.publisher, kernel: self.kernel.as_ref() };
         let mut worked = false;
         for rings in &self.workers.rings {
             for _ in 0..TURN {
@@ -191,7 +199,7 @@ impl Control {
     fn kernel_frames(&mut self) -> bool {
         let mut worked = false;
         for frame in self.inputs.frames.try_iter().take(TURN) {
-            self.punts.from_kernel(&frame.frame, frame.interface, &self.publisher.tables);
+            self.punts.send_from_kernel(&frame.frame, frame.interface, &self.publisher.tables);
             worked = true;
         }
         worked
@@ -218,11 +226,8 @@ impl Control {
         if resolved {
             return self.punts.go_on(from, held, &self.publisher.tables);
         }
-        let with = Surroundings {
-            config: &self.config,
-            publisher: &self.publisher,
-            kernel: self.kernel.as_ref(),
-        };
+        let with =
+            Surroundings { config: &self.config, publisher: &self.publisher, kernel: self.kernel.as_ref() };
         self.punts.give_up(from, &held, &with);
     }
 
@@ -231,12 +236,20 @@ impl Control {
         for _ in 0..ROUTE_TURN {
             let Ok(event) = self.inputs.routes.try_recv() else { break };
             worked = true;
-            self.source_timers(&event);
-            if let Err(error) = self.rib.apply(&event) {
-                tracing::error!("a route event was refused: {error}");
+            if let RouteEvent::EndOfRib(_) = event.event {
+                self.marks.push((Instant::now() + QUIET, event));
+                continue;
             }
+            self.source_timers(&event);
+            self.apply(&event);
         }
         worked
+    }
+
+    fn apply(&mut self, event: &SourceEvent) {
+        if let Err(error) = self.rib.apply(event) {
+            tracing::error!("a route event was refused: {error}");
+        }
     }
 
     /// A lost source's routes go after its retain time, and so does what a returned one does not announce again,
@@ -245,6 +258,7 @@ impl Control {
         if let RouteEvent::Up | RouteEvent::Down { .. } = event.event {
             let retain = self.config.bgp.as_ref().map_or(Duration::ZERO, |bgp| bgp.retain);
             self.sweeps.retain(|(_, source)| *source != event.source);
+            self.marks.retain(|(_, mark)| mark.source != event.source);
             self.sweeps.push((Instant::now() + retain, event.source));
         }
     }
@@ -264,6 +278,11 @@ impl Control {
         self.sweeps.retain(|(at, _)| *at > now);
         for source in due {
             self.rib.sweep_source(source);
+        }
+        let (due, later) = std::mem::take(&mut self.marks).into_iter().partition(|(at, _)| *at <= now);
+        self.marks = later;
+        for (_, mark) in due {
+            self.apply(&mark);
         }
         for port in 0..self.links.len() {
             // A port that cannot tell keeps the state it had.

@@ -8,6 +8,12 @@ use crate::source::bgp::BgpError;
 /// Why a router does not start. Each says what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum RouterError {
+    /// The configuration asks for huge pages, and none are free.
+    #[error(
+        "no free huge pages, and `[memory] huge_pages = \"require\"`: grant some with \
+         `sysctl vm.nr_hugepages=1024` (2 MiB each), or let it be \"auto\" or \"never\""
+    )]
+    NoHugePages,
     /// DPDK does not start.
     #[error(transparent)]
     Eal(#[from] dpdk_sys::EalError),

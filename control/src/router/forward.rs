@@ -58,7 +58,9 @@ impl Forwarder {
 
     /// Sends an untagged Ethernet frame, as the kernel made it, on a sub-interface with that one's tags.
     pub fn send_from_kernel(&mut self, frame: &[u8], id: SubIfId, sub_if: &SubInterface) -> Outcome {
-        let Some((addresses, rest)) = frame.split_at_checked(12) else { return Outcome::Ended("frame_too_short") };
+        let Some((addresses, rest)) = frame.split_at_checked(12) else {
+            return Outcome::Ended("frame_too_short");
+        };
         if rest.len() < 2 {
             return Outcome::Ended("frame_too_short");
         }

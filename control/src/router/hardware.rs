@@ -44,7 +44,11 @@ const OTHER_MIB: u64 = 96;
 pub fn open(config: &Config, workers: usize) -> Result<(Hardware, Vec<DpdkIo>), RouterError> {
     let plan = Plan::new(config, workers);
     forward_log();
-    let eal = Arc::new(Eal::init(&plan.eal_args(config))?);
+    let eal = Eal::init(&plan.eal_args(config)).map_err(|error| match error {
+        dpdk_sys::EalError::NoHugePages => RouterError::NoHugePages,
+        error => error.into(),
+    })?;
+    let eal = Arc::new(eal);
     if !eal.huge_pages() && config.memory.huge_pages == HugePages::Auto {
         tracing::warn!(
             "no huge pages: running on ordinary ones, with more TLB misses, and physical NICs only behind an IOMMU. \
@@ -140,7 +144,14 @@ impl Plan {
         if self.huge {
             args.push("--in-memory".into());
         } else {
-            args.extend(["--no-huge".into(), "--no-shconf".into(), "-m".into(), self.mib().to_string()]);
+            let prefix = format!("--file-prefix=turnpike-{}", std::process::id());
+            args.extend([
+                "--no-huge".into(),
+                "--no-shconf".into(),
+                prefix,
+                "-m".into(),
+                self.mib().to_string(),
+            ]);
         }
         args.extend(config.memory.eal_args.iter().cloned());
         args

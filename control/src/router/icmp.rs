@@ -38,8 +38,7 @@ fn error4(packet: &[u8], fault: Fault, from: Ipv4Addr) -> Option<Vec<u8>> {
     let total = usize::from(ipv4::total_len(packet));
     let packet = packet.get(..total)?;
     let fragment = ipv4::fragment_field(packet);
-    let is_error = ipv4::protocol(packet) == ICMP
-        && !matches!(packet.get(header_len), Some(0 | 8 | 13 | 14));
+    let is_error = ipv4::protocol(packet) == ICMP && !matches!(packet.get(header_len), Some(0 | 8 | 13 | 14));
     // A packet larger than the link that may be fragmented is no fault of its sender.
     let may_fragment = matches!(fault, Fault::TooBig(_)) && fragment & 0x4000 == 0;
     if is_error || may_fragment || fragment & 0x1fff != 0 || ipv4::source(packet) == 0 {

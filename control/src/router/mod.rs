@@ -68,8 +68,8 @@ impl Router {
 
         let mut rib = Rib::new(config.vrfs.len(), &config.sources);
         for (id, sub_if) in sub_if_ids(&config) {
-            let up = hardware.ports.get(usize::from(sub_if.port.0)).is_some_and(|port| port.info.link.up);
-            rib.add_interface(id, sub_if, up)?;
+            // Control tells of the links that are up.
+            rib.add_interface(id, sub_if, false)?;
         }
         rib.set_static_routes(&config.routes)?;
         for i in 0..config.bgp.as_ref().map_or(0, |bgp| bgp.peers.len()) {
@@ -79,14 +79,19 @@ impl Router {
         let (frames, frame_queue) = bounded(QUEUE);
         let (neighbours, neighbour_queue) = bounded(QUEUE);
         let (routes, route_queue) = bounded(QUEUE);
-        let kernel = match config.kernel.taps {
-            true => Some(KernelSide::start(tap_specs(&config, &macs), frames, neighbours)?),
-            false => None,
+        let kernel = if config.kernel.taps {
+            Some(KernelSide::start(tap_specs(&config, &macs), frames, neighbours)?)
+        } else {
+            None
         };
         let workers = Workers::start(&config, cores, ios, readers, &hardware.eal)?;
         let forwarder = Forwarder::new(Arc::clone(&hardware.pool), workers.rings.clone());
-        let inputs =
-            Inputs { calls: call_queue, frames: frame_queue, neighbours: neighbour_queue, routes: route_queue };
+        let inputs = Inputs {
+            calls: call_queue,
+            frames: frame_queue,
+            neighbours: neighbour_queue,
+            routes: route_queue,
+        };
         let mut control = Control::new(
             config,
             inputs,

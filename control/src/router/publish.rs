@@ -64,7 +64,8 @@ impl Fibs {
 
     /// Routes in all FIBs together.
     pub fn len(&self) -> usize {
-        self.v4.iter().map(Fib4Writer::len).sum::<usize>() + self.v6.iter().map(Fib6Writer::len).sum::<usize>()
+        self.v4.iter().map(Fib4Writer::len).sum::<usize>()
+            + self.v6.iter().map(Fib6Writer::len).sum::<usize>()
     }
 }
 

@@ -113,12 +113,12 @@ impl Punts {
             | PuntReason::Bfd
             | PuntReason::Local
             | PuntReason::Multicast
-            | PuntReason::LinkControl => self.to_kernel(&punted, with),
+            | PuntReason::LinkControl => self.give_kernel(&punted, with),
         }
     }
 
     /// Writes the frame, without its tags, into the TAP.
-    fn to_kernel(&mut self, punted: &Punted<Mbuf>, with: &Surroundings) {
+    fn give_kernel(&mut self, punted: &Punted<Mbuf>, with: &Surroundings) {
         let Some(kernel) = with.kernel else { return self.outcomes.count("no_tap") };
         let frame = punted.packet.bytes();
         let ethertype = usize::from(punted.l3_offset).saturating_sub(2);
@@ -188,7 +188,7 @@ impl Punts {
         let packet = frame.get(usize::from(l3_offset)..).unwrap_or(&[]);
         let is_v4 = packet.first().is_some_and(|b| b >> 4 == 4);
         let ours = with.config.sub_interfaces.get(usize::from(from.0)).and_then(|sub_if| {
-            sub_if.addresses.iter().map(|address| address.ip()).find(|address| address.is_ipv4() == is_v4)
+            sub_if.addresses.iter().map(ipnetwork::IpNetwork::ip).find(|address| address.is_ipv4() == is_v4)
         });
         let (Some(ours), Some(sub_if)) = (ours, with.publisher.tables.sub_interfaces.get(from)) else {
             return self.outcomes.count("icmp_no_address");
@@ -210,7 +210,7 @@ impl Punts {
     }
 
     /// Sends a frame that the kernel wrote into the TAP of `id`.
-    pub fn from_kernel(&mut self, frame: &[u8], id: SubIfId, tables: &Tables) {
+    pub fn send_from_kernel(&mut self, frame: &[u8], id: SubIfId, tables: &Tables) {
         let Some(sub_if) = tables.sub_interfaces.get(id) else { return };
         let outcome = self.forwarder.send_from_kernel(frame, id, sub_if);
         self.outcomes.count(match outcome {

@@ -33,7 +33,9 @@ impl Control {
             Request::Groups => json(&self.group_views()),
             Request::Workers => json(&self.worker_views()),
             Request::Drops => json(&self.drop_report()),
-            Request::Bgp => json(&self.bgp.as_ref().map(|bgp| bgp.status()).unwrap_or_default()),
+            Request::Bgp => json(
+                &self.bgp.as_ref().map(super::super::source::bgp::BgpSpeaker::status).unwrap_or_default(),
+            ),
             Request::Summary => json(&self.summary()),
         };
         match value {
@@ -52,7 +54,9 @@ impl Control {
         ports
             .map(|(i, (configured, open))| {
                 let sum = |of: &dyn Fn(&PortCounters) -> u64| self.sum(i, of);
-                let all = |counters: &[dataplane::counters::Counter]| counters.iter().map(|c| c.get()).sum();
+                let all = |counters: &[dataplane::counters::Counter]| {
+                    counters.iter().map(dataplane::counters::Counter::get).sum()
+                };
                 let stats = open.port.stats().unwrap_or_default();
                 view::Port {
                     name: configured.name.clone(),
@@ -162,9 +166,8 @@ impl Control {
     }
 
     fn group_views(&self) -> Vec<view::Group> {
-        let macs: BTreeMap<_, _> = (self.neighbours.views())
-            .filter_map(|n| Some(((n.sub_if.0, n.address), mac(n.mac?))))
-            .collect();
+        let macs: BTreeMap<_, _> =
+            (self.neighbours.views()).filter_map(|n| Some(((n.sub_if.0, n.address), mac(n.mac?)))).collect();
         let member = |member: &crate::rib::MemberView| view::Member {
             interface: self.sub_if_name(SubIfId(member.subif)),
             gateway: member.gateway.map(|g| g.to_string()).unwrap_or_default(),
@@ -285,17 +288,18 @@ impl Control {
     }
 
     fn summary(&self) -> view::Summary {
-        let mut routes = BTreeMap::new();
+        let mut paths = BTreeMap::new();
         for source in self.rib.sources() {
-            *routes.entry(self.source_name(source.source)).or_default() += source.ipv4 + source.ipv6;
+            *paths.entry(self.source_name(source.source)).or_default() += source.ipv4 + source.ipv6;
         }
-        let status = self.bgp.as_ref().map(|bgp| bgp.status()).unwrap_or_default();
+        let status = self.bgp.as_ref().map(super::super::source::bgp::BgpSpeaker::status).unwrap_or_default();
         view::Summary {
             ports: self.port_views(),
             interfaces: self.interface_views(),
             workers: self.worker_views(),
             drops: self.drop_report(),
-            routes,
+            paths,
+            routes: self.fibs.len(),
             bgp_established: status.iter().filter(|peer| peer.state == State::Established).count(),
         }
     }

@@ -68,8 +68,7 @@ impl Workers {
             threads: Vec::new(),
         };
         for ((core, io), reader) in cores.into_iter().zip(ios).zip(readers) {
-            let counters =
-                Arc::new(WorkerCounters::new(config.ports.len(), config.sub_interfaces.len()));
+            let counters = Arc::new(WorkerCounters::new(config.ports.len(), config.sub_interfaces.len()));
             let rings = Rings::new(PUNT_RING);
             let (ready, is_ready) = bounded(1);
             let seat = Seat {

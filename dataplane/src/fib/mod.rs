@@ -4,9 +4,21 @@
 //! each change. A look-up yields the [`GroupId`](crate::ids::GroupId) of the longest prefix that covers the
 //! address, or [`GroupId::NO_ROUTE`](crate::ids::GroupId::NO_ROUTE).
 
+mod arena;
+mod default;
 mod error;
+mod memory;
+mod pages;
+mod routes;
+mod search6;
+mod shape4;
+mod shape6;
+mod sweep;
+#[cfg(test)]
+mod tests;
 mod v4;
 mod v6;
+mod writer;
 
 pub use error::FibError;
 pub use v4::{Fib4, Fib4Writer};
@@ -14,5 +26,19 @@ pub use v6::{Fib6, Fib6Writer};
 
 use crate::ids::GroupId;
 
-/// The largest group that a table can hold.
-pub const MAX_GROUP: GroupId = GroupId((1 << 15) - 1);
+/// The largest group that a table can hold. Those below 2^15 - 1 take the shortest way.
+pub const MAX_GROUP: GroupId = GroupId((1 << 24) - 1);
+
+/// Asks for the cache line of a word.
+#[inline(always)]
+fn prefetch<T>(word: *const T) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: a prefetch is a hint: it reads nothing into the program and cannot fault, whatever the address.
+    #[allow(unsafe_code)]
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(word.cast());
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = word;
+}

@@ -1,50 +1,131 @@
 //! The IPv4 table of one VRF.
 
-use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use super::{FibError, MAX_GROUP};
+use super::FibError;
+use super::default::{DefaultRoute, DefaultWriter, value};
+use super::pages::Pages;
+use super::routes::{Value, mask32};
+use super::shape4::{ROOT_BITS, Shape4, resolve};
+use super::writer::Writer;
 use crate::grace::GracePeriod;
 use crate::ids::GroupId;
 
-type Routes = BTreeMap<(u8, u32), GroupId>;
+/// Entries of the root.
+const ROOT: usize = 1 << ROOT_BITS;
+/// The 64-bit words that a table can grow to: 1 GiB of address space, of which the kernel gives what is used.
+const MOST_WORDS: usize = 1 << 27;
+/// The fewest words to work with, where address space is limited.
+const LEAST_WORDS: usize = 1 << 15;
+/// Addresses that a look-up takes at once.
+const BATCH: usize = 64;
 
 /// The side of an IPv4 table that workers read. Share it in an `Arc`.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Fib4 {
-    routes: RwLock<Routes>,
+    pages: Arc<Pages>,
+    default: DefaultRoute,
 }
 
 impl Fib4 {
     /// The group of the longest prefix that covers `addr` (host byte order), or `GroupId::NO_ROUTE`.
+    #[inline]
     pub fn lookup(&self, addr: u32) -> GroupId {
-        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
-        (0..=32).rev().find_map(|len| routes.get(&(len, addr & mask(len))).copied()).unwrap_or_default()
+        loop {
+            let seen = self.default.seen();
+            let tree = self.root(addr);
+            let value = resolve(self.pages.words(), tree, addr);
+            if value != 0 || self.default.held(seen) {
+                return seen.group(value);
+            }
+        }
     }
 
     /// Looks up a burst: `out[i]` becomes the group of `addrs[i]`, for as many as the shorter slice has.
+    #[inline]
     pub fn lookup_batch(&self, addrs: &[u32], out: &mut [GroupId]) {
-        for (addr, group) in addrs.iter().zip(out) {
-            *group = self.lookup(*addr);
+        for (addrs, out) in addrs.chunks(BATCH).zip(out.chunks_mut(BATCH)) {
+            self.batch(addrs, out);
+        }
+    }
+
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    #[inline]
+    fn batch(&self, addrs: &[u32], out: &mut [GroupId]) {
+        /// The portable look-up, compiled with the instructions that count and shift bits.
+        #[target_feature(enable = "popcnt,bmi1,bmi2")]
+        fn with_popcnt(fib: &Fib4, addrs: &[u32], out: &mut [GroupId]) {
+            fib.portable_batch(addrs, out);
+        }
+        if is_x86_feature_detected!("popcnt")
+            && is_x86_feature_detected!("bmi1")
+            && is_x86_feature_detected!("bmi2")
+        {
+            // SAFETY: the processor has the features that the function is compiled with.
+            #[allow(unsafe_code)]
+            unsafe {
+                with_popcnt(self, addrs, out);
+            }
+        } else {
+            self.portable_batch(addrs, out);
+        }
+    }
+
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    fn batch(&self, addrs: &[u32], out: &mut [GroupId]) {
+        self.portable_batch(addrs, out);
+    }
+
+    #[inline(always)]
+    fn portable_batch(&self, addrs: &[u32], out: &mut [GroupId]) {
+        let mut trees = [0; BATCH];
+        let (heads, words) = (self.pages.heads(), self.pages.words());
+        loop {
+            let seen = self.default.seen();
+            // All of the root's entries first: these loads wait for nothing and so all wait together.
+            for (tree, &addr) in trees.iter_mut().zip(addrs) {
+                *tree = heads[(addr >> (32 - ROOT_BITS)) as usize].load(Ordering::Acquire);
+                super::prefetch(words.as_ptr().wrapping_add(*tree as usize));
+            }
+            for ((&tree, &addr), group) in trees.iter().zip(addrs).zip(&mut *out) {
+                *group = seen.group(resolve(words, tree, addr));
+            }
+            if self.default.held(seen) {
+                return;
+            }
         }
     }
 
     /// Asks the memory for what a look-up of `addr` will read first. Worth calling when the address is known
     /// some tens of nanoseconds before its look-up.
-    pub fn prefetch(&self, _addr: u32) {}
+    #[inline]
+    pub fn prefetch(&self, addr: u32) {
+        super::prefetch(&self.pages.heads()[(addr >> (32 - ROOT_BITS)) as usize]);
+    }
 
-    /// Bytes that the table occupies.
+    /// Bytes that the table occupies: its blocks, and the pages of its root that hold anything.
     pub fn memory(&self) -> usize {
-        let routes = self.routes.read().unwrap_or_else(PoisonError::into_inner);
-        routes.len() * size_of::<((u8, u32), GroupId)>()
+        self.pages.bytes()
+    }
+
+    /// Whether the table is on huge pages. Only large ones ask for them.
+    pub fn is_on_huge_pages(&self) -> bool {
+        self.pages.is_huge()
+    }
+
+    #[inline(always)]
+    fn root(&self, addr: u32) -> u32 {
+        self.pages.heads()[(addr >> (32 - ROOT_BITS)) as usize].load(Ordering::Acquire)
     }
 }
 
 /// The side of an IPv4 table that control writes. There is one for each table.
 pub struct Fib4Writer {
     fib: Arc<Fib4>,
-    _grace: Arc<dyn GracePeriod>,
+    writer: Writer<Shape4>,
+    default: DefaultWriter,
 }
 
 impl Fib4Writer {
@@ -53,7 +134,11 @@ impl Fib4Writer {
     /// # Errors
     /// [`FibError::Memory`] when there is no memory for the empty table.
     pub fn new(grace: Arc<dyn GracePeriod>) -> Result<Self, FibError> {
-        Ok(Self { fib: Arc::default(), _grace: grace })
+        let pages = Arc::new(Pages::reserve(ROOT, MOST_WORDS, LEAST_WORDS)?);
+        let mut writer = Writer::new(Shape4, Arc::clone(&pages), grace);
+        writer.start()?;
+        let fib = Arc::new(Fib4 { pages, default: DefaultRoute::default() });
+        Ok(Self { fib, writer, default: DefaultWriter::default() })
     }
 
     /// The side for workers.
@@ -67,10 +152,11 @@ impl Fib4Writer {
     /// Any [`FibError`]; the table is unchanged then.
     pub fn insert(&mut self, prefix: u32, len: u8, group: GroupId) -> Result<Option<GroupId>, FibError> {
         check(prefix, len)?;
-        if group > MAX_GROUP {
-            return Err(FibError::Group { group });
+        let value = value(group)?;
+        if len == 0 {
+            return Ok(self.default.change(&self.fib.default, Some(group)));
         }
-        Ok(self.write().insert((len, prefix), group))
+        Ok(self.writer.insert(widen(prefix), len, value)?.map(group_of))
     }
 
     /// Withdraws `prefix/len`; returns the group it had.
@@ -80,34 +166,48 @@ impl Fib4Writer {
     /// a new block too. The table is unchanged then.
     pub fn remove(&mut self, prefix: u32, len: u8) -> Result<Option<GroupId>, FibError> {
         check(prefix, len)?;
-        Ok(self.write().remove(&(len, prefix)))
+        if len == 0 {
+            return Ok(self.default.change(&self.fib.default, None));
+        }
+        Ok(self.writer.remove(widen(prefix), len)?.map(group_of))
     }
 
     /// The group of exactly `prefix/len`.
     pub fn get(&self, prefix: u32, len: u8) -> Option<GroupId> {
-        self.fib.routes.read().unwrap_or_else(PoisonError::into_inner).get(&(len, prefix)).copied()
+        if check(prefix, len).is_err() {
+            return None;
+        }
+        if len == 0 { self.default.get() } else { self.writer.get(widen(prefix), len).map(group_of) }
     }
 
     /// Announces many routes at once: the same as an [`insert`](Self::insert) for each in order, but faster.
     ///
     /// # Errors
-    /// Any [`FibError`]; the table is unchanged then.
+    /// Any [`FibError`]. The table is unchanged then, but for [`FibError::Memory`], after which some of the routes
+    /// may be in.
     pub fn load(&mut self, routes: impl IntoIterator<Item = (u32, u8, GroupId)>) -> Result<(), FibError> {
-        let mut checked = Vec::new();
+        let mut sorted = Vec::new();
+        let mut default = None;
         for (prefix, len, group) in routes {
             check(prefix, len)?;
-            if group > MAX_GROUP {
-                return Err(FibError::Group { group });
+            let value = value(group)?;
+            if len == 0 {
+                default = Some(group);
+            } else {
+                sorted.push((widen(prefix), len, value));
             }
-            checked.push(((len, prefix), group));
         }
-        self.write().extend(checked);
+        sorted.sort_by_key(|route| (route.0, route.1));
+        self.writer.load(&sorted)?;
+        if default.is_some() {
+            self.default.change(&self.fib.default, default);
+        }
         Ok(())
     }
 
     /// How many routes there are.
     pub fn len(&self) -> usize {
-        self.fib.routes.read().unwrap_or_else(PoisonError::into_inner).len()
+        self.writer.len() + usize::from(self.default.get().is_some())
     }
 
     /// Whether there is no route.
@@ -117,68 +217,39 @@ impl Fib4Writer {
 
     /// Frees what was unlinked and whose grace period has passed. Changes do this too; call it when there are
     /// none.
-    pub fn reclaim(&mut self) {}
+    pub fn reclaim(&mut self) {
+        self.writer.reclaim();
+    }
 
     /// Bytes that the control side's own copy of the routes occupies.
     pub fn control_memory(&self) -> usize {
-        0
-    }
-
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, Routes> {
-        self.fib.routes.write().unwrap_or_else(PoisonError::into_inner)
+        self.writer.control_bytes()
     }
 }
 
-/// The first `len` bits set.
-fn mask(len: u8) -> u32 {
-    if len == 0 { 0 } else { u32::MAX << (32 - len) }
+fn widen(prefix: u32) -> u128 {
+    u128::from(prefix) << 96
+}
+
+fn group_of(value: Value) -> GroupId {
+    GroupId(value - 1)
 }
 
 fn check(prefix: u32, len: u8) -> Result<(), FibError> {
     if len > 32 {
         return Err(FibError::Length { len, max: 32 });
     }
-    if prefix & !mask(len) != 0 {
+    if prefix & !mask32(len) != 0 {
         return Err(FibError::HostBits4 { prefix: Ipv4Addr::from_bits(prefix), len });
     }
     Ok(())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::grace::NoReaders;
-
-    #[test]
-    fn longest_prefix_wins_and_withdrawal_uncovers() {
-        let mut writer = Fib4Writer::new(Arc::new(NoReaders)).unwrap();
-        let fib = writer.reader();
-        let top: u32 = 1 << (32 - 1);
-        assert_eq!(fib.lookup(top), GroupId::NO_ROUTE);
-        assert_eq!(writer.insert(0, 0, GroupId(3)), Ok(None));
-        assert_eq!(writer.insert(top, 1, GroupId(4)), Ok(None));
-        assert_eq!(writer.insert(top | 7, 32, GroupId(5)), Ok(None));
-        assert_eq!(writer.insert(top | 7, 32, GroupId(6)), Ok(Some(GroupId(5))));
-        let mut out = [GroupId(99); 5];
-        fib.lookup_batch(&[0, u32::MAX, top, top | 7], &mut out);
-        assert_eq!(out, [3, 4, 4, 6, 99].map(GroupId));
-        assert_eq!(writer.remove(top | 7, 32), Ok(Some(GroupId(6))));
-        assert_eq!(writer.remove(top | 7, 32), Ok(None));
-        assert_eq!(fib.lookup(top | 7), GroupId(4));
-        assert_eq!(writer.len(), 2);
-    }
-
-    #[test]
-    fn bad_routes_are_refused_whole() {
-        let mut writer = Fib4Writer::new(Arc::new(NoReaders)).unwrap();
-        assert_eq!(writer.insert(0, 32 + 1, GroupId(3)), Err(FibError::Length { len: 32 + 1, max: 32 }));
-        assert_eq!(
-            writer.insert(1, 32 - 1, GroupId(3)),
-            Err(FibError::HostBits4 { prefix: Ipv4Addr::from_bits(1), len: 32 - 1 })
-        );
-        let big = GroupId(MAX_GROUP.0 + 1);
-        assert_eq!(writer.insert(0, 0, big), Err(FibError::Group { group: big }));
-        assert!(writer.load([(0, 0, GroupId(3)), (1, 0, GroupId(3))]).is_err());
-        assert!(writer.is_empty());
+impl Fib4Writer {
+    /// Whether nothing is left of the routes that were ever here.
+    pub(super) fn is_as_new(&mut self) -> bool {
+        // The block for "follow the default route".
+        self.writer.is_as_new(2)
     }
 }

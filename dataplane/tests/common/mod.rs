@@ -179,8 +179,8 @@ impl Router {
     pub fn assert_adds_up(&self) {
         for port in 0..self.ports {
             let c = self.counters.port(PortId(port as u16));
-            let punted: u64 = c.punted.iter().map(|c| c.get()).sum();
-            let dropped: u64 = c.dropped.iter().map(|c| c.get()).sum();
+            let punted: u64 = c.punted.iter().map(dataplane::counters::Counter::get).sum();
+            let dropped: u64 = c.dropped.iter().map(dataplane::counters::Counter::get).sum();
             assert_eq!(c.received.get(), c.forwarded.get() + punted + dropped, "port {port}");
         }
     }

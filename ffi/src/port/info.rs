@@ -21,7 +21,7 @@ pub struct PortInfo {
     pub rx_offloads: u64,
     /// Offloads it could do on sending (`RTE_ETH_TX_OFFLOAD_*`). None is used unless asked for.
     pub tx_offloads: u64,
-    /// Its NUMA node; `None` for a virtual device.
+    /// Its NUMA node; `None` where there is no telling, as for some virtual devices.
     pub socket: Option<u32>,
     /// Its state.
     pub link: Link,

@@ -51,7 +51,8 @@ pub fn full_size_frames_on_the_wire(circuit: &mut Circuit) {
             }
             let back = lan.frames(Way::FromRouter, reply);
             assert_eq!(back.len(), COUNT as usize, "replies on the LAN");
-            let vlan: Vec<_> = circuit.variant.lan_vlan(number).map(|v| frame::Tag::new(0x8100, v)).into_iter().collect();
+            let vlan: Vec<_> =
+                circuit.variant.lan_vlan(number).map(|v| frame::Tag::new(0x8100, v)).into_iter().collect();
             for seen in &back {
                 let (e, p) = (ethernet(&seen.frame).unwrap(), ip(&seen.frame).unwrap());
                 assert_eq!(e.tags, vlan, "tags of a reply on the LAN");
@@ -68,7 +69,9 @@ pub fn fragments(circuit: &mut Circuit) {
     for peering in &circuit.peerings {
         for cloud in CLOUD {
             let mut command = peering.lan.command("ping");
-            command.args(["-n", "-q", "-i", "0.02", "-W", "1", "-M", "dont", "-c", "5", "-s", "4000", cloud.host]);
+            command.args([
+                "-n", "-q", "-i", "0.02", "-W", "1", "-M", "dont", "-c", "5", "-s", "4000", cloud.host,
+            ]);
             let text = crate::process::run(&mut command);
             assert!(text.contains(" 5 received"), "fragmented ping to {}: {text}", cloud.host);
         }
@@ -83,7 +86,12 @@ pub fn traceroute(circuit: &mut Circuit) {
             let edges = peering.plan.links.map(|l| [l.v4, l.v6][number].edge.parse().ok());
             assert_eq!(hops.len(), 3, "hops to {}: {hops:?}", cloud.host);
             assert_eq!(hops[0], Some(lan.router_address()), "first hop to {}", cloud.host);
-            assert!(edges.contains(&hops[1]), "second hop to {}: {:?}, not one of {edges:?}", cloud.host, hops[1]);
+            assert!(
+                edges.contains(&hops[1]),
+                "second hop to {}: {:?}, not one of {edges:?}",
+                cloud.host,
+                hops[1]
+            );
             assert_eq!(hops[2], Some(cloud.address()), "last hop");
         }
     }
@@ -104,11 +112,16 @@ pub fn udp_bulk(circuit: &mut Circuit) {
     let count = 3000;
     let peering = &circuit.peerings[PRIVATE];
     for ((lan, cloud), full) in LAN.iter().zip(CLOUD).zip(FULL) {
-        let ways =
-            [(&peering.lan, &peering.cloud, cloud.socket(7002)), (&peering.cloud, &peering.lan, lan.socket(7002))];
+        let ways = [
+            (&peering.lan, &peering.cloud, cloud.socket(7002)),
+            (&peering.cloud, &peering.lan, lan.socket(7002)),
+        ];
         for (from, to, target) in ways {
             let got = host::udp_one_way(from, to, target, full.into(), count, Duration::from_millis(2));
-            assert!(got >= count * 99 / 100, "{got} of {count} datagrams of {full} bytes arrived at {target}");
+            assert!(
+                got >= count * 99 / 100,
+                "{got} of {count} datagrams of {full} bytes arrived at {target}"
+            );
         }
     }
 }

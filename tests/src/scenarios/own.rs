@@ -35,11 +35,16 @@ pub fn pcp_is_carried(circuit: &mut Circuit) {
         host::assert_pings(&peering.lan, None, cloud.address(), 56, 5);
         for (record, wanted, address) in [(&links[0], 5, true), (&links[1], 5, true), (&lan, 3, false)] {
             let ours = |f: &[u8]| {
-                ip(f).is_some_and(|p| if address { p.dst == cloud.address() } else { p.src == cloud.address() })
+                ip(f).is_some_and(
+                    |p| if address { p.dst == cloud.address() } else { p.src == cloud.address() },
+                )
             };
             for seen in record.frames(Way::FromRouter, ours) {
                 let tags = ethernet(&seen.frame).unwrap().tags;
-                assert!(!tags.is_empty() && tags.iter().all(|t| t.pcp == wanted), "{tags:?}, not priority {wanted}");
+                assert!(
+                    !tags.is_empty() && tags.iter().all(|t| t.pcp == wanted),
+                    "{tags:?}, not priority {wanted}"
+                );
             }
         }
     }
@@ -82,7 +87,11 @@ pub fn moved_neighbour_is_followed(circuit: &mut Circuit) {
     wait::pause(ROUTE + QUIET);
     for stream in streams {
         let outcome = stream.stop();
-        assert_within(ROUTE, outcome.repair_one_way(start), "from the new MAC address to the last packet lost");
+        assert_within(
+            ROUTE,
+            outcome.repair_one_way(start),
+            "from the new MAC address to the last packet lost",
+        );
     }
     circuit.settle();
 }
@@ -113,7 +122,10 @@ pub fn dead_speakers_routes_go_after_the_retain_time(circuit: &mut Circuit) {
     let within = outcome.samples.iter().filter(|s| s.sent < start + last && s.arrived.is_none()).count();
     assert_eq!(within, 0, "packets lost within the retain time");
     let drops = after.since(&before, "lan").drops;
-    assert!(drops.get("no_route").is_some_and(|n| *n > 50), "drops on the LAN port without a route: {drops:?}");
+    assert!(
+        drops.get("no_route").is_some_and(|n| *n > 50),
+        "drops on the LAN port without a route: {drops:?}"
+    );
 }
 
 /// Packets without a route are counted as just that, each.
@@ -165,10 +177,15 @@ pub fn what_it_shows_is_right(circuit: &mut Circuit) {
             let fits = |r: &&serde_json::Value| r["prefix"] == cloud.prefix && r["vrf"] == kind;
             let found: Vec<_> = routes.as_array().unwrap().iter().filter(fits).collect();
             assert_eq!(found.len(), 1, "routes to {} in {kind}: {found:?}", cloud.prefix);
-            let mut via: Vec<_> = found[0]["via"].as_array().unwrap().iter().filter_map(|v| v.as_str()).collect();
+            let mut via: Vec<_> =
+                found[0]["via"].as_array().unwrap().iter().filter_map(|v| v.as_str()).collect();
             via.sort_unstable();
             let edges = peering.plan.links.map(|l| [l.v4, l.v6][number].edge);
-            assert!(found[0]["installed"] == true && via == edges, "not installed by both links: {}", found[0]);
+            assert!(
+                found[0]["installed"] == true && via == edges,
+                "not installed by both links: {}",
+                found[0]
+            );
         }
         for link in peering.plan.links {
             let name = format!("er1-{kind}-{}", link.role);
@@ -176,7 +193,8 @@ pub fn what_it_shows_is_right(circuit: &mut Circuit) {
             let shown = interfaces.as_array().unwrap().iter().find(fits).expect("the link's sub-interface");
             let tags = format!("{}.{}", crate::plan::S_TAG, peering.plan.c_tag);
             assert!(shown["tags"] == tags.as_str() && shown["vrf"] == kind, "{shown}");
-            let near = |n: &&serde_json::Value| n["interface"] == name.as_str() && n["address"] == link.v4.edge;
+            let near =
+                |n: &&serde_json::Value| n["interface"] == name.as_str() && n["address"] == link.v4.edge;
             let edge = neighbours.as_array().unwrap().iter().find(near).expect("the edge as a neighbour");
             assert!(edge["mac"].as_str().is_some_and(|m| m.len() == 17), "{edge}");
         }

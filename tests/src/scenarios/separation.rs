@@ -52,7 +52,11 @@ pub fn a_route_of_one_vrf_is_none_of_the_other(circuit: &mut Circuit) {
     let lost = lost.stop();
     assert_eq!(lost.lost(), lost.samples.len(), "private packets went somewhere without a route");
     for record in &records {
-        assert_eq!(record.count(Way::FromRouter, |f| is_marked(f, private.plan.marker)), 0, "private packets leaked");
+        assert_eq!(
+            record.count(Way::FromRouter, |f| is_marked(f, private.plan.marker)),
+            0,
+            "private packets leaked"
+        );
     }
     drop(mend);
     wait::until_true(SOON, "the route's return", || private.lan_pings(cloud.address()));

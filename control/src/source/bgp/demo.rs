@@ -4,13 +4,14 @@
 pub(super) mod encode;
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 use ipnetwork::IpNetwork;
+use socket2::{Domain, Socket, Type};
 
 use self::encode::Path;
 use super::connection::{Connection, Ready, is_retry};
@@ -30,6 +31,13 @@ pub struct DemoRoute {
     pub prefix: IpNetwork,
     /// Its next hops, of the prefix's family. More than the first only reach a peer that takes add-path.
     pub next_hops: Vec<IpAddr>,
+}
+
+fn connect_tcp(from: IpAddr, address: SocketAddr) -> std::io::Result<TcpStream> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    socket.bind(&SocketAddr::new(from, 0).into())?;
+    socket.connect_timeout(&address.into(), CONNECT_TIMEOUT)?;
+    Ok(socket.into())
 }
 
 /// An iBGP session that announces what it is told to. Dropping it ends the session.
@@ -68,8 +76,23 @@ impl DemoSpeaker {
     ///
     /// [`BgpError::Connect`] if nobody listens there, [`BgpError::Session`] if he does not want us.
     pub fn connect(address: SocketAddr, asn: u32, router_id: Ipv4Addr) -> Result<Self, BgpError> {
+        let any = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        Self::connect_from(any, address, asn, router_id)
+    }
+
+    /// As [`Self::connect`], from one of this machine's addresses: by it the peer knows who we are.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::connect`].
+    pub fn connect_from(
+        from: IpAddr,
+        address: SocketAddr,
+        asn: u32,
+        router_id: Ipv4Addr,
+    ) -> Result<Self, BgpError> {
         let failed = |source| BgpError::Connect { address, source };
-        let stream = TcpStream::connect_timeout(&address, CONNECT_TIMEOUT).map_err(failed)?;
+        let stream = connect_tcp(from, address).map_err(failed)?;
         let connection = Connection::new(stream).map_err(failed)?;
         let resources = |source| BgpError::Resources { what: "the demo's BGP speaker", source };
         let waker = Waker::new().map_err(resources)?;

@@ -1,0 +1,192 @@
+//! A table's memory as its writer sees it: blocks are allocated and filled, unlinked after a newer one has been
+//! published, and given back once no reader can still hold them.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::FibError;
+use super::arena::Arena;
+use super::pages::Pages;
+use super::routes::Value;
+use crate::grace::GracePeriod;
+
+/// How many blocks may wait before a change looks whether they can be freed: asking costs a look at every worker.
+const PATIENCE: usize = 64;
+/// From this many words on, a table asks for huge pages.
+const LARGE: usize = 1 << 17;
+
+/// A 32-bit word within the 64-bit words: what links one block to the next.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cell(pub(super) usize);
+
+/// A block that is waiting for its grace period.
+struct Retired {
+    ticket: u64,
+    offset: u32,
+    words: u32,
+}
+
+pub(super) struct Memory {
+    pages: Arc<Pages>,
+    arena: Arena,
+    grace: Arc<dyn GracePeriod>,
+    /// Unlinked by the change under way, with no ticket yet.
+    unlinked: Vec<(u32, u32)>,
+    retired: VecDeque<Retired>,
+    /// The blocks that stand for one value throughout: handle, and how many links lead there.
+    uniform: HashMap<Value, (u32, usize)>,
+}
+
+impl Memory {
+    pub(super) fn new(pages: Arc<Pages>, grace: Arc<dyn GracePeriod>) -> Self {
+        // Wide loads may read up to a line past a block.
+        let arena = Arena::new(pages.words().len() - 8);
+        Self { pages, arena, grace, unlinked: Vec::new(), retired: VecDeque::new(), uniform: HashMap::new() }
+    }
+
+    pub(super) fn pages(&self) -> &Pages {
+        &self.pages
+    }
+
+    pub(super) fn words(&self) -> &[AtomicU64] {
+        self.pages.words()
+    }
+
+    /// Makes sure that blocks of `words` words in all can be allocated, and `blocks` unlinked, without an error.
+    pub(super) fn ensure(&mut self, words: usize, blocks: usize) -> Result<(), FibError> {
+        let bytes = blocks * size_of::<Retired>();
+        self.retired.try_reserve(blocks + self.unlinked.len()).map_err(|_| FibError::Memory { bytes })?;
+        self.unlinked.try_reserve(blocks).map_err(|_| FibError::Memory { bytes })?;
+        while !self.arena.has_room(words) {
+            self.grow()?;
+        }
+        Ok(())
+    }
+
+    /// A block of `words` words, at most 2048.
+    pub(super) fn alloc(&mut self, words: usize) -> Result<u32, FibError> {
+        loop {
+            match self.arena.alloc(words) {
+                Some(offset) => return Ok(offset),
+                None => self.grow()?,
+            }
+        }
+    }
+
+    fn grow(&mut self) -> Result<(), FibError> {
+        let new = self.arena.next();
+        self.pages.commit(new.start, new.end)?;
+        self.arena.grow()?;
+        if new.end > LARGE {
+            self.pages.prefer_huge(self.pages.heads().len() * 4 + new.end * 8);
+        }
+        Ok(())
+    }
+
+    /// Reads a word. Relaxed: there is one writer, and it is us.
+    pub(super) fn word(&self, at: usize) -> u64 {
+        self.pages.words()[at].load(Ordering::Relaxed)
+    }
+
+    /// Fills a word of a block that no reader has been led to yet; publishing the link to it orders this before.
+    pub(super) fn set_word(&self, at: usize, word: u64) {
+        self.pages.words()[at].store(word, Ordering::Relaxed);
+    }
+
+    pub(super) fn cell(&self, cell: Cell) -> u32 {
+        (self.word(cell.0 / 2) >> (cell.0 % 2 * 32)) as u32
+    }
+
+    /// Publishes a link: readers that see it see what it leads to.
+    pub(super) fn publish(&self, cell: Cell, link: u32) {
+        let shift = cell.0 % 2 * 32;
+        let word = self.word(cell.0 / 2) & !(u64::from(u32::MAX) << shift) | u64::from(link) << shift;
+        self.pages.words()[cell.0 / 2].store(word, Ordering::Release);
+    }
+
+    /// Notes a block that the change under way makes unreachable.
+    pub(super) fn unlink(&mut self, offset: u32, words: usize) {
+        self.unlinked.push((offset, words as u32));
+    }
+
+    /// Ends a change: what it unlinked is freed after a grace period from now on.
+    pub(super) fn retire(&mut self) {
+        if !self.unlinked.is_empty() {
+            let ticket = self.grace.ticket();
+            let retired = self.unlinked.drain(..).map(|(offset, words)| Retired { ticket, offset, words });
+            self.retired.extend(retired);
+        }
+        if self.retired.len() > PATIENCE {
+            self.reclaim();
+        }
+        self.pages.set_used(self.arena.used());
+    }
+
+    /// Frees what no reader can hold any more.
+    pub(super) fn reclaim(&mut self) {
+        let mut passed = None;
+        while let Some(&Retired { ticket, offset, words }) = self.retired.front() {
+            if passed != Some(ticket) && !self.grace.has_passed(ticket) {
+                break;
+            }
+            passed = Some(ticket);
+            self.arena.free(offset, words as usize);
+            self.retired.pop_front();
+        }
+        self.pages.set_used(self.arena.used());
+    }
+
+    /// Whether all that is allocated are `blocks` words in the first buddy block, and the rest is whole again.
+    #[cfg(test)]
+    pub(super) fn is_as_new(&self, blocks: usize) -> bool {
+        self.retired.is_empty()
+            && self.uniform.len() == 1
+            && self.arena.used() == blocks
+            && self.arena.is_merged()
+    }
+
+    /// The shared block of one value, which is built if there is none yet. Link it by [`link_uniform`].
+    ///
+    /// [`link_uniform`]: Self::link_uniform
+    pub(super) fn uniform(
+        &mut self,
+        value: Value,
+        build: impl FnOnce(&mut Self) -> Result<u32, FibError>,
+    ) -> Result<u32, FibError> {
+        if let Some(&(handle, _)) = self.uniform.get(&value) {
+            return Ok(handle);
+        }
+        let bytes = size_of::<(Value, (u32, usize))>();
+        self.uniform.try_reserve(1).map_err(|_| FibError::Memory { bytes })?;
+        let handle = build(self)?;
+        self.uniform.insert(value, (handle, 0));
+        Ok(handle)
+    }
+
+    /// Counts `links` more to the shared block of a value.
+    pub(super) fn link_uniform(&mut self, value: Value, links: usize) {
+        if let Some((_, count)) = self.uniform.get_mut(&value) {
+            *count += links;
+        }
+    }
+
+    /// Counts `links` fewer. True when there is none left: the caller unlinks the block.
+    pub(super) fn unlink_uniform(&mut self, value: Value, links: usize) -> bool {
+        let Some((_, count)) = self.uniform.get_mut(&value) else { return false };
+        *count -= links;
+        let last = *count == 0;
+        if last {
+            self.uniform.remove(&value);
+        }
+        last
+    }
+
+    /// Bytes of the control side's bookkeeping.
+    pub(super) fn bookkeeping(&self) -> usize {
+        self.arena.bookkeeping()
+            + self.retired.capacity() * size_of::<Retired>()
+            + self.unlinked.capacity() * size_of::<(u32, u32)>()
+            + self.uniform.capacity() * size_of::<(Value, (u32, usize))>()
+    }
+}

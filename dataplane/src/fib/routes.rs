@@ -1,0 +1,237 @@
+//! The control side's own copy of the routes, in the two forms it needs: the short ones of a table in one ordered
+//! map, and the longer ones in small sorted lists, one for each chunk of the address space.
+//!
+//! Both are ordered by (prefix, length), in which a route comes before what it covers. So the routes under one are
+//! a contiguous stretch, and the cover of one is found by a few steps back.
+
+use std::collections::BTreeMap;
+
+use super::FibError;
+
+/// What an address resolves to, as tables store it: 0 for "whatever the default route says", else group + 1.
+pub(super) type Value = u32;
+
+/// The bits that a stored value has.
+pub(super) const VALUE_BITS: u32 = 26;
+
+/// The length that marks, in a list, where a deeper chunk hangs. It sorts after any route.
+const DEEPER: u8 = 63;
+
+/// A route of a list: 32 bits of prefix within the chunk's window, left-aligned, then its length within the
+/// window, then its value.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Entry(u64);
+
+impl Entry {
+    pub(super) fn suffix(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    pub(super) fn len(self) -> u8 {
+        (self.0 >> VALUE_BITS) as u8 & DEEPER
+    }
+
+    pub(super) fn value(self) -> Value {
+        self.0 as u32 & ((1 << VALUE_BITS) - 1)
+    }
+
+    pub(super) fn is_deeper(self) -> bool {
+        self.len() == DEEPER
+    }
+
+    fn place(self) -> u64 {
+        self.0 >> VALUE_BITS
+    }
+}
+
+fn place(suffix: u32, len: u8) -> u64 {
+    u64::from(suffix) << 6 | u64::from(len)
+}
+
+/// The first `len` bits set.
+pub(super) fn mask32(len: u8) -> u32 {
+    u32::MAX.checked_shl(32 - u32::from(len)).unwrap_or(0)
+}
+
+/// The routes of one chunk.
+#[derive(Default)]
+pub(super) struct Routes(Vec<Entry>);
+
+impl Routes {
+    pub(super) fn entries(&self) -> &[Entry] {
+        &self.0
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.0.capacity() * size_of::<Entry>()
+    }
+
+    fn find(&self, place: u64) -> Result<usize, usize> {
+        self.0.binary_search_by_key(&place, |entry| entry.place())
+    }
+
+    pub(super) fn get(&self, suffix: u32, len: u8) -> Option<Value> {
+        self.find(place(suffix, len)).ok().map(|at| self.0[at].value())
+    }
+
+    /// Adds or replaces a route; returns the value it had. Nothing has changed on an error.
+    pub(super) fn set(&mut self, suffix: u32, len: u8, value: Value) -> Result<Option<Value>, FibError> {
+        let place = place(suffix, len);
+        let entry = Entry(place << VALUE_BITS | u64::from(value));
+        match self.find(place) {
+            Ok(at) => Ok(Some(std::mem::replace(&mut self.0[at], entry).value())),
+            Err(at) => {
+                self.reserve(1)?;
+                self.0.insert(at, entry);
+                Ok(None)
+            }
+        }
+    }
+
+    pub(super) fn unset(&mut self, suffix: u32, len: u8) -> Option<Value> {
+        let at = self.find(place(suffix, len)).ok()?;
+        let old = self.0.remove(at).value();
+        if self.0.len() * 4 < self.0.capacity() {
+            self.0.shrink_to(self.0.len() * 2);
+        }
+        Some(old)
+    }
+
+    pub(super) fn set_deeper(&mut self, suffix: u32) -> Result<(), FibError> {
+        self.set(suffix, DEEPER, 0).map(|_| ())
+    }
+
+    pub(super) fn unset_deeper(&mut self, suffix: u32) {
+        self.unset(suffix, DEEPER);
+    }
+
+    /// Adds many routes in order of (suffix, length), later ones winning; returns how many are new.
+    pub(super) fn merge(&mut self, routes: impl Iterator<Item = (u32, u8, Value)>) -> usize {
+        let before = self.0.len();
+        self.0.extend(
+            routes.map(|(suffix, len, value)| Entry(place(suffix, len) << VALUE_BITS | u64::from(value))),
+        );
+        if before > 0 {
+            self.0.sort_by_key(|entry| entry.place());
+        }
+        self.0.dedup_by(|later, kept| {
+            let same = later.place() == kept.place();
+            if same {
+                *kept = *later;
+            }
+            same
+        });
+        self.0.len() - before
+    }
+
+    /// Room for `count` more routes.
+    pub(super) fn reserve(&mut self, count: usize) -> Result<(), FibError> {
+        // Lists are many and mostly short: grow by half, not to double.
+        if self.0.capacity() - self.0.len() < count {
+            let more = count.max(self.0.len() / 2).max(2);
+            let error = FibError::Memory { bytes: more * size_of::<Entry>() };
+            self.0.try_reserve_exact(more).map_err(|_| error)?;
+        }
+        Ok(())
+    }
+
+    /// The value of the longest route that covers `suffix` and is at most `len` long.
+    pub(super) fn cover(&self, suffix: u32, mut len: u8) -> Option<Value> {
+        while len > 0 {
+            let last = place(suffix & mask32(len), len);
+            let before = self.0.partition_point(|entry| entry.place() <= last);
+            let entry = self.0[..before].last()?;
+            // A cover of `suffix` covers all between itself and `suffix`, this entry among it.
+            let common = (entry.suffix() ^ suffix).leading_zeros() as u8;
+            if entry.len() <= common {
+                return Some(entry.value());
+            }
+            len = common.min(len);
+        }
+        None
+    }
+
+    /// The routes, and marks of deeper chunks, that begin in `first..=last`, but only those after (`first`, `len`).
+    pub(super) fn under(&self, first: u32, len: u8, last: u32) -> &[Entry] {
+        let from = self.0.partition_point(|entry| entry.place() <= place(first, len));
+        let to = self.0[from..].partition_point(|entry| entry.suffix() <= last);
+        &self.0[from..from + to]
+    }
+}
+
+/// The routes that are as long as the root's index, or shorter; prefixes are the first 32 bits of the address.
+#[derive(Default)]
+pub(super) struct ShortRoutes(BTreeMap<u64, Value>);
+
+impl ShortRoutes {
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn get(&self, prefix: u32, len: u8) -> Option<Value> {
+        self.0.get(&place(prefix, len)).copied()
+    }
+
+    pub(super) fn set(&mut self, prefix: u32, len: u8, value: Value) -> Option<Value> {
+        self.0.insert(place(prefix, len), value)
+    }
+
+    pub(super) fn unset(&mut self, prefix: u32, len: u8) -> Option<Value> {
+        self.0.remove(&place(prefix, len))
+    }
+
+    /// The value of the longest route that covers `prefix` and is at most `len` long; 0 when there is none.
+    pub(super) fn cover(&self, prefix: u32, mut len: u8) -> Value {
+        while len > 0 {
+            let last = place(prefix & mask32(len), len);
+            let Some((&found, &value)) = self.0.range(..=last).next_back() else { break };
+            let common = ((found >> 6) as u32 ^ prefix).leading_zeros() as u8;
+            if found as u8 & 63 <= common {
+                return value;
+            }
+            len = common.min(len);
+        }
+        0
+    }
+
+    /// The routes that begin in `first..=last`, but only those after (`first`, `len`): (prefix, length, value).
+    pub(super) fn under(
+        &self,
+        first: u32,
+        len: u8,
+        last: u32,
+    ) -> impl Iterator<Item = (u32, u8, Value)> + '_ {
+        let range = place(first, len) + 1..=place(last, DEEPER);
+        self.0.range(range).map(|(&place, &value)| ((place >> 6) as u32, place as u8 & 63, value))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn covers_are_the_longest(
+            routes in prop::collection::vec((any::<u32>(), 1u8..=32, 1u32..9), 0..60),
+            (suffix, len) in (any::<u32>(), 0u8..=32),
+            shape in prop::sample::select(vec![0x8000_0001u32, 0xF000_000F, 0xFFFF_0000, u32::MAX]),
+        ) {
+            let (mut list, mut map) = (Routes::default(), ShortRoutes::default());
+            for &(suffix, len, value) in &routes {
+                let suffix = suffix & shape & mask32(len);
+                list.set(suffix, len, value).unwrap();
+                map.set(suffix, len, value);
+            }
+            let suffix = suffix & shape;
+            let model = list.entries().iter()
+                .filter(|entry| entry.len() <= len && suffix & mask32(entry.len()) == entry.suffix())
+                .max_by_key(|entry| entry.len())
+                .map(|entry| entry.value());
+            prop_assert_eq!(list.cover(suffix, len), model);
+            prop_assert_eq!(map.cover(suffix, len), model.unwrap_or(0));
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! The blocks of an IPv4 table, as the writer lays them out and readers read them.
+//!
+//! A *block* covers the 64 /24s of a chunk: a bit map with a bit for each /24 where a run of equal ones starts, a
+//! 16-bit value for each run, and a 32-bit cell for each value that does not fit in 15 bits. A cell holds such a
+//! value, or leads to a *page*, which does the same for the 256 addresses of one /24 with 32-bit values, and with
+//! a count of the runs in the words before each of its four words of bit map.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::FibError;
+use super::memory::{Cell, Memory};
+use super::routes::Value;
+use super::sweep::{Goal, Run};
+use super::writer::{Shape, Splice};
+
+/// The address bits that index the root.
+pub(super) const ROOT_BITS: u8 = 18;
+/// A run's value from here on is the place of its cell: 32-bit words from the start of the block.
+const ESCAPE: u16 = 0x8000;
+/// A cell with this bit holds a value, else the offset of a page.
+const LITERAL: u32 = 1 << 31;
+
+pub(super) struct Shape4;
+
+/// The value for an address, given the tree under its root entry.
+#[inline(always)]
+pub(super) fn resolve(words: &[AtomicU64], tree: u32, addr: u32) -> Value {
+    let block = tree as usize;
+    let starts = words[block].load(Ordering::Relaxed);
+    let rank = (starts << (63 - (addr >> 8 & 63))).count_ones() as usize;
+    let value = half(words, block, rank + 3);
+    if value < ESCAPE { Value::from(value) } else { escape(words, block, value, addr) }
+}
+
+#[cold]
+#[inline(never)]
+fn escape(words: &[AtomicU64], block: usize, value: u16, addr: u32) -> Value {
+    let cell = cell(words, block * 2 + usize::from(value - ESCAPE));
+    if cell & LITERAL != 0 {
+        return cell & !LITERAL;
+    }
+    let page = cell as usize;
+    let word = (addr >> 6 & 3) as usize;
+    let before = (words[page].load(Ordering::Relaxed) >> (word * 16)) as u16;
+    let starts = words[page + 1 + word].load(Ordering::Relaxed);
+    let rank = usize::from(before) + (starts << (63 - (addr & 63))).count_ones() as usize;
+    self::cell(words, (page + 5) * 2 + rank - 1)
+}
+
+/// The 16-bit word `at`, counted from a block's start.
+#[inline(always)]
+fn half(words: &[AtomicU64], block: usize, at: usize) -> u16 {
+    (words[block + at / 4].load(Ordering::Relaxed) >> (at % 4 * 16)) as u16
+}
+
+/// Acquire: a cell is how a page is published that was not there when its block was.
+fn cell(words: &[AtomicU64], at: usize) -> u32 {
+    (words[at / 2].load(Ordering::Acquire) >> (at % 2 * 32)) as u32
+}
+
+/// A block under construction: 64-bit words filled by smaller ones.
+struct Draft<const N: usize> {
+    words: [u64; N],
+    len: usize,
+}
+
+impl<const N: usize> Draft<N> {
+    fn new() -> Self {
+        Self { words: [0; N], len: 0 }
+    }
+
+    fn put(&mut self, at: usize, bits: usize, value: u64) {
+        let (word, shift) = (at * bits / 64, at * bits % 64);
+        self.words[word] |= value << shift;
+        self.len = self.len.max(word + 1);
+    }
+
+    fn place(&self, memory: &mut Memory) -> Result<u32, FibError> {
+        let offset = memory.alloc(self.len)?;
+        for (at, &word) in self.words[..self.len].iter().enumerate() {
+            memory.set_word(offset as usize + at, word);
+        }
+        Ok(offset)
+    }
+}
+
+/// A block's runs and cells.
+fn counts(memory: &Memory, block: usize) -> (usize, usize) {
+    let runs = memory.word(block).count_ones() as usize;
+    let cells = (0..runs).filter(|&run| half(memory.words(), block, run + 4) >= ESCAPE).count();
+    (runs, cells)
+}
+
+fn block_words(runs: usize, cells: usize) -> usize {
+    (2 + runs.div_ceil(2) + cells).div_ceil(2)
+}
+
+fn page_words(runs: usize) -> usize {
+    5 + runs.div_ceil(2)
+}
+
+impl Shape for Shape4 {
+    const STARTS: &'static [u8] = &[ROOT_BITS, 24];
+    const WINDOWS: &'static [u8] = &[6, 8];
+    const DEEP_UNIFORM: bool = false;
+
+    fn most_words(level: usize, routes: usize) -> usize {
+        let runs = 2 * routes + 1;
+        if level == 0 { block_words(runs.min(64), runs.min(64)) } else { page_words(runs.min(256)) }
+    }
+
+    fn build(memory: &mut Memory, level: usize, runs: &[Run]) -> Result<u32, FibError> {
+        let mut start = 0;
+        if level > 0 {
+            let mut page = Draft::<133>::new();
+            for (at, run) in runs.iter().enumerate() {
+                page.words[1 + start / 64] |= 1 << (start % 64);
+                let Goal::Value(value) = run.goal else { continue };
+                page.put(10 + at, 32, u64::from(value));
+                start = (run.end >> 24) as usize + 1;
+            }
+            let mut before = 0;
+            for word in 0..4 {
+                page.put(word, 16, before);
+                before += u64::from(page.words[1 + word].count_ones());
+            }
+            return page.place(memory);
+        }
+        let mut block = Draft::<49>::new();
+        let mut next_cell = 2 + runs.len().div_ceil(2);
+        for (at, run) in runs.iter().enumerate() {
+            block.put(0, 64, 1 << start);
+            start = (run.end >> 26) as usize + 1;
+            let cell = match run.goal {
+                Goal::Value(value) if value < Value::from(ESCAPE) => {
+                    block.put(4 + at, 16, u64::from(value));
+                    continue;
+                }
+                Goal::Value(value) => value | LITERAL,
+                Goal::Tree(page) => page,
+            };
+            block.put(4 + at, 16, u64::from(ESCAPE) | next_cell as u64);
+            block.put(next_cell, 32, u64::from(cell));
+            next_cell += 1;
+        }
+        block.place(memory)
+    }
+
+    fn uniform_value(memory: &Memory, level: usize, tree: u32) -> Option<Value> {
+        let uniform = level == 0 && memory.word(tree as usize) == 1;
+        uniform.then(|| resolve(memory.words(), tree, 0))
+    }
+
+    fn unlink(memory: &mut Memory, level: usize, tree: u32) {
+        let at = tree as usize;
+        let words = if level == 0 {
+            let (runs, cells) = counts(memory, at);
+            block_words(runs, cells)
+        } else {
+            page_words((1..5).map(|word| memory.word(at + word).count_ones() as usize).sum())
+        };
+        memory.unlink(tree, words);
+    }
+
+    fn link(memory: &Memory, _level: usize, tree: u32, suffix: u32) -> Option<Cell> {
+        let block = tree as usize;
+        let rank = (memory.word(block) << (63 - (suffix >> 26))).count_ones() as usize;
+        let value = half(memory.words(), block, rank + 3);
+        (value >= ESCAPE).then(|| Cell(block * 2 + usize::from(value - ESCAPE)))
+    }
+
+    fn splice(_: &mut Memory, _: usize, _: u32, _: (u32, u32), _: &[Run]) -> Result<Splice, FibError> {
+        Ok(Splice::Rebuild)
+    }
+
+    fn root(&self, memory: &Memory, chunk: u32) -> u32 {
+        memory.pages().heads()[chunk as usize].load(Ordering::Relaxed)
+    }
+
+    fn set_root(&self, memory: &Memory, chunk: u32, tree: u32) {
+        memory.pages().heads()[chunk as usize].store(tree, Ordering::Release);
+    }
+
+    fn span(&self, _chunk: u32) -> u32 {
+        1
+    }
+
+    fn hold(&mut self, _: &mut Memory, _: u128, _: u8) -> Result<(), FibError> {
+        Ok(())
+    }
+
+    fn release(&mut self, _: &mut Memory, _: u128, _: u8) {}
+}

@@ -1,0 +1,6 @@
+//! Tests of whole tables, the same for both families: every operation against a plain model, readers that race
+//! the writer, the real Internet table, memory that runs out.
+
+mod model;
+mod race;
+mod real;

@@ -1,0 +1,243 @@
+//! Sequences of operations against a plain list of routes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use crate::fib::{Fib4Writer, Fib6Writer, FibError, MAX_GROUP};
+use crate::grace::NoReaders;
+use crate::ids::GroupId;
+
+#[derive(Clone, Debug)]
+enum Op {
+    Insert(u128, u8, u32),
+    Remove(usize),
+    RemoveAbsent(u128, u8),
+    Load(Vec<(u128, u8, u32)>),
+}
+
+/// Prefixes that meet often: a few bits of address, spread over places that differ between strategies.
+fn prefix(width: u8) -> impl Strategy<Value = (u128, u8)> {
+    let bits = prop_oneof![
+        3 => any::<u128>(),
+        2 => (any::<u8>(), 0..u32::from(width)).prop_map(|(bits, at)| u128::from(bits) << 120 >> at),
+        2 => (any::<u16>(), any::<u8>()).prop_map(|(low, high)| u128::from(high & 1) << 127 | u128::from(low) << 96),
+        1 => Just(0),
+        1 => Just(u128::MAX),
+    ];
+    let len = prop_oneof![
+        2 => 0..=width,
+        1 => Just(width),
+        1 => prop::sample::select(vec![1u8, 8, 16, 18, 19, 24, 25, 28, 29, 32, 48, 60, 61, 64, 92, 93, 124, 125, 127])
+            .prop_map(move |len| len.min(width)),
+    ];
+    (bits, len).prop_map(|(bits, len)| (bits & u128::MAX.checked_shl(128 - u32::from(len)).unwrap_or(0), len))
+}
+
+fn group() -> impl Strategy<Value = u32> {
+    prop_oneof![8 => 0u32..6, 1 => 32_760u32..32_775, 1 => Just(MAX_GROUP.0)]
+}
+
+fn ops(width: u8) -> impl Strategy<Value = Vec<Op>> {
+    // Each case keeps to some bits of the address, so that prefixes nest deeply.
+    let narrow = prop::sample::select(vec![
+        u128::MAX,
+        0xC000_0101 << 96 | 0x8000_0000_0000_0001_0000_0003,
+        0x0000_FFFF << 96,
+        0x0000_01FF << 96 | 0xFFFF_0000_0000,
+        0xFFF0_0000_0000_FF00_0000_0000_0000_0000,
+    ]);
+    let route = move || (prefix(width), group());
+    let op = prop_oneof![
+        6 => route().prop_map(|((prefix, len), group)| Op::Insert(prefix, len, group)),
+        4 => any::<usize>().prop_map(Op::Remove),
+        1 => prefix(width).prop_map(|(prefix, len)| Op::RemoveAbsent(prefix, len)),
+        1 => prop::collection::vec(route(), 0..120)
+            .prop_map(|routes| Op::Load(routes.into_iter().map(|((p, l), g)| (p, l, g)).collect())),
+    ];
+    (narrow, prop::collection::vec(op, 1..80)).prop_map(move |(narrow, mut ops)| {
+        let cut = |prefix: &mut u128, len: u8| {
+            *prefix &= narrow & u128::MAX.checked_shl(128 - u32::from(len)).unwrap_or(0);
+        };
+        for op in &mut ops {
+            match op {
+                Op::Insert(prefix, len, _) | Op::RemoveAbsent(prefix, len) => cut(prefix, *len),
+                Op::Load(routes) => routes.iter_mut().for_each(|(prefix, len, _)| cut(prefix, *len)),
+                Op::Remove(_) => {}
+            }
+        }
+        ops
+    })
+}
+
+/// The tests of one family: its writer, the type of its addresses, and their width.
+macro_rules! family {
+    ($name:ident, $writer:ty, $addr:ty, $width:literal) => {
+        mod $name {
+            use super::*;
+
+            /// Routes by (length, prefix).
+            type Model = BTreeMap<(u8, $addr), GroupId>;
+
+            fn narrow(prefix: u128) -> $addr {
+                (prefix >> (128 - $width)) as $addr
+            }
+
+            fn mask(len: u8) -> $addr {
+                <$addr>::MAX.checked_shl($width - u32::from(len)).unwrap_or(0)
+            }
+
+            fn best(model: &Model, addr: $addr) -> GroupId {
+                let covers = model.iter().rev().find(|((len, prefix), _)| addr & mask(*len) == *prefix);
+                covers.map_or(GroupId::NO_ROUTE, |(_, &group)| group)
+            }
+
+            /// Where answers can change: the ends of each route, and their neighbours.
+            fn edges(model: &Model, more: &[$addr]) -> Vec<$addr> {
+                let ends = model.keys().flat_map(|&(len, first)| {
+                    let last = first | !mask(len);
+                    [first, last, first.wrapping_sub(1), last.wrapping_add(1), first | (last - first) / 3]
+                });
+                let mut addrs: Vec<_> = ends.chain(more.iter().copied()).chain([0, <$addr>::MAX]).collect();
+                addrs.sort_unstable();
+                addrs.dedup();
+                addrs
+            }
+
+            fn check(writer: &$writer, model: &Model, more: &[$addr]) -> Result<(), TestCaseError> {
+                let fib = writer.reader();
+                let addrs = edges(model, more);
+                let mut out = vec![GroupId(u32::MAX); addrs.len()];
+                fib.lookup_batch(&addrs, &mut out);
+                for (&addr, &group) in addrs.iter().zip(&out) {
+                    let best = best(model, addr);
+                    prop_assert_eq!(group, best, "batch, {:x}", addr);
+                    prop_assert_eq!(fib.lookup(addr), best, "one, {:x}", addr);
+                }
+                prop_assert_eq!(writer.len(), model.len());
+                Ok(())
+            }
+
+            fn apply(writer: &mut $writer, model: &mut Model, op: Op) -> Result<(), TestCaseError> {
+                match op {
+                    Op::Insert(prefix, len, group) => {
+                        let (prefix, group) = (narrow(prefix), GroupId(group));
+                        prop_assert_eq!(writer.insert(prefix, len, group), Ok(model.insert((len, prefix), group)));
+                    }
+                    Op::Remove(at) if !model.is_empty() => {
+                        let (len, prefix) = *model.keys().nth(at % model.len()).unwrap();
+                        prop_assert_eq!(writer.remove(prefix, len), Ok(model.remove(&(len, prefix))));
+                    }
+                    Op::Remove(_) => {}
+                    Op::RemoveAbsent(prefix, len) => {
+                        let prefix = narrow(prefix);
+                        prop_assert_eq!(writer.get(prefix, len), model.get(&(len, prefix)).copied());
+                        prop_assert_eq!(writer.remove(prefix, len), Ok(model.remove(&(len, prefix))));
+                    }
+                    Op::Load(routes) => {
+                        let routes: Vec<_> =
+                            routes.into_iter().map(|(p, len, group)| (narrow(p), len, GroupId(group))).collect();
+                        writer.load(routes.iter().copied()).unwrap();
+                        model.extend(routes.into_iter().map(|(prefix, len, group)| ((len, prefix), group)));
+                    }
+                }
+                Ok(())
+            }
+
+            proptest! {
+                #![proptest_config(ProptestConfig { cases: if cfg!(miri) { 3 } else { 64 }, ..Default::default() })]
+
+                #[test]
+                fn every_sequence_agrees_with_the_model(
+                    ops in ops($width),
+                    random in prop::collection::vec(any::<$addr>(), 20),
+                ) {
+                    let mut writer = <$writer>::new(Arc::new(NoReaders)).unwrap();
+                    let mut model = Model::new();
+                    for op in ops {
+                        apply(&mut writer, &mut model, op)?;
+                        check(&writer, &model, &random)?;
+                    }
+                    for ((len, prefix), group) in std::mem::take(&mut model) {
+                        prop_assert_eq!(writer.remove(prefix, len), Ok(Some(group)));
+                    }
+                    check(&writer, &model, &random)?;
+                    prop_assert!(writer.is_as_new());
+                }
+            }
+
+            #[test]
+            fn every_length_alone_and_nested() {
+                for key in [0, <$addr>::MAX, <$addr>::MAX / 3] {
+                    let mut writer = <$writer>::new(Arc::new(NoReaders)).unwrap();
+                    let mut model = Model::new();
+                    for len in 0..=$width {
+                        let group = GroupId(u32::from(len) + 3);
+                        assert_eq!(writer.insert(key & mask(len), len, group), Ok(None));
+                        model.insert((len, key & mask(len)), group);
+                        check(&writer, &model, &[]).unwrap();
+                    }
+                    for len in (0..=$width).step_by(2).chain((1..=$width).step_by(2)) {
+                        assert!(writer.remove(key & mask(len), len).unwrap().is_some());
+                        model.remove(&(len, key & mask(len)));
+                        check(&writer, &model, &[]).unwrap();
+                    }
+                    assert!(writer.is_as_new());
+                }
+            }
+
+            /// Announces and withdraws many routes whose addresses differ in the 32 bits from `start` on, in turns.
+            fn crowd(start: u32, count: u32) {
+                let mut writer = <$writer>::new(Arc::new(NoReaders)).unwrap();
+                let mut model = Model::new();
+                for at in 0..count {
+                    let len = if at % 3 == 0 { $width } else { (start as u8 + 1 + (at % 33) as u8).min($width) };
+                    let spread = 0x0A01_0203_0405 << 80 | u128::from(at.wrapping_mul(0x9E37_79B9)) << 96 >> start;
+                    let prefix = narrow(spread) & mask(len);
+                    let group = GroupId(at % 7);
+                    assert_eq!(writer.insert(prefix, len, group), Ok(model.insert((len, prefix), group)));
+                    if at % 5 == 4 {
+                        let (len, prefix) = *model.keys().nth(at as usize * 7 % model.len()).unwrap();
+                        assert_eq!(writer.remove(prefix, len), Ok(model.remove(&(len, prefix))));
+                    }
+                    if at % 500 == 499 {
+                        check(&writer, &model, &[]).unwrap();
+                    }
+                }
+                check(&writer, &model, &[]).unwrap();
+                for (at, (len, prefix)) in model.keys().copied().collect::<Vec<_>>().into_iter().enumerate() {
+                    assert!(writer.remove(prefix, len).unwrap().is_some());
+                    model.remove(&(len, prefix));
+                    if at % 500 == 0 {
+                        check(&writer, &model, &[]).unwrap();
+                    }
+                }
+                assert!(writer.is_as_new());
+            }
+
+            #[test]
+            fn crowded_places_split_and_shrink() {
+                // Within one chunk of each level, and across chunks and levels.
+                for start in [0, 8, 16, 18, 20, 24, 28, 40, 60, 80, 92, 96].into_iter().filter(|&start| start < $width) {
+                    crowd(start, if cfg!(miri) { 40 } else { 1500 });
+                }
+            }
+
+            #[test]
+            fn bad_routes_are_refused_whole() {
+                let mut writer = <$writer>::new(Arc::new(NoReaders)).unwrap();
+                let error = FibError::Length { len: $width + 1, max: $width };
+                assert_eq!(writer.insert(0, $width + 1, GroupId(3)), Err(error));
+                assert!(writer.insert(1, $width - 1, GroupId(3)).is_err());
+                let group = GroupId(MAX_GROUP.0 + 1);
+                assert_eq!(writer.insert(0, 0, group), Err(FibError::Group { group }));
+                assert!(writer.load([(0, 0, GroupId(3)), (1, 0, GroupId(3))]).is_err());
+                assert!(writer.is_empty() && writer.is_as_new());
+            }
+        }
+    };
+}
+
+family!(v4, Fib4Writer, u32, 32);
+family!(v6, Fib6Writer, u128, 128);

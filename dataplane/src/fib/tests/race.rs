@@ -1,0 +1,1 @@
+//! Readers that race the writer.

@@ -1,0 +1,1 @@
+//! The real Internet table.

@@ -1,0 +1,233 @@
+//! `perf lpm`: look-ups, updates, loading and memory of ours and DPDK's tables, in one process, interleaved.
+
+mod measure;
+mod peers;
+mod random;
+mod report;
+mod routes;
+mod table;
+mod update;
+mod workload;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use clap::ValueEnum;
+use dataplane::grace::{GracePeriod, NoReaders};
+use dpdk_sys::Eal;
+
+use measure::Ring;
+use peers::{Kind, Peer};
+use report::Report;
+use routes::Route;
+use table::{BURST, Ours, Table};
+use workload::{ADDRESSES, Addresses, Workload};
+
+/// An address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::V4 => "ipv4",
+            Self::V6 => "ipv6",
+        }
+    }
+}
+
+/// What to measure.
+#[derive(clap::Args)]
+pub struct Args {
+    /// One family only.
+    #[arg(long)]
+    family: Option<Family>,
+    /// Routes in the table, may be given several times [default: 4000, 10000, 1000000, 2000000 for IPv4; 10000,
+    /// 240000, 500000 for IPv6].
+    #[arg(long)]
+    routes: Vec<usize>,
+    /// Rounds; the median counts.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    rounds: u32,
+    /// One JSON object a row instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// Leave out peers whose name contains this; may be given several times. (`rte_lpm` takes minutes to load a
+    /// full table.)
+    #[arg(long)]
+    skip: Vec<String>,
+    /// Give each route a random next hop, instead of one by its origin: the hardest case for ours.
+    #[arg(long)]
+    scatter: bool,
+    /// Only updates, loading and memory; no look-ups.
+    #[arg(long)]
+    updates_only: bool,
+    /// No updates.
+    #[arg(long)]
+    no_updates: bool,
+    /// Where the real Internet tables are.
+    #[arg(long, default_value = "/work/shared/data")]
+    data: PathBuf,
+    /// The core to run on.
+    #[arg(long, default_value_t = 0)]
+    core: usize,
+    /// The core to write from while the other looks up.
+    #[arg(long, default_value_t = 1)]
+    writer_core: usize,
+    /// Arguments for DPDK. `--force-max-simd-bitwidth=512` lets its tables use AVX-512.
+    #[arg(
+        long,
+        default_value = "--in-memory --no-pci --no-telemetry --force-max-simd-bitwidth=512 --log-level=1"
+    )]
+    eal: String,
+}
+
+/// Runs all that the arguments ask for.
+pub fn run(args: &Args) -> Result<(), String> {
+    let mut eal_args: Vec<String> = args.eal.split_whitespace().map(str::to_owned).collect();
+    if dpdk_sys::free_huge_pages().pages == 0 && !eal_args.iter().any(|arg| arg == "--no-huge") {
+        eprintln!("perf: no huge pages, so the peers run on ordinary ones; grant some for their best");
+        eal_args.extend(["--no-huge".to_owned(), "-m".to_owned(), "4096".to_owned()]);
+    }
+    let eal = Eal::init(&eal_args).map_err(|error| error.to_string())?;
+    pin(args.core);
+    let mut report = Report::new(args.json);
+    for (family, sizes) in
+        [(Family::V4, &[4_000, 10_000, 1_000_000, 2_000_000][..]), (Family::V6, &[10_000, 240_000, 500_000])]
+    {
+        if args.family.is_some_and(|only| only != family) {
+            continue;
+        }
+        let sizes = if args.routes.is_empty() { sizes } else { &args.routes };
+        for &size in sizes {
+            compare(args, &eal, family, size, &mut report)?;
+        }
+    }
+    Ok(())
+}
+
+pub fn pin(core: usize) {
+    if !core_affinity::set_for_current(core_affinity::CoreId { id: core }) {
+        eprintln!("perf: cannot pin to core {core}; figures will vary more");
+    }
+}
+
+/// Everything about one size of table.
+fn compare(args: &Args, eal: &Eal, family: Family, size: usize, report: &mut Report) -> Result<(), String> {
+    let (routes, real) = routes::routes(family, size, &args.data, args.scatter)?;
+    report.heading(family, &routes, real);
+    let mut tables = tables(args, eal, family, &routes, report)?;
+    if !args.updates_only {
+        for workload in Workload::ALL {
+            let addresses = Addresses::new(family, workload, &routes);
+            agree(&mut tables, &addresses)?;
+            look_up(args, family, &routes, workload, &addresses, &mut tables, report);
+        }
+    }
+    if !args.no_updates {
+        for table in &mut tables {
+            if table.name() == "turnpike, prefetched" || (table.name().contains("rte_lpm") && size > 20_000) {
+                continue;
+            }
+            let rate = update::alone(table.as_mut(), &routes)?;
+            report.updates(family, table.name(), "alone", routes.len(), rate);
+        }
+        drop(tables);
+        update::with_readers(args, family, &routes, report)?;
+    }
+    Ok(())
+}
+
+/// Ours and all peers that can hold the routes, loaded.
+fn tables(
+    args: &Args,
+    eal: &Eal,
+    family: Family,
+    routes: &[Route],
+    report: &mut Report,
+) -> Result<Vec<Box<dyn Table>>, String> {
+    let grace: Arc<dyn GracePeriod> = Arc::new(NoReaders);
+    let mut tables: Vec<Box<dyn Table>> = Vec::new();
+    for prefetch in [false, true] {
+        tables.push(Box::new(Ours::new(family, &grace, prefetch)?));
+    }
+    for &kind in Kind::all(family) {
+        if args.skip.iter().any(|skip| kind.name().contains(skip.as_str())) {
+            continue;
+        }
+        match Peer::new(kind, routes.len(), eal) {
+            Some(peer) => tables.push(Box::new(peer)),
+            None => report.note(&format!("{}: DPDK cannot make it", kind.name())),
+        }
+    }
+    tables.retain_mut(|table| {
+        let start = Instant::now();
+        match table.load(routes) {
+            Ok(()) => {
+                report.loaded(family, table.as_ref(), routes.len(), start.elapsed());
+                true
+            }
+            Err(error) => {
+                report.note(&format!("{}: left out: {error}", table.name()));
+                false
+            }
+        }
+    });
+    Ok(tables)
+}
+
+/// Every table must give the answers of ours.
+fn agree(tables: &mut [Box<dyn Table>], addresses: &Addresses) -> Result<(), String> {
+    let Some((ours, peers)) = tables.split_first_mut() else { return Ok(()) };
+    for from in (0..ADDRESSES).step_by(BURST) {
+        ours.lookup(addresses, from);
+        for peer in &mut *peers {
+            peer.lookup(addresses, from);
+            for at in 0..BURST {
+                if ours.hop(at) != peer.hop(at) {
+                    let (us, them) = (ours.hop(at), peer.hop(at));
+                    return Err(format!("{} finds {them} at {from}+{at}, ours {us}", peer.name()));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// One workload over all tables, clean and in situ, round by round.
+fn look_up(
+    args: &Args,
+    family: Family,
+    routes: &[Route],
+    workload: Workload,
+    addresses: &Addresses,
+    tables: &mut [Box<dyn Table>],
+    report: &mut Report,
+) {
+    let rounds = args.rounds as usize;
+    let in_situ: &[usize] = if workload == Workload::InPrefixes { &[2, 8, 32] } else { &[] };
+    for megabytes in [0].into_iter().chain(in_situ.iter().copied()) {
+        let mut ring = Ring::new(megabytes);
+        let mut rates = vec![Vec::with_capacity(rounds); tables.len()];
+        for round in 0..rounds {
+            for (table, rates) in tables.iter_mut().zip(&mut rates) {
+                if megabytes == 0 && table.name() == "turnpike, prefetched" {
+                    continue;
+                }
+                rates.push(if megabytes == 0 {
+                    measure::clean(table.as_mut(), addresses)
+                } else {
+                    measure::in_situ(table.as_mut(), addresses, &mut ring, round)
+                });
+            }
+        }
+        let rates = tables.iter().zip(&mut rates).filter(|(_, rates)| !rates.is_empty());
+        let rows: Vec<_> =
+            rates.map(|(table, rates)| (table.name().to_owned(), measure::summary(rates))).collect();
+        report.look_ups(family, routes.len(), workload, megabytes, &rows);
+    }
+}

@@ -1,0 +1,172 @@
+//! How fast routes change, alone and under look-ups, and what that costs the look-ups.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use dataplane::grace::GracePeriod;
+use dataplane::ids::GroupId;
+
+use super::random::Random;
+use super::report::Report;
+use super::routes::Route;
+use super::table::{BURST, Ours, Table};
+use super::workload::{ADDRESSES, Addresses, Workload};
+use super::{Args, Family, pin};
+
+/// Random withdrawals and announcements: each step takes a random route, and withdraws it when it is there and
+/// announces it, by another next hop, when it is not.
+struct Churn<'a> {
+    routes: &'a [Route],
+    present: Vec<bool>,
+    random: Random,
+}
+
+impl<'a> Churn<'a> {
+    fn new(routes: &'a [Route]) -> Self {
+        Self { routes, present: vec![true; routes.len()], random: Random::new(13) }
+    }
+
+    fn step(&mut self, table: &mut dyn Table) -> Result<(), String> {
+        let at = self.random.below(self.routes.len());
+        self.present[at] = !self.present[at];
+        let (prefix, len, _) = self.routes[at];
+        if self.present[at] {
+            table.insert((prefix, len, self.random.below(256) as u32 + 1))
+        } else {
+            table.remove(self.routes[at])
+        }
+    }
+
+    /// Everything as it was.
+    fn settle(&self, table: &mut dyn Table) -> Result<(), String> {
+        self.routes.iter().try_for_each(|&route| table.insert(route))
+    }
+}
+
+/// Updates a second with nobody looking. The table ends as it began.
+pub fn alone(table: &mut dyn Table, routes: &[Route]) -> Result<f64, String> {
+    const STEPS: u32 = 400_000;
+    let mut churn = Churn::new(routes);
+    let start = Instant::now();
+    for _ in 0..STEPS {
+        churn.step(table)?;
+    }
+    let rate = f64::from(STEPS) / start.elapsed().as_secs_f64();
+    churn.settle(table)?;
+    Ok(rate)
+}
+
+/// The grace period of one reader: it counts its bursts, and a ticket has passed when it has ended one since.
+#[derive(Default)]
+struct OneReader {
+    bursts: AtomicU64,
+}
+
+impl GracePeriod for OneReader {
+    fn ticket(&self) -> u64 {
+        std::sync::atomic::fence(Ordering::SeqCst);
+        self.bursts.load(Ordering::Acquire) + 2
+    }
+
+    fn has_passed(&self, ticket: u64) -> bool {
+        self.bursts.load(Ordering::Acquire) >= ticket
+    }
+}
+
+/// What the reader's thread and this one share.
+#[derive(Default)]
+struct Shared {
+    grace: Arc<OneReader>,
+    stop: AtomicBool,
+}
+
+/// Updates with look-ups running on the other core: as fast as they go, and at 100,000 a second.
+pub fn with_readers(
+    args: &Args,
+    family: Family,
+    routes: &[Route],
+    report: &mut Report,
+) -> Result<(), String> {
+    let shared = Shared::default();
+    let grace: Arc<dyn GracePeriod> = Arc::clone(&shared.grace) as Arc<dyn GracePeriod>;
+    let mut ours = Ours::new(family, &grace, false)?;
+    // Nobody reads yet, and the load leaves nothing behind that waits.
+    ours.load(routes)?;
+    let addresses = Addresses::new(family, Workload::InPrefixes, routes);
+    let readers = ours.readers();
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            pin(args.core);
+            look_up(family, &readers, &addresses, &shared);
+        });
+        let result = writes(args, family, routes, &mut ours, &shared, report);
+        shared.stop.store(true, Ordering::Relaxed);
+        let ended = reader.join();
+        pin(args.core);
+        result.and_then(|()| ended.map_err(|_| "the reader's thread ended badly".to_owned()))
+    })
+}
+
+fn writes(
+    args: &Args,
+    family: Family,
+    routes: &[Route],
+    ours: &mut Ours,
+    shared: &Shared,
+    report: &mut Report,
+) -> Result<(), String> {
+    pin(args.writer_core);
+    let mut churn = Churn::new(routes);
+    let start = Instant::now();
+    let mut steps = 0u32;
+    while start.elapsed() < Duration::from_secs(1) {
+        for _ in 0..1000 {
+            churn.step(ours)?;
+        }
+        steps += 1000;
+    }
+    let rate = f64::from(steps) / start.elapsed().as_secs_f64();
+    report.updates(family, ours.name(), "with look-ups on the other core", routes.len(), rate);
+
+    // Quiet and busy in turns, so that what else the machine does meets both.
+    let (mut quiet, mut busy, mut done) = ((0.0, 0.0), (0.0, 0.0), 0u32);
+    for turn in 0..20 {
+        let (begin, before) = (Instant::now(), shared.grace.bursts.load(Ordering::Relaxed));
+        while begin.elapsed() < Duration::from_millis(100) {
+            if turn % 2 == 1 && f64::from(done) < 100_000.0 * (busy.1 + begin.elapsed().as_secs_f64()) {
+                churn.step(ours)?;
+                done += 1;
+            } else {
+                std::hint::spin_loop();
+            }
+        }
+        let bursts = shared.grace.bursts.load(Ordering::Relaxed) - before;
+        let sum = if turn % 2 == 1 { &mut busy } else { &mut quiet };
+        sum.0 += (bursts as usize * BURST) as f64 / 1e6;
+        sum.1 += begin.elapsed().as_secs_f64();
+    }
+    report.loss(family, routes.len(), f64::from(done) / busy.1, quiet.0 / quiet.1, busy.0 / busy.1);
+    Ok(())
+}
+
+/// Looks up until told to stop, and says after each burst that it holds nothing.
+fn look_up(
+    family: Family,
+    (v4, v6): &(Arc<dataplane::fib::Fib4>, Arc<dataplane::fib::Fib6>),
+    addresses: &Addresses,
+    shared: &Shared,
+) {
+    let mut out = [GroupId(0); BURST];
+    let mut bursts = 0;
+    while !shared.stop.load(Ordering::Relaxed) {
+        let from = bursts as usize * BURST % ADDRESSES;
+        match family {
+            Family::V4 => v4.lookup_batch(&addresses.v4[from..from + BURST], &mut out),
+            Family::V6 => v6.lookup_batch(&addresses.v6[from..from + BURST], &mut out),
+        }
+        std::hint::black_box(&out);
+        bursts += 1;
+        shared.grace.bursts.store(bursts, Ordering::Release);
+    }
+}
