@@ -11,6 +11,7 @@
     reason = "this crate is tests; a panic with a message is their way to fail"
 )]
 
+pub mod bench;
 pub mod bird;
 pub mod circuit;
 pub mod cloud;
@@ -20,10 +21,12 @@ pub mod edge;
 pub mod frame;
 pub mod frr;
 pub mod host;
+pub mod hostile;
 pub mod lab;
 pub mod pcap;
 pub mod plan;
 pub mod process;
+pub mod refusals;
 pub mod router;
 pub mod scenarios;
 pub mod settings;

@@ -1,0 +1,259 @@
+//! BGP peers that misbehave: each loses its connection with the right NOTIFICATION, and nobody else anything.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use socket2::{Domain, Socket, Type};
+
+use crate::bench::{Bench, ROGUES};
+use crate::hostile::floods::Random;
+use crate::plan::{CUSTOMER_AS, RELAY_PORT};
+use crate::suite::SOON;
+use crate::wait;
+
+/// An address that no `[[bgp.peer]]` has.
+const STRANGER: &str = "127.0.0.3";
+/// How long turnpike waits for an OPEN, with some slack.
+const OPEN_TIME: Duration = Duration::from_secs(18);
+
+const OPEN: u8 = 1;
+const UPDATE: u8 = 2;
+const NOTIFICATION: u8 = 3;
+const KEEPALIVE: u8 = 4;
+
+/// A BGP message (RFC 4271, section 4.1).
+fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+    let mut message = vec![0xff; 16];
+    message.extend((19 + body.len() as u16).to_be_bytes());
+    message.push(kind);
+    message.extend(body);
+    message
+}
+
+/// An OPEN without capabilities.
+fn open(version: u8, asn: u16, hold_time: u16, router_id: [u8; 4]) -> Vec<u8> {
+    let mut body = vec![version];
+    body.extend(asn.to_be_bytes());
+    body.extend(hold_time.to_be_bytes());
+    body.extend(router_id);
+    body.push(0);
+    message(OPEN, &body)
+}
+
+/// A right OPEN.
+fn right_open() -> Vec<u8> {
+    open(4, CUSTOMER_AS as u16, 9, [10, 0, 0, 66])
+}
+
+/// A connection of ours, from an address of our choice.
+struct Peer(TcpStream);
+
+impl Peer {
+    /// Connects from `source`, in the VRF's namespace.
+    #[track_caller]
+    fn connect(bench: &Bench, source: &str) -> Self {
+        let stream = bench.vrf.enter(|| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+            let from = SocketAddr::new(source.parse().expect("an address"), 0);
+            socket.bind(&from.into()).expect("a loopback address");
+            let to = SocketAddr::from(([127, 0, 0, 1], RELAY_PORT));
+            socket.connect(&to.into()).unwrap_or_else(|e| panic!("connect from {source}: {e}"));
+            TcpStream::from(socket)
+        });
+        stream.set_read_timeout(Some(Duration::from_millis(100))).expect("a time limit");
+        Self(stream)
+    }
+
+    /// Sends, unless the other side has closed already.
+    fn send(&mut self, bytes: &[u8]) {
+        let _ = self.0.write_all(bytes);
+    }
+
+    /// All that comes until the other side closes; panics when it does not in time.
+    #[track_caller]
+    fn read_to_end(&mut self, limit: Duration) -> Vec<u8> {
+        let mut all = Vec::new();
+        let mut buffer = [0; 4096];
+        wait::until(limit, "turnpike to close the connection", || match self.0.read(&mut buffer) {
+            Ok(0) => Some(()),
+            Ok(n) => {
+                all.extend(&buffer[..n]);
+                None
+            }
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => None,
+            // A reset is an end as well.
+            Err(_) => Some(()),
+        });
+        all
+    }
+
+    /// Goes up to Established by the book.
+    #[track_caller]
+    fn establish(&mut self, bench: &Bench, source: &str) {
+        self.send(&right_open());
+        self.send(&message(KEEPALIVE, &[]));
+        wait::until_true(SOON, "our session to be established", || status(bench, source)["state"] == "Established");
+    }
+}
+
+/// Codes of the NOTIFICATION in what a peer received, if there is one.
+fn notification(bytes: &[u8]) -> Option<(u8, u8)> {
+    let mut rest = bytes;
+    while rest.len() >= 19 {
+        let length = usize::from(u16::from_be_bytes([rest[16], rest[17]]));
+        if rest[18] == NOTIFICATION {
+            return Some((*rest.get(19)?, *rest.get(20)?));
+        }
+        rest = rest.get(length.max(19)..)?;
+    }
+    None
+}
+
+/// What turnpike says of the peer at `address`.
+#[track_caller]
+fn status(bench: &Bench, address: &str) -> Value {
+    let shown = bench.router().show("bgp");
+    let peer = shown.as_array().and_then(|all| all.iter().find(|p| p["address"] == address)).cloned();
+    peer.unwrap_or_else(|| panic!("`show bgp` does not know {address}: {shown}"))
+}
+
+/// How often turnpike has sent a NOTIFICATION to the peer at `address`.
+#[track_caller]
+fn sent(bench: &Bench, address: &str, (code, subcode): (u8, u8)) -> u64 {
+    let status = status(bench, address);
+    let all = status["notifications_sent"].as_array().cloned().unwrap_or_default();
+    let found = all.iter().find(|n| n["code"] == code && n["subcode"] == subcode);
+    found.and_then(|n| n["count"].as_u64()).unwrap_or(0)
+}
+
+/// Sends `bytes` right after connecting; the connection must end with this NOTIFICATION, counted as sent.
+#[track_caller]
+fn assert_refused(bench: &Bench, what: &str, bytes: &[u8], want: (u8, u8)) {
+    let source = ROGUES[0];
+    wait::until_true(SOON, "the last connection to be forgotten", || status(bench, source)["state"] == "Active");
+    let before = sent(bench, source, want);
+    let mut peer = Peer::connect(bench, source);
+    peer.send(bytes);
+    let got = notification(&peer.read_to_end(SOON));
+    assert_eq!(got, Some(want), "NOTIFICATION after {what}");
+    wait::until_true(SOON, "the NOTIFICATION to be counted", || sent(bench, source, want) == before + 1);
+}
+
+/// A connection from an address that is not configured ends at once, with a line in the log; what it has to say is
+/// not even read.
+pub fn from_a_stranger(bench: &mut Bench) {
+    let start = Instant::now();
+    let mut peer = Peer::connect(bench, STRANGER);
+    peer.send(&right_open());
+    let got = peer.read_to_end(Duration::from_secs(2));
+    assert!(start.elapsed() < Duration::from_secs(2));
+    assert!(matches!(notification(&got), None | Some((6, 5))), "a stranger was told {got:02x?}");
+    let log = bench.router.as_mut().expect("turnpike runs").daemon().log();
+    assert!(log.lines().any(|l| l.contains(STRANGER)), "no line about {STRANGER} in the log:\n{log}");
+    bench.assert_unharmed();
+}
+
+/// What is no BGP at all, or breaks off the framing.
+pub fn garbage(bench: &mut Bench) {
+    assert_refused(bench, "an HTTP request", b"GET / HTTP/1.1\r\nHost: turnpike\r\n\r\n", (1, 1));
+    assert_refused(bench, "zeros", &[0; 64], (1, 1));
+    let mut random = Random::new(0xb6b);
+    let noise: Vec<u8> = (0..4096).map(|_| random.below(256) as u8).collect();
+    assert_refused(bench, "noise", &noise, (1, 1));
+    let with_length = |kind: u8, length: u16| {
+        let mut bytes = message(kind, &[0; 32]);
+        bytes[16..18].copy_from_slice(&length.to_be_bytes());
+        bytes
+    };
+    assert_refused(bench, "a length of 0", &with_length(OPEN, 0), (1, 2));
+    assert_refused(bench, "a length of 18", &with_length(KEEPALIVE, 18), (1, 2));
+    assert_refused(bench, "an OPEN of 28 bytes", &with_length(OPEN, 28), (1, 2));
+    assert_refused(bench, "an unknown type", &message(9, &[]), (1, 3));
+    bench.assert_unharmed();
+}
+
+/// OPENs that cannot be accepted.
+pub fn wrong_opens(bench: &mut Bench) {
+    let asn = CUSTOMER_AS as u16;
+    assert_refused(bench, "BGP version 3", &open(3, asn, 9, [10, 0, 0, 66]), (2, 1));
+    assert_refused(bench, "another AS", &open(4, asn + 1, 9, [10, 0, 0, 66]), (2, 2));
+    assert_refused(bench, "BGP identifier 0", &open(4, asn, 9, [0; 4]), (2, 3));
+    assert_refused(bench, "a hold time of 1 s", &open(4, asn, 1, [10, 0, 0, 66]), (2, 6));
+    bench.assert_unharmed();
+}
+
+/// Two peers fall silent halfway through a message, one before its OPEN, one in an established session with a route:
+/// both end by their timers, and the route goes after the retain time.
+pub fn half_a_message_then_silence(bench: &mut Bench) {
+    for rogue in ROGUES {
+        wait::until_true(SOON, "earlier connections to be forgotten", || status(bench, rogue)["state"] == "Active");
+    }
+    let mut early = Peer::connect(bench, ROGUES[0]);
+    early.send(&right_open()[..10]);
+    let mut late = Peer::connect(bench, ROGUES[1]);
+    late.establish(bench, ROGUES[1]);
+    late.send(&update());
+    wait::until_true(SOON, "the route of the session", || knows(bench, "198.20.0.0/16"));
+    late.send(&update()[..25]);
+    let start = Instant::now();
+    let got = notification(&late.read_to_end(OPEN_TIME));
+    let held = start.elapsed();
+    assert_eq!(got, Some((4, 0)), "NOTIFICATION after half an UPDATE and silence");
+    assert!(held > Duration::from_secs(8), "the hold time of 9 s ended after {:.1} s", held.as_secs_f64());
+    assert!(knows(bench, "198.20.0.0/16"), "its route must stay for the retain time");
+    let got = notification(&early.read_to_end(OPEN_TIME));
+    assert!(matches!(got, Some((4 | 5, _))), "NOTIFICATION after half an OPEN and silence: {got:?}");
+    wait::until_true(SOON, "the lost session's route to go", || !knows(bench, "198.20.0.0/16"));
+    bench.assert_unharmed();
+}
+
+/// An established peer sends UPDATEs with something wrong in them. Those that RFC 7606 lets pass as withdrawals must
+/// not end the session, the others end it; whichever, others are not disturbed.
+pub fn random_bytes_after_open(bench: &mut Bench) {
+    let source = ROGUES[0];
+    let mut random = Random::new(0x7606);
+    let mut ended = 0;
+    for round in 0..60 {
+        wait::until_true(SOON, "the last connection to be forgotten", || status(bench, source)["state"] == "Active");
+        let mut peer = Peer::connect(bench, source);
+        peer.establish(bench, source);
+        for _ in 0..50 {
+            let mut bytes = update();
+            for _ in 0..=random.below(3) {
+                let at = 19 + random.below(bytes.len() - 19);
+                bytes[at] = random.below(256) as u8;
+            }
+            peer.send(&bytes);
+        }
+        if round % 2 == 0 {
+            peer.send(&vec![0xff; 16 + random.below(40)]);
+        } else {
+            peer.send(&message(9, &[]));
+        }
+        drop(peer.0.shutdown(std::net::Shutdown::Write));
+        ended += u32::from(notification(&peer.read_to_end(SOON)).is_some());
+    }
+    println!("    {ended} of 60 sessions ended with a NOTIFICATION");
+    let malformed = status(bench, source)["malformed"].as_u64();
+    assert!(malformed > Some(0), "no UPDATE was counted as malformed: {malformed:?}");
+    bench.assert_unharmed();
+}
+
+/// Whether a route to `prefix` is in the FIB.
+#[track_caller]
+fn knows(bench: &Bench, prefix: &str) -> bool {
+    let routes = bench.router().show("routes");
+    routes.as_array().is_some_and(|all| all.iter().any(|r| r["prefix"] == prefix && r["installed"] == true))
+}
+
+/// An UPDATE that announces 198.20.0.0/16 by the neighbour on `b-qinq`.
+fn update() -> Vec<u8> {
+    let mut body = vec![0, 0];
+    let mut attributes = vec![0x40, 1, 1, 0, 0x40, 2, 0, 0x40, 3, 4, 10, 2, 2, 2, 0x40, 5, 4, 0, 0, 0, 100];
+    body.extend((attributes.len() as u16).to_be_bytes());
+    body.append(&mut attributes);
+    body.extend([16, 198, 20]);
+    message(UPDATE, &body)
+}
