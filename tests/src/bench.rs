@@ -152,14 +152,18 @@ protocol bgp relay {{
     #[track_caller]
     pub fn knows_the_learned_route(&self) -> bool {
         let routes = self.router().show("routes");
-        routes.as_array().is_some_and(|all| all.iter().any(|r| r["prefix"] == LEARNED && r["installed"] == true))
+        routes
+            .as_array()
+            .is_some_and(|all| all.iter().any(|r| r["prefix"] == LEARNED && r["installed"] == true))
     }
 
     fn config(&self) -> String {
         let mut text = String::new();
         for (n, port) in PORTS.iter().enumerate() {
             let mac = text_mac(MACS[n]);
-            text += &format!("[[port]]\nname = \"{port}\"\ndevice = \"net_tap{n},iface=tp{port}0,mac={mac}\"\n\n");
+            text += &format!(
+                "[[port]]\nname = \"{port}\"\ndevice = \"net_tap{n},iface=tp{port}0,mac={mac}\"\n\n"
+            );
             for (k, kind) in KINDS.iter().enumerate() {
                 let name = format!("{port}-{}", kind.name);
                 text += &format!(
@@ -239,7 +243,11 @@ hold_time = 9
     pub fn assert_dropped(&self, reason: &str, frames: &[Vec<u8>]) {
         let counted = self.send(frames);
         let want = [(reason.to_owned(), frames.len() as u64)].into();
-        assert_eq!((&counted.drops, counted.forwarded, counted.punted), (&want, 0, 0), "{reason}: {counted:?}");
+        assert_eq!(
+            (&counted.drops, counted.forwarded, counted.punted),
+            (&want, 0, 0),
+            "{reason}: {counted:?}"
+        );
     }
 
     /// Sends frames and returns what left port `b` for them, in order.
@@ -258,7 +266,10 @@ hold_time = 9
     pub fn assert_unharmed(&mut self) {
         self.router.as_mut().expect("turnpike has been started").daemon().assert_alive();
         counters::assert_pool_refills(self.router(), self.pool);
-        assert!(self.speaker.as_ref().is_some_and(|s| s.established("relay")), "the real speaker's session went down");
+        assert!(
+            self.speaker.as_ref().is_some_and(|s| s.established("relay")),
+            "the real speaker's session went down"
+        );
         assert!(self.knows_the_learned_route(), "the real speaker's route is gone");
         let log = self.router.as_mut().expect("turnpike has been started").daemon().log();
         assert!(!log.contains("panicked"), "{log}");

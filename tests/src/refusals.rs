@@ -183,7 +183,8 @@ idle = \"often\"
 ";
     let lines = [4, 5, 9, 12, 15, 16, 17, 18, 23, 26, 30];
     for output in [desk.run(config.as_bytes()), check(desk)] {
-        let text = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+        let text =
+            String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
         desk.assert_refused(&output, &[]);
         for line in lines {
             assert!(text.contains(&format!("refused.toml:{line}:")), "no error of line {line} in:\n{text}");
@@ -262,7 +263,11 @@ fn check_says_it_without_root(desk: &mut Desk) {
     let path = desk.lab.path("refused.toml");
     std::fs::write(&path, desk.config(TAP, "")).expect("configuration");
     let mut command = desk.netns.command("setpriv");
-    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(router::program()).arg("check").arg(&path);
+    command
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups"])
+        .arg(router::program())
+        .arg("check")
+        .arg(&path);
     let output = process::output(&mut command);
     assert!(output.status.success(), "{output:?}");
     std::fs::write(&path, desk.config(TAP, "[[rout]]\n")).expect("configuration");

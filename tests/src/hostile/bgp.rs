@@ -94,7 +94,9 @@ impl Peer {
     fn establish(&mut self, bench: &Bench, source: &str) {
         self.send(&right_open());
         self.send(&message(KEEPALIVE, &[]));
-        wait::until_true(SOON, "our session to be established", || status(bench, source)["state"] == "Established");
+        wait::until_true(SOON, "our session to be established", || {
+            status(bench, source)["state"] == "Established"
+        });
     }
 }
 
@@ -132,7 +134,9 @@ fn sent(bench: &Bench, address: &str, (code, subcode): (u8, u8)) -> u64 {
 #[track_caller]
 fn assert_refused(bench: &Bench, what: &str, bytes: &[u8], want: (u8, u8)) {
     let source = ROGUES[0];
-    wait::until_true(SOON, "the last connection to be forgotten", || status(bench, source)["state"] == "Active");
+    wait::until_true(SOON, "the last connection to be forgotten", || {
+        status(bench, source)["state"] == "Active"
+    });
     let before = sent(bench, source, want);
     let mut peer = Peer::connect(bench, source);
     peer.send(bytes);
@@ -188,7 +192,9 @@ pub fn wrong_opens(bench: &mut Bench) {
 /// both end by their timers, and the route goes after the retain time.
 pub fn half_a_message_then_silence(bench: &mut Bench) {
     for rogue in ROGUES {
-        wait::until_true(SOON, "earlier connections to be forgotten", || status(bench, rogue)["state"] == "Active");
+        wait::until_true(SOON, "earlier connections to be forgotten", || {
+            status(bench, rogue)["state"] == "Active"
+        });
     }
     let mut early = Peer::connect(bench, ROGUES[0]);
     early.send(&right_open()[..10]);
@@ -216,7 +222,9 @@ pub fn random_bytes_after_open(bench: &mut Bench) {
     let mut random = Random::new(0x7606);
     let mut ended = 0;
     for round in 0..60 {
-        wait::until_true(SOON, "the last connection to be forgotten", || status(bench, source)["state"] == "Active");
+        wait::until_true(SOON, "the last connection to be forgotten", || {
+            status(bench, source)["state"] == "Active"
+        });
         let mut peer = Peer::connect(bench, source);
         peer.establish(bench, source);
         for _ in 0..50 {

@@ -46,7 +46,11 @@ pub fn mutated_frames(bench: &mut Bench) {
         let mut frame = seeds[random.below(seeds.len())].clone();
         for _ in 0..=random.below(6) {
             // Mostly in the headers, where it matters; the destination MAC stays right in most.
-            let at = if random.below(8) == 0 { random.below(12) } else { 12 + random.below(60.min(frame.len() - 12)) };
+            let at = if random.below(8) == 0 {
+                random.below(12)
+            } else {
+                12 + random.below(60.min(frame.len() - 12))
+            };
             frame[at] = random.below(256) as u8;
         }
         match random.below(6) {

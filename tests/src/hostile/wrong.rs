@@ -28,7 +28,8 @@ pub fn truncated_frames(bench: &mut Bench) {
                 let (from, to) = (from.max(SHORTEST), to.min(whole.len()));
                 times((from..to).map(|n| whole[..n].to_vec()).collect())
             };
-            let parts = [("frame_too_short", 0, l3), (header, l3, header_end), (length, header_end, usize::MAX)];
+            let parts =
+                [("frame_too_short", 0, l3), (header, l3, header_end), (length, header_end, usize::MAX)];
             for (reason, from, to) in parts {
                 let frames = cut(from, to);
                 if !frames.is_empty() {
@@ -51,10 +52,12 @@ pub fn wrong_ipv4_headers(bench: &mut Bench) {
         frame.extend(packet);
         frame
     };
-    let first_byte = |byte: u8| changed(&|p: &mut Vec<u8>| {
-        p[0] = byte;
-        frame::renew_checksum(p);
-    });
+    let first_byte = |byte: u8| {
+        changed(&|p: &mut Vec<u8>| {
+            p[0] = byte;
+            frame::renew_checksum(p);
+        })
+    };
     // Versions other than 4, and header lengths of 0 to 16 bytes.
     let headers = [0x05, 0x15, 0x55, 0x65, 0xf5, 0x40, 0x41, 0x42, 0x43, 0x44].map(first_byte);
     bench.assert_dropped("ipv4_header", &times(headers.into()));
@@ -62,10 +65,12 @@ pub fn wrong_ipv4_headers(bench: &mut Bench) {
     let mut short = changed(&|p| p[0] = 0x4f);
     short.truncate(18 + 40);
     bench.assert_dropped("ipv4_header", &times(vec![short]));
-    let length = |length: u16| changed(&|p: &mut Vec<u8>| {
-        p[2..4].copy_from_slice(&length.to_be_bytes());
-        frame::renew_checksum(p);
-    });
+    let length = |length: u16| {
+        changed(&|p: &mut Vec<u8>| {
+            p[2..4].copy_from_slice(&length.to_be_bytes());
+            frame::renew_checksum(p);
+        })
+    };
     let lengths = [0, 1, 19, right.len() as u16 + 1, 1500, 0xffff].map(length);
     bench.assert_dropped("ipv4_length", &times(lengths.into()));
     let checksums = (0..16).map(|bit| changed(&|p| p[10 + bit / 8] ^= 1 << (bit % 8))).collect();
@@ -157,12 +162,15 @@ pub fn martians(bench: &mut Bench) {
         Bench::wrap(1, &frame::udp((from, 4000), (to, 5000), 64, b"lost"))
     };
     let (right4, right6) = (theirs(1, 2, false).to_string(), theirs(1, 2, true).to_string());
-    let sources4 = ["0.0.0.0", "0.1.2.3", "127.0.0.1", "127.255.255.254", "224.0.0.5", "240.0.0.1", "255.255.255.255"];
+    let sources4 =
+        ["0.0.0.0", "0.1.2.3", "127.0.0.1", "127.255.255.254", "224.0.0.5", "240.0.0.1", "255.255.255.255"];
     let sources6 = ["::", "::1", "ff02::1", "ff0e::1234"];
-    let sources = sources4.iter().map(|s| from_to(s, &right4)).chain(sources6.iter().map(|s| from_to(s, &right6)));
+    let sources =
+        sources4.iter().map(|s| from_to(s, &right4)).chain(sources6.iter().map(|s| from_to(s, &right6)));
     bench.assert_dropped("martian_source", &times(sources.collect()));
     let (good4, good6) = (theirs(0, 1, false).to_string(), theirs(0, 1, true).to_string());
-    let targets = ["0.0.0.1", "127.0.0.1", "127.9.9.9", "240.0.0.1", "255.0.0.1"].iter().map(|t| from_to(&good4, t));
+    let targets =
+        ["0.0.0.1", "127.0.0.1", "127.9.9.9", "240.0.0.1", "255.0.0.1"].iter().map(|t| from_to(&good4, t));
     let targets = targets.chain(["::", "::1"].iter().map(|t| from_to(&good6, t)));
     bench.assert_dropped("martian_destination", &times(targets.collect()));
     bench.assert_dropped("link_local_source", &times(vec![from_to("fe80::1234", &right6)]));
