@@ -20,7 +20,7 @@ build: setup-run
 
 lint:
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets --all-features -- -D warnings
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
 setup-run:
 	@scripts/setup.sh run

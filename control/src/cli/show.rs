@@ -308,6 +308,6 @@ mod tests {
     #[test]
     fn a_tree_becomes_an_outline() {
         let value = serde_json::json!({"prefix": "10.0.0.0/8", "path": [1, 2], "members": [{"mac": null}]});
-        assert_eq!(outline(&value, 0), "members:\n  mac: -\npath: 1 2\nprefix: 10.0.0.0/8\n");
+        assert_eq!(outline(&value, 0), "prefix: 10.0.0.0/8\npath: 1 2\nmembers:\n  mac: -\n");
     }
 }

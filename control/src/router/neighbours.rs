@@ -122,6 +122,11 @@ impl<P> Neighbours<P> {
         (released, resolved)
     }
 
+    /// Whether packets to this neighbour can go.
+    pub fn is_resolved(&self, sub_if: SubIfId, address: IpAddr) -> bool {
+        self.known.get(&(sub_if, address)).is_some_and(|known| known.mac.is_some())
+    }
+
     /// Holds a packet, received on `from`, for a neighbour, and has the kernel look for it.
     ///
     /// # Errors

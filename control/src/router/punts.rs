@@ -147,16 +147,17 @@ impl Punts {
             Some(4) => IpAddr::V4(ipv4::destination(packet).into()),
             _ => IpAddr::V6(ipv6::destination(packet).into()),
         };
-        let (sub_if, address) = match with.publisher.adjacency(punted.adjacency) {
-            AdjacencyDesc::Glean { subif } => (subif, destination),
-            AdjacencyDesc::Incomplete { subif, address } => (subif, address),
-            // It was resolved, or went, while the packet was on its way here.
-            _ => {
-                let held = Held { packet: punted.packet, l3_offset: punted.l3_offset };
-                return self.go_on(punted.sub_if, held, &with.publisher.tables);
-            }
+        let wanted = match with.publisher.adjacency(punted.adjacency) {
+            AdjacencyDesc::Glean { subif } => Some((subif, destination)),
+            AdjacencyDesc::Incomplete { subif, address } => Some((subif, address)),
+            _ => None,
         };
         let held = Held { packet: punted.packet, l3_offset: punted.l3_offset };
+        // It may have been resolved, or have gone, while the packet was on its way here.
+        let wanted = wanted.filter(|(sub_if, address)| !neighbours.is_resolved(*sub_if, *address));
+        let Some((sub_if, address)) = wanted else {
+            return self.go_on(punted.sub_if, held, &with.publisher.tables);
+        };
         let held = neighbours.hold(sub_if, address, punted.sub_if, held, with.kernel);
         self.outcomes.count(match held {
             Ok(()) => "held",
