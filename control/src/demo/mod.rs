@@ -110,9 +110,10 @@ pub fn run(seconds: u64) -> Result<(), String> {
     };
     let helpers = helpers.map_err(|error| format!("cannot start a thread: {error}"))?;
     router.run(&stop);
-    let result = helpers.join().unwrap_or_else(|_| Err("the live table ended by a fault of its own".into()));
-    drop(router);
-    result
+    let watched = helpers.join().unwrap_or_else(|_| Err("the live table ended by a fault of its own".into()));
+    let last = router.finish();
+    print!("{}", live::summary(&watched?, &last));
+    Ok(())
 }
 
 /// Connects one speaker for each peering and announces its routes over both links.

@@ -287,7 +287,7 @@ impl Control {
         }
     }
 
-    fn summary(&self) -> view::Summary {
+    pub(super) fn summary(&self) -> view::Summary {
         let mut paths = BTreeMap::new();
         for source in self.rib.sources() {
             *paths.entry(self.source_name(source.source)).or_default() += source.ipv4 + source.ipv6;
