@@ -90,8 +90,7 @@ impl Circuit {
         let outside = lab.netns("R");
         // The wires are no business of the kernel's IP stack.
         outside.sysctl("ipv6/conf/default/disable_ipv6", "1");
-        let peerings =
-            PEERINGS.iter().enumerate().map(|(n, plan)| peering(&lab, n, plan, &variant)).collect();
+        let peerings = PEERINGS.iter().enumerate().map(|(n, plan)| peering(&lab, n, plan, variant)).collect();
         Self { wires: Vec::new(), peerings, middle: None, outside, variant, lab }
     }
 
@@ -189,7 +188,7 @@ impl Peering {
 }
 
 #[track_caller]
-fn peering(lab: &Lab, number: usize, plan: &PeeringPlan, variant: &Variant) -> Peering {
+fn peering(lab: &Lab, number: usize, plan: &PeeringPlan, variant: Variant) -> Peering {
     let cloud = crate::cloud::netns(lab, plan);
     let edge = |n: usize| Edge::start(lab, plan, n, variant.outer_tpid, &cloud);
     let edges = [edge(0), edge(1)];

@@ -185,7 +185,7 @@ fn remove(name: &str) {
 }
 
 /// Removes namespaces of runs whose process is gone.
-fn sweep() {
+pub fn sweep() {
     let Ok(entries) = std::fs::read_dir(NETNS) else { return };
     for name in entries.filter_map(|e| e.ok()?.file_name().into_string().ok()) {
         let owner = name.strip_prefix(PREFIX).and_then(|r| r.split_once('-')?.0.parse::<u32>().ok());

@@ -27,6 +27,7 @@ pub mod pcap;
 pub mod plan;
 pub mod process;
 pub mod refusals;
+pub mod replay;
 pub mod router;
 pub mod scenarios;
 pub mod settings;

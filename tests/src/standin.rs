@@ -44,7 +44,7 @@ impl StandIn {
                 lab,
                 netns,
                 &format!("collector-{}", peering.letter),
-                &collector(variant),
+                &collector(*variant),
             ));
         }
         let wires = NETDEVS.iter().zip(ends).map(|(netdev, ends)| {
@@ -58,7 +58,7 @@ impl StandIn {
     }
 }
 
-fn collector(variant: &Variant) -> String {
+fn collector(variant: Variant) -> String {
     let mut text = "router id 10.0.0.2;\nprotocol device { }\n".to_owned();
     for (number, relay) in variant.speaker.relays().iter().enumerate() {
         text += &format!(

@@ -29,11 +29,14 @@ pub struct Sample {
     pub echoed: Option<Instant>,
 }
 
+/// What the sender knows of a datagram: its flow, when it was sent, when its echo was back.
+type Sent = (u16, Instant, Option<Instant>);
+
 /// A stream under way.
 #[derive(Debug)]
 pub struct Stream {
     stop: Arc<AtomicBool>,
-    sender: Option<JoinHandle<Vec<(u16, Instant, Option<Instant>)>>>,
+    sender: Option<JoinHandle<Vec<Sent>>>,
     echo: Option<JoinHandle<()>>,
     echo_stop: Arc<AtomicBool>,
     arrivals: Arc<Mutex<HashMap<u32, Instant>>>,
@@ -107,7 +110,7 @@ impl Stream {
         self.echo_stop.store(true, Ordering::Relaxed);
         self.echo.take().expect("stopped once").join().expect("the echo");
         let arrivals = self.arrivals.lock().expect("the echo does not panic");
-        let sample = |(number, (flow, sent, echoed)): (usize, (u16, Instant, Option<Instant>))| Sample {
+        let sample = |(number, (flow, sent, echoed)): (usize, Sent)| Sample {
             flow,
             sent,
             arrived: arrivals.get(&(number as u32)).copied(),
@@ -134,7 +137,7 @@ fn send(
     every: Duration,
     marker: [u8; 8],
     stop: &AtomicBool,
-) -> Vec<(u16, Instant, Option<Instant>)> {
+) -> Vec<Sent> {
     let mut samples = Vec::new();
     let mut next = Instant::now();
     let mut end = None;
@@ -161,7 +164,7 @@ fn send(
     }
 }
 
-fn collect(socket: &UdpSocket, marker: [u8; 8], samples: &mut [(u16, Instant, Option<Instant>)]) {
+fn collect(socket: &UdpSocket, marker: [u8; 8], samples: &mut [Sent]) {
     let mut buffer = [0; 64];
     loop {
         match socket.recv(&mut buffer) {

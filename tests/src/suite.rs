@@ -65,13 +65,15 @@ impl Suite {
         start: impl FnOnce(&mut T),
         steps: &[Step<T>],
     ) {
-        let wanted: Vec<(String, fn(&mut T))> = steps
+        let wanted: Vec<_> = steps
             .iter()
             .map(|(name, step)| (format!("{group}::{name}"), *step))
             .filter(|(name, _)| self.wants(name))
             .collect();
         if self.list {
-            wanted.iter().for_each(|(name, _)| println!("{name}: test"));
+            for (name, _) in &wanted {
+                println!("{name}: test");
+            }
             return;
         }
         if wanted.is_empty() || sys::interrupted() {

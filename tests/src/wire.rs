@@ -238,15 +238,15 @@ impl Shared {
         while !self.stop.load(Ordering::Relaxed) {
             let Ok(ready) = sys::readable(&files, IDLE_MILLIS) else { return };
             if ready[0] {
-                self.from_router(&mut buffer);
+                self.take_from_router(&mut buffer);
             }
             for (end, _) in self.ends.iter().zip(&ready[1..]).filter(|(_, ready)| **ready) {
-                self.to_router(end, &mut buffer);
+                self.send_to_router(end, &mut buffer);
             }
         }
     }
 
-    fn from_router(&self, buffer: &mut [u8]) {
+    fn take_from_router(&self, buffer: &mut [u8]) {
         for _ in 0..TURN {
             let Ok((length, stripped)) = self.socket.receive(buffer) else { return };
             // The kernel took the outer tag off; the wire had it.
@@ -273,7 +273,7 @@ impl Shared {
         }
     }
 
-    fn to_router(&self, end: &End, buffer: &mut [u8]) {
+    fn send_to_router(&self, end: &End, buffer: &mut [u8]) {
         for _ in 0..TURN {
             let Ok(length) = (&end.file).read(buffer) else { return };
             if self.cut.load(Ordering::Relaxed) {

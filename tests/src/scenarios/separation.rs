@@ -17,7 +17,9 @@ pub fn overlapping_vrfs_stay_apart(circuit: &mut Circuit) {
     for cloud in CLOUD {
         let streams: Vec<_> = circuit.peerings.iter().map(|p| stream(p, cloud.address())).collect();
         wait::pause(Duration::from_millis(600));
-        streams.into_iter().for_each(|s| s.stop().assert_lossless());
+        for stream in streams {
+            stream.stop().assert_lossless();
+        }
     }
     for (number, peering) in circuit.peerings.iter().enumerate() {
         for (wire, record) in records.iter().enumerate() {

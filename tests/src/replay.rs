@@ -1,0 +1,115 @@
+//! Frames from a capture file through DPDK's `net_pcap`: the only way in for frames shorter than an Ethernet header,
+//! which no packet socket sends.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::counters::{self, Counters, Port};
+use crate::frame::{self, Tag};
+use crate::lab::{Lab, Netns};
+use crate::pcap;
+use crate::router::Router;
+use crate::settings;
+use crate::suite::{Fixture, SOON, Step};
+use crate::wait;
+
+/// A namespace in which each step runs a turnpike of its own.
+#[derive(Debug)]
+pub struct Replay {
+    netns: Netns,
+    lab: Lab,
+}
+
+impl Replay {
+    /// Makes it.
+    #[track_caller]
+    pub fn new() -> Self {
+        let lab = Lab::new();
+        let netns = lab.netns("R");
+        Self { netns, lab }
+    }
+
+    /// Runs turnpike on these frames, on a port with an untagged, a tagged and a double-tagged sub-interface; returns
+    /// what it counted and what it sent, once it has ended cleanly with all its buffers free.
+    #[track_caller]
+    fn run(&self, frames: &[Vec<u8>]) -> (Port, Vec<Vec<u8>>) {
+        let (rx, tx) = (self.lab.path("rx.pcap"), self.lab.path("tx.pcap"));
+        let socket: PathBuf = self.lab.path("turnpike.sock");
+        pcap::write(&rx, frames.iter().map(|f| (0, f.as_slice()))).expect("a capture file");
+        let mut config = format!(
+            "[[port]]\nname = \"p\"\ndevice = \"net_pcap0,rx_pcap={},tx_pcap={}\"\n\n[kernel]\ntaps = false\n\n",
+            rx.display(),
+            tx.display()
+        );
+        for (n, keys) in ["", "vlan = 30\n", "s_tag = 100\nc_tag = 10\n"].iter().enumerate() {
+            config += &format!(
+                "[[interface]]\nname = \"i{n}\"\nport = \"p\"\n{keys}addresses = [\"10.0.{n}.1/24\", \"fd00:{n}::1/64\"]\n\n\
+                 [[neighbour]]\ninterface = \"i{n}\"\naddress = \"10.0.{n}.2\"\nmac = \"02:00:00:00:00:0{n}\"\n\n"
+            );
+        }
+        config += &settings::common(&socket);
+        let mut router = Router::start(&self.lab, &self.netns, &config, &socket);
+        let received = || Counters::read(&router).0["p"].received;
+        wait::until_true(SOON, "all frames of the file", || received() >= frames.len() as u64);
+        let counted = Counters::settled(&router).0["p"].clone();
+        assert_eq!(counted.received, frames.len() as u64, "{counted:?}");
+        let (size, free) = counters::pool(&router);
+        assert_eq!(size, free, "packet buffers leaked");
+        wait::pause(Duration::from_millis(50));
+        let status = router.stop(libc::SIGTERM);
+        let log = router.daemon().log();
+        assert!(status.success() && !log.contains("panicked"), "{status}\n{log}");
+        (counted, pcap::read(&tx).unwrap_or_default())
+    }
+}
+
+impl Default for Replay {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Fixture for Replay {}
+
+/// All of them.
+pub const STEPS: &[Step<Replay>] = &[
+    ("every_length_from_0", every_length_from_0),
+    ("nothing_but_ones_and_zeros", nothing_but_ones_and_zeros),
+];
+
+/// Frames of every length from 0 bytes on, with no, one and two tags: each dropped, none forgotten.
+fn every_length_from_0(replay: &mut Replay) {
+    let mut frames = Vec::new();
+    let (mut short, mut header, mut length) = (0, 0, 0);
+    for tags in tags() {
+        let (from, to) = ([10, 0, 0, 2].into(), [10, 0, 1, 2].into());
+        let packet = frame::udp((from, 4000), (to, 5000), 64, &[0x55; 40]);
+        let whole = frame::build([0xff; 6], [2; 6], &tags, frame::IPV4, &packet);
+        let l3 = 14 + 4 * tags.len();
+        for n in 0..=64.min(whole.len() - 1) {
+            frames.push(whole[..n].to_vec());
+            match n {
+                _ if n < l3 => short += 1,
+                _ if n < l3 + 20 => header += 1,
+                _ => length += 1,
+            }
+        }
+    }
+    let (counted, sent) = replay.run(&frames);
+    let want = [("frame_too_short", short), ("ipv4_header", header), ("ipv4_length", length)];
+    let want = want.map(|(reason, count)| (reason.to_owned(), count)).into();
+    assert_eq!(counted.drops, want);
+    assert!(sent.is_empty(), "{} frames were sent", sent.len());
+}
+
+/// Frames of one byte value only, of every length up to the largest.
+fn nothing_but_ones_and_zeros(replay: &mut Replay) {
+    let frames: Vec<_> = [0x00, 0xff].iter().flat_map(|byte| (0..1522).map(|n| vec![*byte; n])).collect();
+    let (counted, sent) = replay.run(&frames);
+    assert_eq!((counted.forwarded, counted.punted), (0, 0), "{counted:?}");
+    assert!(sent.is_empty(), "{} frames were sent", sent.len());
+}
+
+fn tags() -> [Vec<Tag>; 3] {
+    [vec![], vec![Tag::new(0x8100, 30)], vec![Tag::new(0x8100, 100), Tag::new(0x8100, 10)]]
+}
