@@ -47,9 +47,8 @@ pub fn watch(socket: &Path, end: Option<Instant>, stop: &AtomicBool) -> Result<W
         } else {
             line(&last.1, &now.1, now.0 - last.0, start.elapsed())
         };
-        print!("{text}");
-        // Nobody reads any more: the router goes on until it is stopped.
-        let _ = std::io::stdout().flush();
+        // If nobody reads any more, the router goes on until it is stopped.
+        let _ = std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush());
         last = now;
     }
     Ok(Watched { first, start, sessions: last.1.bgp_established })
