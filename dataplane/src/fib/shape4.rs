@@ -169,6 +169,12 @@ impl Shape for Shape4 {
         (value >= ESCAPE).then(|| Cell(block * 2 + usize::from(value - ESCAPE)))
     }
 
+    fn publish(memory: &Memory, cell: Cell, tree: u32) {
+        let shift = cell.0 % 2 * 32;
+        let word = memory.word(cell.0 / 2) & !(u64::from(u32::MAX) << shift) | u64::from(tree) << shift;
+        memory.words()[cell.0 / 2].store(word, Ordering::Release);
+    }
+
     fn splice(_: &mut Memory, _: usize, _: u32, _: (u32, u32), _: &[Run]) -> Result<Splice, FibError> {
         Ok(Splice::Rebuild)
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::FibError;
 use super::default::{DefaultRoute, DefaultWriter, value};
-use super::pages::Pages;
+use super::pages::{Pages, Room};
 use super::routes::{Value, mask32};
 use super::shape4::{ROOT_BITS, Shape4, resolve};
 use super::writer::Writer;
@@ -15,10 +15,8 @@ use crate::ids::GroupId;
 
 /// Entries of the root.
 const ROOT: usize = 1 << ROOT_BITS;
-/// The 64-bit words that a table can grow to: 1 GiB of address space, of which the kernel gives what is used.
-const MOST_WORDS: usize = 1 << 27;
-/// The fewest words to work with, where address space is limited.
-const LEAST_WORDS: usize = 1 << 15;
+/// The bytes of blocks that a table can grow to: address space, of which the kernel gives what is used.
+const MOST: usize = 1 << 30;
 /// Addresses that a look-up takes at once.
 const BATCH: usize = 64;
 
@@ -107,7 +105,7 @@ impl Fib4 {
 
     /// Bytes that the table occupies: its blocks, and the pages of its root that hold anything.
     pub fn memory(&self) -> usize {
-        self.pages.bytes()
+        self.pages.bytes(ROOT)
     }
 
     /// Whether the table is on huge pages. Only large ones ask for them.
@@ -134,8 +132,8 @@ impl Fib4Writer {
     /// # Errors
     /// [`FibError::Memory`] when there is no memory for the empty table.
     pub fn new(grace: Arc<dyn GracePeriod>) -> Result<Self, FibError> {
-        let pages = Arc::new(Pages::reserve(ROOT, MOST_WORDS, LEAST_WORDS)?);
-        let mut writer = Writer::new(Shape4, Arc::clone(&pages), grace);
+        let pages = Arc::new(Pages::reserve(ROOT, Room::Words(MOST))?);
+        let mut writer = Writer::new(Shape4, Arc::clone(&pages), 0, grace);
         writer.start()?;
         let fib = Arc::new(Fib4 { pages, default: DefaultRoute::default() });
         Ok(Self { fib, writer, default: DefaultWriter::default() })

@@ -36,6 +36,8 @@ pub(super) trait Shape {
     fn unlink(memory: &mut Memory, level: usize, tree: u32);
     /// The cell that leads from a tree to the deeper tree at `suffix`.
     fn link(memory: &Memory, level: usize, tree: u32, suffix: u32) -> Option<Cell>;
+    /// Publishes a deeper tree by its cell: readers that see the link see what it leads to.
+    fn publish(memory: &Memory, cell: Cell, tree: u32);
     /// Replaces the runs of `first..=last` in a large tree without rebuilding all of it, where that can be done.
     fn splice(
         memory: &mut Memory,
@@ -94,10 +96,10 @@ pub(super) fn mask128(len: u8) -> u128 {
 }
 
 impl<S: Shape> Writer<S> {
-    pub(super) fn new(shape: S, pages: Arc<Pages>, grace: Arc<dyn GracePeriod>) -> Self {
+    pub(super) fn new(shape: S, pages: Arc<Pages>, first: usize, grace: Arc<dyn GracePeriod>) -> Self {
         Self {
             shape,
-            memory: Memory::new(pages, grace),
+            memory: Memory::new(pages, first, grace),
             short: ShortRoutes::default(),
             chunks: HashMap::new(),
             len: 0,
@@ -451,7 +453,7 @@ impl<S: Shape> Writer<S> {
         } else if let Some(parent) = self.chunks.get(&Self::key(prefix, level - 1)) {
             let suffix = Self::suffix(prefix, level - 1);
             if let Some(cell) = S::link(&self.memory, level - 1, parent.tree, suffix) {
-                self.memory.publish(cell, tree);
+                S::publish(&self.memory, cell, tree);
             }
         }
     }

@@ -50,6 +50,9 @@ pub struct Args {
     /// 240000, 500000 for IPv6].
     #[arg(long)]
     routes: Vec<usize>,
+    /// Only these workloads; may be given several times.
+    #[arg(long)]
+    workload: Vec<Workload>,
     /// Rounds; the median counts.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
@@ -122,7 +125,8 @@ fn compare(args: &Args, eal: &Eal, family: Family, size: usize, report: &mut Rep
     report.heading(family, &routes, real);
     let mut tables = tables(args, eal, family, &routes, report)?;
     if !args.updates_only {
-        for workload in Workload::ALL {
+        let chosen = |workload: &Workload| args.workload.is_empty() || args.workload.contains(workload);
+        for workload in Workload::ALL.into_iter().filter(chosen) {
             let addresses = Addresses::new(family, workload, &routes);
             agree(&mut tables, &addresses)?;
             look_up(args, family, &routes, workload, &addresses, &mut tables, report);

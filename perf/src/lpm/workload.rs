@@ -8,7 +8,7 @@ use super::routes::Route;
 pub const ADDRESSES: usize = 1 << 20;
 
 /// The kinds of traffic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Workload {
     /// Any address there is.
     Random,
