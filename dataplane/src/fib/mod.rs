@@ -5,12 +5,14 @@
 //! address, or [`GroupId::NO_ROUTE`](crate::ids::GroupId::NO_ROUTE).
 
 mod arena;
+mod chunks;
 mod default;
 mod error;
 mod memory;
 mod pages;
 mod routes;
 mod search6;
+mod shape;
 mod shape4;
 mod shape6;
 mod sweep;

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::FibError;
 use super::memory::{Cell, Memory};
 use super::routes::Value;
+use super::shape::{Shape, Splice};
 use super::sweep::{Goal, Run};
-use super::writer::{Shape, Splice};
 
 /// The address bits that index the root.
 pub(super) const ROOT_BITS: u8 = 18;
@@ -103,6 +103,7 @@ impl Shape for Shape4 {
     const STARTS: &'static [u8] = &[ROOT_BITS, 24];
     const WINDOWS: &'static [u8] = &[6, 8];
     const DEEP_UNIFORM: bool = false;
+    const SPLICES: bool = false;
 
     fn most_words(level: usize, routes: usize) -> usize {
         let runs = 2 * routes + 1;
@@ -162,7 +163,7 @@ impl Shape for Shape4 {
         memory.unlink(tree, words);
     }
 
-    fn link(memory: &Memory, _level: usize, tree: u32, suffix: u32) -> Option<Cell> {
+    fn link(memory: &Memory, tree: u32, suffix: u32) -> Option<Cell> {
         let block = tree as usize;
         let rank = (memory.word(block) << (63 - (suffix >> 26))).count_ones() as usize;
         let value = half(memory.words(), block, rank + 3);
@@ -175,7 +176,7 @@ impl Shape for Shape4 {
         memory.words()[cell.0 / 2].store(word, Ordering::Release);
     }
 
-    fn splice(_: &mut Memory, _: usize, _: u32, _: (u32, u32), _: &[Run]) -> Result<Splice, FibError> {
+    fn splice(_: &mut Memory, _: u32, _: (u32, u32), _: &[Run]) -> Result<Splice, FibError> {
         Ok(Splice::Rebuild)
     }
 

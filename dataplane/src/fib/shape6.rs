@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use super::FibError;
 use super::memory::{Cell, Memory};
 use super::routes::Value;
+use super::shape::{Shape, Splice};
 use super::sweep::{Goal, Run, push};
-use super::writer::{Shape, Splice};
 
 /// Bits that index the first part of the root.
 const TOP_BITS: u8 = 16;
@@ -343,6 +343,7 @@ impl Shape for Shape6 {
     const STARTS: &'static [u8] = &[TOP_BITS + MIDDLE_BITS, 60, 92, 124];
     const WINDOWS: &'static [u8] = &[32, 32, 32, 4];
     const DEEP_UNIFORM: bool = true;
+    const SPLICES: bool = true;
 
     fn most_words(_level: usize, routes: usize) -> usize {
         let runs = 2 * routes + 1;
@@ -379,7 +380,7 @@ impl Shape for Shape6 {
         }
     }
 
-    fn link(memory: &Memory, _level: usize, tree: u32, suffix: u32) -> Option<Cell> {
+    fn link(memory: &Memory, tree: u32, suffix: u32) -> Option<Cell> {
         let mut node = Node(tree);
         loop {
             let found = step(blocks(memory), node, rank(blocks(memory), node, suffix));
@@ -398,7 +399,6 @@ impl Shape for Shape6 {
 
     fn splice(
         memory: &mut Memory,
-        _level: usize,
         tree: u32,
         (first, end): (u32, u32),
         runs: &[Run],
