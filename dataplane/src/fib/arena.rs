@@ -79,6 +79,11 @@ impl Arena {
         Some(offset)
     }
 
+    /// Asks for the bookkeeping of a block.
+    pub(super) fn prefetch(&self, offset: u32) {
+        super::prefetch(self.lines.as_ptr().wrapping_add(offset as usize / LINE));
+    }
+
     /// Gives back a block.
     pub(super) fn free(&mut self, offset: u32, words: usize) {
         self.used -= words;

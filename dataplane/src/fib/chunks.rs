@@ -23,6 +23,18 @@ pub(super) struct Chunk {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Id(u32);
 
+impl Id {
+    /// As a number that is not 0.
+    pub(super) fn number(self) -> u32 {
+        self.0 + 1
+    }
+
+    /// From such a number; `None` for 0.
+    pub(super) fn from_number(number: u32) -> Option<Self> {
+        number.checked_sub(1).map(Self)
+    }
+}
+
 /// The chunks by their keys: the prefix, left-aligned, with the level in the last byte.
 #[derive(Default)]
 pub(super) struct Chunks {
@@ -36,8 +48,9 @@ impl Chunks {
         self.ids.get(&key).map(|&id| Id(id))
     }
 
-    pub(super) fn get(&self, key: u128) -> Option<&Chunk> {
-        self.find(key).map(|id| &self[id])
+    /// Asks for the memory of a chunk.
+    pub(super) fn prefetch(&self, id: Id) {
+        crate::fib::prefetch(self.all.as_ptr().wrapping_add(id.0 as usize));
     }
 
     /// Room for `count` more.

@@ -121,6 +121,11 @@ impl Memory {
         self.pages.words()[at].store(word, Ordering::Relaxed);
     }
 
+    /// Asks for the bookkeeping of a block.
+    pub(super) fn prefetch(&self, offset: u32) {
+        self.arena.prefetch(offset);
+    }
+
     /// Notes a block that the change under way makes unreachable.
     pub(super) fn unlink(&mut self, offset: u32, words: usize) {
         self.unlinked.push((offset, words as u32));

@@ -1,5 +1,7 @@
 //! What the writer asks of a family's layout of blocks, IPv4's in `shape4` and IPv6's in `shape6`.
 
+use std::sync::atomic::AtomicU32;
+
 use super::FibError;
 use super::memory::{Cell, Memory};
 use super::routes::Value;
@@ -33,8 +35,15 @@ pub(super) trait Shape {
 
     /// The tree under an entry of the root.
     fn root(&self, memory: &Memory, chunk: u32) -> u32;
+    /// Asks for the memory of an entry of the root.
+    fn prefetch_root(&self, memory: &Memory, chunk: u32);
+    /// Asks for the memory of a tree's first block, and of what says that it is in use.
+    fn prefetch(memory: &Memory, tree: u32);
     /// Publishes the tree under an entry of the root.
     fn set_root(&self, memory: &Memory, chunk: u32, tree: u32);
+    /// The word beside an entry of the root in which the writer keeps the number of the chunk there, 0 for none; `None`
+    /// where the root has no such entry.
+    fn number<'a>(&self, memory: &'a Memory, chunk: u32) -> Option<&'a AtomicU32>;
     /// How many entries of the root, from `chunk` on, are one word and change together.
     fn span(&self, chunk: u32) -> u32;
     /// Prepares the root for one more route of this length, before it is added.

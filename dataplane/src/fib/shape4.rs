@@ -5,7 +5,7 @@
 //! value, or leads to a *page*, which does the same for the 256 addresses of one /24 with 32-bit values, and with
 //! a count of the runs in the words before each of its four words of bit map.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::FibError;
 use super::memory::{Cell, Memory};
@@ -186,6 +186,19 @@ impl Shape for Shape4 {
 
     fn set_root(&self, memory: &Memory, chunk: u32, tree: u32) {
         memory.pages().heads()[chunk as usize].store(tree, Ordering::Release);
+    }
+
+    fn prefetch_root(&self, memory: &Memory, chunk: u32) {
+        super::prefetch(memory.pages().heads().as_ptr().wrapping_add(chunk as usize));
+    }
+
+    fn prefetch(memory: &Memory, tree: u32) {
+        super::prefetch(memory.words().as_ptr().wrapping_add(tree as usize));
+        memory.prefetch(tree);
+    }
+
+    fn number<'a>(&self, memory: &'a Memory, chunk: u32) -> Option<&'a AtomicU32> {
+        memory.pages().heads().get((1 << ROOT_BITS) + chunk as usize)
     }
 
     fn span(&self, _chunk: u32) -> u32 {

@@ -37,7 +37,11 @@ const ONLY: usize = TOP + (1 << TOP_BITS);
 /// Where second parts begin.
 const FIRST_MIDDLE: usize = ONLY + (1 << TOP_BITS);
 /// Where the blocks begin, in 32-bit words.
-pub(super) const BLOCKS: usize = FIRST_MIDDLE + MIDDLES * MIDDLE;
+pub(super) const BLOCKS: usize = FIRST_NUMBER + MIDDLES * MIDDLE;
+/// Where the writer's own numbers for the entries of second parts begin.
+const FIRST_NUMBER: usize = FIRST_MIDDLE + MIDDLES * MIDDLE;
+/// How much of that is the root proper.
+pub(super) const ROOT: usize = FIRST_NUMBER;
 /// A run's value from here on is the place of its cell: 32-bit words from the start of the leaf.
 const ESCAPE: u32 = 0x8000;
 /// A cell with this bit holds a value, else the handle of a deeper tree.
@@ -459,6 +463,22 @@ impl Shape for Shape6 {
         }
     }
 
+    fn prefetch_root(&self, memory: &Memory, chunk: u32) {
+        let entry = Self::entry(memory, (chunk >> MIDDLE_BITS) as usize);
+        super::prefetch(memory.pages().heads().as_ptr().wrapping_add(entry_cell(entry, chunk)));
+    }
+
+    fn prefetch(memory: &Memory, tree: u32) {
+        super::prefetch(blocks(memory).as_ptr().wrapping_add(Node(tree).at()));
+        memory.prefetch(Node(tree).offset());
+    }
+
+    fn number<'a>(&self, memory: &'a Memory, chunk: u32) -> Option<&'a AtomicU32> {
+        let entry = Self::entry(memory, (chunk >> MIDDLE_BITS) as usize);
+        let number = || &memory.pages().heads()[entry_cell(entry, chunk) + (FIRST_NUMBER - FIRST_MIDDLE)];
+        (entry & 1 == 1).then(number)
+    }
+
     fn span(&self, chunk: u32) -> u32 {
         if self.middles.contains_key(&((chunk >> MIDDLE_BITS) as u16)) { 1 } else { MIDDLE as u32 }
     }
@@ -477,6 +497,8 @@ impl Shape for Shape6 {
         let slot = memory.slot(MIDDLES as u32)?;
         let middle = FIRST_MIDDLE + slot as usize * MIDDLE;
         memory.pages().commit(middle * 4, (middle + MIDDLE) * 4)?;
+        let numbers = middle + FIRST_NUMBER - FIRST_MIDDLE;
+        memory.pages().commit(numbers * 4, (numbers + MIDDLE) * 4)?;
         let heads = memory.pages().heads();
         let tree = heads[entry_cell(Self::entry(memory, usize::from(top)), 0)].load(Ordering::Relaxed);
         for cell in &heads[middle..middle + MIDDLE] {

@@ -132,7 +132,8 @@ impl Fib4Writer {
     /// # Errors
     /// [`FibError::Memory`] when there is no memory for the empty table.
     pub fn new(grace: Arc<dyn GracePeriod>) -> Result<Self, FibError> {
-        let pages = Arc::new(Pages::reserve(ROOT, Room::Words(MOST))?);
+        // The root, and behind it the writer's own numbers of what is under each entry.
+        let pages = Arc::new(Pages::reserve(2 * ROOT, Room::Words(MOST))?);
         let mut writer = Writer::new(Shape4, Arc::clone(&pages), 0, grace);
         writer.start()?;
         let fib = Arc::new(Fib4 { pages, default: DefaultRoute::default() });
@@ -168,6 +169,26 @@ impl Fib4Writer {
             return Ok(self.default.change(&self.fib.default, None));
         }
         Ok(self.writer.remove(widen(prefix), len)?.map(group_of))
+    }
+
+    /// Many changes in order: `Some` announces or replaces, `None` withdraws. The same as [`insert`](Self::insert) or
+    /// [`remove`](Self::remove) for each, but the memory that they need is asked for ahead.
+    ///
+    /// # Errors
+    /// Any [`FibError`], with the number of the change that was refused; the changes before it are done.
+    pub fn apply(&mut self, changes: &[(u32, u8, Option<GroupId>)]) -> Result<(), (usize, FibError)> {
+        const AHEAD: usize = 32;
+        for (turn, changes) in changes.chunks(AHEAD).enumerate() {
+            self.writer.warm(changes.iter().map(|&(prefix, len, _)| (widen(prefix), len)));
+            for (at, &(prefix, len, group)) in changes.iter().enumerate() {
+                let done = match group {
+                    Some(group) => self.insert(prefix, len, group),
+                    None => self.remove(prefix, len),
+                };
+                done.map_err(|error| (turn * AHEAD + at, error))?;
+            }
+        }
+        Ok(())
     }
 
     /// The group of exactly `prefix/len`.

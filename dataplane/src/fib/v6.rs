@@ -8,7 +8,7 @@ use super::default::{DefaultRoute, DefaultWriter, value};
 use super::pages::{Pages, Room};
 use super::routes::Value;
 use super::search6::batch;
-use super::shape6::{BLOCKS, Shape6, prefetch_root, resolve, root};
+use super::shape6::{BLOCKS, ROOT, Shape6, prefetch_root, resolve, root};
 use super::writer::{Writer, mask128};
 use crate::grace::GracePeriod;
 use crate::ids::GroupId;
@@ -57,7 +57,7 @@ impl Fib6 {
 
     /// Bytes that the table occupies: its blocks, and the pages of its root that hold anything.
     pub fn memory(&self) -> usize {
-        self.pages.bytes(BLOCKS)
+        self.pages.bytes(ROOT)
     }
 
     /// Whether the table is on huge pages. Only large ones ask for them.
@@ -115,6 +115,26 @@ impl Fib6Writer {
             return Ok(self.default.change(&self.fib.default, None));
         }
         Ok(self.writer.remove(prefix, len)?.map(group_of))
+    }
+
+    /// Many changes in order: `Some` announces or replaces, `None` withdraws. The same as [`insert`](Self::insert) or
+    /// [`remove`](Self::remove) for each, but the memory that they need is asked for ahead.
+    ///
+    /// # Errors
+    /// Any [`FibError`], with the number of the change that was refused; the changes before it are done.
+    pub fn apply(&mut self, changes: &[(u128, u8, Option<GroupId>)]) -> Result<(), (usize, FibError)> {
+        const AHEAD: usize = 32;
+        for (turn, changes) in changes.chunks(AHEAD).enumerate() {
+            self.writer.warm(changes.iter().map(|&(prefix, len, _)| (prefix, len)));
+            for (at, &(prefix, len, group)) in changes.iter().enumerate() {
+                let done = match group {
+                    Some(group) => self.insert(prefix, len, group),
+                    None => self.remove(prefix, len),
+                };
+                done.map_err(|error| (turn * AHEAD + at, error))?;
+            }
+        }
+        Ok(())
     }
 
     /// The group of exactly `prefix/len`.

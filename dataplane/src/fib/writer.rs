@@ -11,6 +11,7 @@ mod bulk;
 mod short;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::FibError;
 use super::chunks::{Chunk, Chunks, Id};
@@ -83,7 +84,7 @@ impl<S: Shape> Writer<S> {
         match Self::level(len) {
             None => self.short.get(top(prefix), len),
             Some(level) => {
-                let chunk = self.chunks.get(Self::key(prefix, level))?;
+                let chunk = self.chunk(prefix, level)?;
                 chunk.routes.get(Self::suffix(prefix, level), len - S::STARTS[level])
             }
         }
@@ -140,6 +141,61 @@ impl<S: Shape> Writer<S> {
         prefix & mask128(S::STARTS[level]) | level as u128
     }
 
+    /// The chunk of a level in which an address is. The first level's are found beside the root, which is quick; the
+    /// others are few.
+    fn find(&self, prefix: u128, level: usize) -> Option<Id> {
+        if level > 0 {
+            return self.chunks.find(Self::key(prefix, level));
+        }
+        let number = self.shape.number(&self.memory, Self::index(prefix))?;
+        Id::from_number(number.load(Ordering::Relaxed))
+    }
+
+    fn chunk(&self, prefix: u128, level: usize) -> Option<&Chunk> {
+        self.find(prefix, level).map(|id| &self.chunks[id])
+    }
+
+    fn add_chunk(&mut self, prefix: u128, level: usize, chunk: Chunk) -> Id {
+        let id = self.chunks.insert(Self::key(prefix, level), chunk);
+        self.set_number(prefix, level, id.number());
+        id
+    }
+
+    fn remove_chunk(&mut self, prefix: u128, level: usize) -> Option<Chunk> {
+        self.set_number(prefix, level, 0);
+        self.chunks.remove(Self::key(prefix, level))
+    }
+
+    fn set_number(&self, prefix: u128, level: usize, new: u32) {
+        if level == 0
+            && let Some(number) = self.shape.number(&self.memory, Self::index(prefix))
+        {
+            number.store(new, Ordering::Relaxed);
+        }
+    }
+
+    /// Asks for the memory that changes of these routes will need, all at once.
+    pub(super) fn warm(&self, routes: impl Iterator<Item = (u128, u8)> + Clone) {
+        let long = routes.filter(|&(_, len)| Self::level(len).is_some());
+        for (prefix, _) in long.clone() {
+            if let Some(number) = self.shape.number(&self.memory, Self::index(prefix)) {
+                super::prefetch(number);
+            }
+            self.shape.prefetch_root(&self.memory, Self::index(prefix));
+        }
+        for (prefix, _) in long.clone() {
+            if let Some(id) = self.find(prefix, 0) {
+                self.chunks.prefetch(id);
+            }
+            S::prefetch(&self.memory, self.shape.root(&self.memory, Self::index(prefix)));
+        }
+        for (prefix, _) in long {
+            if let Some(chunk) = self.chunk(prefix, 0) {
+                chunk.routes.prefetch(Self::suffix(prefix, 0));
+            }
+        }
+    }
+
     /// What of an address is within a level's window, left-aligned.
     fn suffix(prefix: u128, level: usize) -> u32 {
         (prefix << S::STARTS[level] >> 96) as u32
@@ -153,7 +209,7 @@ impl<S: Shape> Writer<S> {
     /// The value of the longest route that covers a whole chunk of this level.
     fn cover(&self, prefix: u128, level: usize) -> Value {
         for above in (0..level).rev() {
-            if let Some(chunk) = self.chunks.get(Self::key(prefix, above)) {
+            if let Some(chunk) = self.chunk(prefix, above) {
                 let found = chunk.routes.cover(Self::suffix(prefix, above), S::WINDOWS[above]);
                 return found.unwrap_or(chunk.cover);
             }
@@ -166,7 +222,7 @@ impl<S: Shape> Writer<S> {
         self.chunks.reserve(S::STARTS.len())?;
         let (mut words, mut blocks) = (S::most_words(0, 1), 8);
         for above in 0..=level {
-            let Some(id) = self.chunks.find(Self::key(prefix, above)) else {
+            let Some(id) = self.find(prefix, above) else {
                 words += S::most_words(above, 2);
                 continue;
             };
@@ -177,7 +233,7 @@ impl<S: Shape> Writer<S> {
             blocks += count + 2;
         }
         if S::STARTS.len() > level + 1
-            && let Some(chunk) = self.chunks.get(Self::key(prefix, level))
+            && let Some(chunk) = self.chunk(prefix, level)
         {
             let first = Self::suffix(prefix, level);
             let len = len - S::STARTS[level];
@@ -195,7 +251,7 @@ impl<S: Shape> Writer<S> {
         let (mut words, mut blocks) = (0, 0);
         for entry in entries.iter().filter(|entry| entry.is_deeper()) {
             let below = Self::below(prefix, level, entry.suffix());
-            if let Some(chunk) = self.chunks.get(Self::key(below, level + 1)) {
+            if let Some(chunk) = self.chunk(below, level + 1) {
                 let count = chunk.routes.entries().len();
                 let (more_words, more_blocks) = self.most_below(below, level + 1, chunk.routes.entries());
                 words += S::most_words(level + 1, count) + more_words;
@@ -212,7 +268,7 @@ impl<S: Shape> Writer<S> {
 
     fn set_long(&mut self, prefix: u128, len: u8, level: usize, value: Value) -> Result<(), FibError> {
         let (suffix, rel) = (Self::suffix(prefix, level), len - S::STARTS[level]);
-        if let Some(id) = self.chunks.find(Self::key(prefix, level)) {
+        if let Some(id) = self.find(prefix, level) {
             self.chunks[id].routes.set(suffix, rel, value)?;
             return self.repaint(id, prefix, level, rel);
         }
@@ -222,7 +278,7 @@ impl<S: Shape> Writer<S> {
         for level in (0..=level).rev() {
             let cover = self.cover(prefix, level);
             let chunk = Chunk { routes, cover, ..Chunk::default() };
-            let id = self.chunks.insert(Self::key(prefix, level), chunk);
+            let id = self.add_chunk(prefix, level, chunk);
             let tree = self.build(id, prefix, level)?;
             if level == 0 {
                 let old = self.shape.root(&self.memory, Self::index(prefix));
@@ -232,7 +288,7 @@ impl<S: Shape> Writer<S> {
             }
             let above = level - 1;
             let suffix = Self::suffix(prefix, above) & mask32(S::WINDOWS[above]);
-            if let Some(id) = self.chunks.find(Self::key(prefix, above)) {
+            if let Some(id) = self.find(prefix, above) {
                 self.chunks[id].routes.set_deeper(suffix)?;
                 return self.repaint(id, prefix, above, S::WINDOWS[above]);
             }
@@ -244,14 +300,14 @@ impl<S: Shape> Writer<S> {
 
     fn unset_long(&mut self, prefix: u128, len: u8, level: usize) -> Result<(), FibError> {
         let (suffix, rel) = (Self::suffix(prefix, level), len - S::STARTS[level]);
-        let Some(id) = self.chunks.find(Self::key(prefix, level)) else { return Ok(()) };
+        let Some(id) = self.find(prefix, level) else { return Ok(()) };
         self.chunks[id].routes.unset(suffix, rel);
         if !self.chunks[id].routes.entries().is_empty() {
             return self.repaint(id, prefix, level, rel);
         }
         // Chunks that have become empty go, deepest first.
         for level in (0..=level).rev() {
-            let Some(chunk) = self.chunks.remove(Self::key(prefix, level)) else { return Ok(()) };
+            let Some(chunk) = self.remove_chunk(prefix, level) else { return Ok(()) };
             if level == 0 {
                 let tree = self.uniform(0, chunk.cover)?;
                 self.shape.set_root(&self.memory, Self::index(prefix), tree);
@@ -261,7 +317,7 @@ impl<S: Shape> Writer<S> {
             self.unlink(level, chunk.tree);
             let above = level - 1;
             let suffix = Self::suffix(prefix, above) & mask32(S::WINDOWS[above]);
-            let Some(parent) = self.chunks.find(Self::key(prefix, above)) else { return Ok(()) };
+            let Some(parent) = self.find(prefix, above) else { return Ok(()) };
             self.chunks[parent].routes.unset_deeper(suffix);
             if !self.chunks[parent].routes.entries().is_empty() {
                 return self.repaint(parent, prefix, above, S::WINDOWS[above]);
@@ -331,7 +387,7 @@ impl<S: Shape> Writer<S> {
         runs.clear();
         sweep(&mut runs, span, cover, entries, S::WINDOWS[level], |suffix, cover| {
             let below = Self::below(prefix, level, suffix);
-            let Some(id) = self.chunks.find(Self::key(below, level + 1)) else { return Ok(0) };
+            let Some(id) = self.find(below, level + 1) else { return Ok(0) };
             let old = self.chunks[id].tree;
             if self.chunks[id].cover == cover {
                 return Ok(old);
@@ -348,7 +404,7 @@ impl<S: Shape> Writer<S> {
     fn publish(&mut self, prefix: u128, level: usize, tree: u32) {
         if level == 0 {
             self.shape.set_root(&self.memory, Self::index(prefix), tree);
-        } else if let Some(parent) = self.chunks.get(Self::key(prefix, level - 1)) {
+        } else if let Some(parent) = self.chunk(prefix, level - 1) {
             let suffix = Self::suffix(prefix, level - 1);
             if let Some(cell) = S::link(&self.memory, parent.tree, suffix) {
                 S::publish(&self.memory, cell, tree);

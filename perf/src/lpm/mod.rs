@@ -94,7 +94,8 @@ pub fn run(args: &Args) -> Result<(), String> {
     let mut eal_args: Vec<String> = args.eal.split_whitespace().map(str::to_owned).collect();
     if dpdk_sys::free_huge_pages().pages == 0 && !eal_args.iter().any(|arg| arg == "--no-huge") {
         eprintln!("perf: no huge pages, so the peers run on ordinary ones; grant some for their best");
-        eal_args.extend(["--no-huge".to_owned(), "-m".to_owned(), "4096".to_owned()]);
+        eal_args.retain(|arg| arg != "--in-memory");
+        eal_args.extend(["--no-huge", "-m", "4096"].map(str::to_owned));
     }
     let eal = Eal::init(&eal_args).map_err(|error| error.to_string())?;
     pin(args.core);
@@ -137,8 +138,12 @@ fn compare(args: &Args, eal: &Eal, family: Family, size: usize, report: &mut Rep
             if table.name() == "turnpike, prefetched" || (table.name().contains("rte_lpm") && size > 20_000) {
                 continue;
             }
-            let rate = update::alone(table.as_mut(), &routes)?;
-            report.updates(family, table.name(), "alone", routes.len(), rate);
+            let rate = update::alone(table.as_mut(), &routes, 1)?;
+            report.updates(family, table.name(), "one by one", routes.len(), rate);
+            if table.name() == "turnpike" {
+                let rate = update::alone(table.as_mut(), &routes, update::BATCH)?;
+                report.updates(family, table.name(), "in batches", routes.len(), rate);
+            }
         }
         drop(tables);
         update::with_readers(args, family, &routes, report)?;

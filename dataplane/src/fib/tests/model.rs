@@ -15,6 +15,7 @@ enum Op {
     Remove(usize),
     RemoveAbsent(u128, u8),
     Load(Vec<(u128, u8, u32)>),
+    Apply(Vec<(u128, u8, u32)>),
 }
 
 /// Prefixes that meet often: a few bits of address, spread over places that differ between strategies.
@@ -56,6 +57,11 @@ fn ops(width: u8) -> impl Strategy<Value = Vec<Op>> {
         1 => prop::collection::vec(route(), 0..120)
             .prop_map(|routes| Op::Load(routes.into_iter().map(|((p, l), g)| (p, l, g)).collect())),
     ];
+    let op = prop_oneof![
+        12 => op,
+        1 => prop::collection::vec((prefix(width), group()), 0..70)
+            .prop_map(|routes| Op::Apply(routes.into_iter().map(|((p, l), g)| (p, l, g)).collect())),
+    ];
     (narrow, prop::collection::vec(op, 1..80)).prop_map(move |(narrow, mut ops)| {
         let cut = |prefix: &mut u128, len: u8| {
             *prefix &= narrow & u128::MAX.checked_shl(128 - u32::from(len)).unwrap_or(0);
@@ -63,7 +69,9 @@ fn ops(width: u8) -> impl Strategy<Value = Vec<Op>> {
         for op in &mut ops {
             match op {
                 Op::Insert(prefix, len, _) | Op::RemoveAbsent(prefix, len) => cut(prefix, *len),
-                Op::Load(routes) => routes.iter_mut().for_each(|(prefix, len, _)| cut(prefix, *len)),
+                Op::Load(routes) | Op::Apply(routes) => {
+                    routes.iter_mut().for_each(|(prefix, len, _)| cut(prefix, *len))
+                }
                 Op::Remove(_) => {}
             }
         }
@@ -134,6 +142,19 @@ macro_rules! family {
                         let prefix = narrow(prefix);
                         prop_assert_eq!(writer.get(prefix, len), model.get(&(len, prefix)).copied());
                         prop_assert_eq!(writer.remove(prefix, len), Ok(model.remove(&(len, prefix))));
+                    }
+                    Op::Apply(changes) => {
+                        // Groups 0 and 1 withdraw.
+                        let group = |group: u32| (group > 1).then_some(GroupId(group));
+                        let changes: Vec<_> =
+                            changes.into_iter().map(|(p, len, g)| (narrow(p), len, group(g))).collect();
+                        prop_assert_eq!(writer.apply(&changes), Ok(()));
+                        for (prefix, len, group) in changes {
+                            match group {
+                                Some(group) => model.insert((len, prefix), group),
+                                None => model.remove(&(len, prefix)),
+                            };
+                        }
                     }
                     Op::Load(routes) => {
                         let routes: Vec<_> =

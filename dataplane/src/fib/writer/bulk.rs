@@ -51,8 +51,7 @@ impl<S: Shape> Writer<S> {
                 continue;
             }
             let deeper = group.iter().filter(|route| Self::level(route.1) > Some(0)).count();
-            let had =
-                self.chunks.get(Self::key(group[0].0, 0)).map_or(0, |chunk| chunk.routes.entries().len());
+            let had = self.chunk(group[0].0, 0).map_or(0, |chunk| chunk.routes.entries().len());
             words += S::most_words(0, had + longer) + deeper * 2 * S::most_words(0, 4);
             blocks += had + 1 + deeper * 4;
             chunks += usize::from(had == 0) + deeper;
@@ -70,24 +69,27 @@ impl<S: Shape> Writer<S> {
 
     /// Adds the routes of the first level in `group`, all of one chunk, to its list.
     fn merge_chunk(&mut self, group: &[(u128, u8, Value)]) -> Result<(), FibError> {
-        let key = Self::key(group[0].0, 0);
-        let id = self.chunks.find(key).unwrap_or_else(|| self.chunks.insert(key, Chunk::default()));
+        let prefix = group[0].0;
+        let firsts = group.iter().filter(|route| Self::level(route.1) == Some(0));
+        let mut before = None;
+        for &(prefix, len, _) in firsts.clone() {
+            let there = self
+                .chunk(prefix, 0)
+                .is_some_and(|chunk| chunk.routes.get(Self::suffix(prefix, 0), len - S::STARTS[0]).is_some());
+            if !there && before != Some((prefix, len)) {
+                self.shape.hold(&mut self.memory, prefix, len)?;
+            }
+            before = Some((prefix, len));
+        }
+        let id = self.find(prefix, 0).unwrap_or_else(|| self.add_chunk(prefix, 0, Chunk::default()));
         let chunk = &mut self.chunks[id];
         // No cover is like this: the tree is built when the whole root is gone through.
         chunk.cover = Value::MAX;
-        let firsts = group.iter().filter(|route| Self::level(route.1) == Some(0));
         chunk.routes.reserve(firsts.clone().count())?;
-        let mut held = Vec::new();
-        for &(prefix, len, _) in firsts.clone() {
-            let new = chunk.routes.get(Self::suffix(prefix, 0), len - S::STARTS[0]).is_none();
-            if new && held.last() != Some(&(prefix, len)) {
-                held.push((prefix, len));
-            }
-        }
         self.len += chunk
             .routes
             .merge(firsts.map(|&(prefix, len, value)| (Self::suffix(prefix, 0), len - S::STARTS[0], value)));
-        held.into_iter().try_for_each(|(prefix, len)| self.shape.hold(&mut self.memory, prefix, len))
+        Ok(())
     }
 
     /// Goes through the whole root after a load.

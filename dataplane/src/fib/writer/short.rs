@@ -59,7 +59,7 @@ impl<S: Shape> Writer<S> {
                 let span = self.shape.span(chunk);
                 blocks += 1;
                 if span == 1
-                    && let Some(found) = self.chunks.get(Self::chunk_key(chunk))
+                    && let Some(found) = self.chunk(Self::chunk_key(chunk), 0)
                 {
                     let count = found.routes.entries().len();
                     let (more_words, more_blocks) =
@@ -88,7 +88,7 @@ impl<S: Shape> Writer<S> {
             let prefix = Self::chunk_key(chunk);
             let old = self.shape.root(&self.memory, chunk);
             // Most of the root has no list of routes; a span that is wider than one entry never has.
-            match self.chunks.find(prefix).filter(|_| span == 1) {
+            match self.find(prefix, 0).filter(|_| span == 1) {
                 Some(id) => {
                     if self.chunks[id].cover != value {
                         self.chunks[id].cover = value;
