@@ -5,7 +5,7 @@
 #![allow(unsafe_code)] // mmap and madvise have no safe form; this file is the FIB's only use of them.
 
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use super::FibError;
 
@@ -114,6 +114,18 @@ impl Pages {
     pub(super) fn words(&self) -> &[AtomicU64] {
         // SAFETY: as in `heads`, for the `words` words behind them; `heads` is even, which keeps the alignment.
         unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(self.heads * 4).cast(), self.words) }
+    }
+
+    /// The 64-bit words, as four 16-bit words each, lowest first.
+    ///
+    /// Rust lets atomics of different sizes share memory as long as accesses of different sizes do not race. So only
+    /// words may be read this way that no longer change once a reader has been led to them by an acquiring load.
+    #[cfg(target_endian = "little")]
+    #[inline]
+    pub(super) fn halves(&self) -> &[AtomicU16] {
+        // SAFETY: the memory of `words`, whose alignment is more than enough; `AtomicU16` is what callers see of it
+        // under the rule above.
+        unsafe { std::slice::from_raw_parts(self.words().as_ptr().cast(), self.words * 4) }
     }
 
     /// Makes the kernel give pages for the bytes `from..to` now, so that a lack of memory is an error here and not

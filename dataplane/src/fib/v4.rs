@@ -8,7 +8,7 @@ use super::FibError;
 use super::default::{DefaultRoute, DefaultWriter, value};
 use super::pages::{Pages, Room};
 use super::routes::{Value, mask32};
-use super::shape4::{ROOT_BITS, Shape4, resolve};
+use super::shape4::{Blocks, ROOT_BITS, Shape4, resolve};
 use super::writer::Writer;
 use crate::grace::GracePeriod;
 use crate::ids::GroupId;
@@ -34,7 +34,7 @@ impl Fib4 {
         loop {
             let seen = self.default.seen();
             let tree = self.root(addr);
-            let value = resolve(self.pages.words(), tree, addr);
+            let value = resolve(Blocks::of(&self.pages), tree, addr);
             if value != 0 || self.default.held(seen) {
                 return seen.group(value);
             }
@@ -79,16 +79,16 @@ impl Fib4 {
     #[inline(always)]
     fn portable_batch(&self, addrs: &[u32], out: &mut [GroupId]) {
         let mut trees = [0; BATCH];
-        let (heads, words) = (self.pages.heads(), self.pages.words());
+        let (heads, blocks) = (self.pages.heads(), Blocks::of(&self.pages));
         loop {
             let seen = self.default.seen();
             // All of the root's entries first: these loads wait for nothing and so all wait together.
             for (tree, &addr) in trees.iter_mut().zip(addrs) {
                 *tree = heads[(addr >> (32 - ROOT_BITS)) as usize].load(Ordering::Acquire);
-                super::prefetch(words.as_ptr().wrapping_add(*tree as usize));
+                super::prefetch(blocks.words.as_ptr().wrapping_add(*tree as usize));
             }
             for ((&tree, &addr), group) in trees.iter().zip(addrs).zip(&mut *out) {
-                *group = seen.group(resolve(words, tree, addr));
+                *group = seen.group(resolve(blocks, tree, addr));
             }
             if self.default.held(seen) {
                 return;

@@ -11,6 +11,7 @@ mod workload;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use clap::ValueEnum;
@@ -81,6 +82,10 @@ pub struct Args {
     /// The core to write from while the other looks up.
     #[arg(long, default_value_t = 1)]
     writer_core: usize,
+    /// Keep the writer's core busy with nothing while look-ups are timed. Under `chrt -f` that keeps other programs
+    /// off it, and what they would do to shared caches.
+    #[arg(long)]
+    hold: bool,
     /// Arguments for DPDK. `--force-max-simd-bitwidth=512` lets its tables use AVX-512.
     #[arg(
         long,
@@ -130,7 +135,12 @@ fn compare(args: &Args, eal: &Eal, family: Family, size: usize, report: &mut Rep
         for workload in Workload::ALL.into_iter().filter(chosen) {
             let addresses = Addresses::new(family, workload, &routes);
             agree(&mut tables, &addresses)?;
-            look_up(args, family, &routes, workload, &addresses, &mut tables, report);
+            let stop = AtomicBool::new(!args.hold);
+            std::thread::scope(|scope| {
+                scope.spawn(|| hold(args.writer_core, &stop));
+                look_up(args, family, &routes, workload, &addresses, &mut tables, report);
+                stop.store(true, Ordering::Relaxed);
+            });
         }
     }
     if !args.no_updates {
@@ -149,6 +159,16 @@ fn compare(args: &Args, eal: &Eal, family: Family, size: usize, report: &mut Rep
         update::with_readers(args, family, &routes, report)?;
     }
     Ok(())
+}
+
+/// Does nothing, as gently as can be, until told to stop.
+fn hold(core: usize, stop: &AtomicBool) {
+    if !stop.load(Ordering::Relaxed) {
+        pin(core);
+    }
+    while !stop.load(Ordering::Relaxed) {
+        std::hint::spin_loop();
+    }
 }
 
 /// Ours and all peers that can hold the routes, loaded.
