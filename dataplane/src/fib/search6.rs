@@ -3,9 +3,9 @@
 //!
 //! The portable search reads a node's addresses one 64-bit word at a time; with AVX-512 one load reads them all.
 
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::shape6::{BLOCKS, Node, count, escape, is_escape, key, line, node, rank, root, step};
+use super::shape6::{BLOCKS, Node, count, escape, is_escape, key, line, node, rank, root_cell, step};
 use super::v6::{BATCH, Fib6};
 use crate::ids::GroupId;
 
@@ -18,11 +18,17 @@ macro_rules! search {
         let heads = fib.pages.heads();
         let cells = &heads[BLOCKS..];
         // What to read next, and who is not done: addresses by their numbers.
-        let (mut nodes, mut left) = ([node(0); BATCH], [0u8; BATCH]);
+        let (mut places, mut nodes, mut left) = ([0u32; BATCH], [node(0); BATCH], [0u8; BATCH]);
         loop {
             let seen = fib.default.seen();
-            for (&addr, next) in addrs.iter().zip(&mut nodes) {
-                *next = node(root(heads, addr));
+            // Three passes, each of which asks for what the next one reads: that way more of the burst waits for
+            // memory at a time than the processor would see ahead.
+            for (&addr, place) in addrs.iter().zip(&mut places) {
+                *place = root_cell(heads, addr) as u32;
+                crate::fib::prefetch(heads.as_ptr().wrapping_add(*place as usize));
+            }
+            for (&place, next) in places[..count].iter().zip(&mut nodes) {
+                *next = node(heads[place as usize].load(Ordering::Acquire));
                 prefetch(cells, *next);
             }
             let mut waiting = 0;

@@ -101,7 +101,7 @@ pub(super) fn root(heads: &[AtomicU32], addr: u128) -> u32 {
 
 /// The last entry of the root for an address.
 #[inline(always)]
-fn root_cell(heads: &[AtomicU32], addr: u128) -> usize {
+pub(super) fn root_cell(heads: &[AtomicU32], addr: u128) -> usize {
     let high = (addr >> 64) as u64;
     let entry = heads[TOP + (high >> (64 - TOP_BITS)) as usize].load(Ordering::Acquire);
     entry_cell(entry, (high >> (64 - TOP_BITS - MIDDLE_BITS)) as u32)

@@ -82,7 +82,11 @@ impl Fib4 {
         let (heads, blocks) = (self.pages.heads(), Blocks::of(&self.pages));
         loop {
             let seen = self.default.seen();
-            // All of the root's entries first: these loads wait for nothing and so all wait together.
+            // Three passes, each of which asks for what the next one reads: that way more of the burst waits for
+            // memory at a time than the processor would see ahead.
+            for &addr in addrs {
+                super::prefetch(heads.as_ptr().wrapping_add((addr >> (32 - ROOT_BITS)) as usize));
+            }
             for (tree, &addr) in trees.iter_mut().zip(addrs) {
                 *tree = heads[(addr >> (32 - ROOT_BITS)) as usize].load(Ordering::Acquire);
                 super::prefetch(blocks.words.as_ptr().wrapping_add(*tree as usize));

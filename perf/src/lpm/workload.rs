@@ -43,7 +43,7 @@ pub struct Addresses {
 impl Addresses {
     pub fn new(family: Family, workload: Workload, routes: &[Route]) -> Self {
         let mut random = Random::new(11);
-        let mut inside = |random: &mut Random, at: usize| {
+        let inside = |random: &mut Random, at: usize| {
             let (prefix, len, _) = routes[at];
             prefix | random.bits128() & u128::MAX.checked_shr(u32::from(len)).unwrap_or(0)
         };
