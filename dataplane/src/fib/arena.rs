@@ -124,13 +124,12 @@ impl Arena {
     }
 
     fn alloc_small(&mut self, words: usize) -> Option<u32> {
-        let line = match (words..LINE).find(|&run| self.partial[run] != NONE) {
-            Some(run) => self.partial[run] as usize,
-            None => {
-                let line = self.take_lines(0)?;
-                self.lines[line].state = State::Used(u8::MAX);
-                line
-            }
+        let line = if let Some(run) = (words..LINE).find(|&run| self.partial[run] != NONE) {
+            self.partial[run] as usize
+        } else {
+            let line = self.take_lines(0)?;
+            self.lines[line].state = State::Used(u8::MAX);
+            line
         };
         let State::Used(mask) = self.lines[line].state else { return None };
         let start = (1..words).fold(mask, |fits, shift| fits & (mask >> shift)).trailing_zeros() as usize;

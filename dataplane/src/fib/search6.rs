@@ -81,7 +81,7 @@ fn prefetch(cells: &[AtomicU32], node: Node) {
 
 #[inline(always)]
 fn portable(fib: &Fib6, addrs: &[u128], out: &mut [GroupId]) {
-    search!(fib, addrs, out, rank)
+    search!(fib, addrs, out, rank);
 }
 
 #[cfg(not(all(target_arch = "x86_64", not(miri))))]
@@ -96,6 +96,7 @@ pub(super) use x86::batch;
 mod x86 {
     //! The same look-up with wider instructions, where the processor has them.
     #![allow(unsafe_code)] // Calls that need a processor feature, after a check for it; one load by assembly.
+    #![allow(clippy::wildcard_imports)] // The look-up is one macro, and this module one more use of it.
 
     use std::arch::asm;
     use std::arch::x86_64::{__m512i, _mm512_cmplt_epu32_mask, _mm512_set1_epi32};
@@ -118,7 +119,7 @@ mod x86 {
 
     #[target_feature(enable = "avx512f,popcnt,bmi1,bmi2")]
     fn with_avx512(fib: &Fib6, addrs: &[u128], out: &mut [GroupId]) {
-        search!(fib, addrs, out, rank_avx512)
+        search!(fib, addrs, out, rank_avx512);
     }
 
     /// The same as [`rank`].

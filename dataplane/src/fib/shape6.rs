@@ -24,7 +24,7 @@ const TOP_BITS: u8 = 16;
 const MIDDLE_BITS: u8 = 12;
 /// Entries of a second part.
 const MIDDLE: usize = 1 << MIDDLE_BITS;
-/// How many second parts there can be: one for each /16 of the space that is handed out, 2000::/3, and as many
+/// How many second parts there can be: one for each /16 of the space that is handed out, `2000::/3`, and as many
 /// more for private use.
 const MIDDLES: usize = 1 << 14;
 // The root, in 32-bit words: a cell that stays 0, where top entries that were never written lead; the top entries;
@@ -298,7 +298,7 @@ fn build_tree(memory: &mut Memory, mut runs: &[Run]) -> Result<u32, FibError> {
         return build_leaf(memory, runs);
     }
     // Fuller leaves where that saves a level.
-    let depth = |fill: usize| (1..).find(|&depth| runs.len() <= fill * WIDTH.pow(depth));
+    let depth = |fill: usize| (1..8).find(|&depth| runs.len() <= fill * WIDTH.pow(depth));
     let fill = if depth(FILL) == depth(FILL + 3) { FILL } else { FILL + 3 };
     let mut nodes = Vec::with_capacity(runs.len() / fill + 1);
     for size in cut(runs.len(), fill) {
@@ -317,6 +317,21 @@ fn build_tree(memory: &mut Memory, mut runs: &[Run]) -> Result<u32, FibError> {
         nodes = above;
     }
     Ok(nodes[0].1)
+}
+
+/// Notes all nodes of a tree as unlinked.
+fn unlink_tree(memory: &mut Memory, tree: u32) {
+    let node = Node(tree);
+    if node.is_fork() == 1 {
+        for rank in 0..=node.lasts() {
+            let child = cell(memory, fork_link(node, rank).0);
+            unlink_tree(memory, child);
+        }
+        memory.unlink(node.offset(), FORK_WORDS);
+    } else {
+        let words = leaf_words(node.lasts() as usize, cells(memory, node));
+        memory.unlink(node.offset(), words);
+    }
 }
 
 /// The layout of an IPv6 table, and which parts of its root there are.
@@ -370,18 +385,8 @@ impl Shape for Shape6 {
         }
     }
 
-    fn unlink(memory: &mut Memory, level: usize, tree: u32) {
-        let node = Node(tree);
-        if node.is_fork() == 1 {
-            for rank in 0..=node.lasts() {
-                let child = cell(memory, fork_link(node, rank).0);
-                Self::unlink(memory, level, child);
-            }
-            memory.unlink(node.offset(), FORK_WORDS);
-        } else {
-            let words = leaf_words(node.lasts() as usize, cells(memory, node));
-            memory.unlink(node.offset(), words);
-        }
+    fn unlink(memory: &mut Memory, _level: usize, tree: u32) {
+        unlink_tree(memory, tree);
     }
 
     fn link(memory: &Memory, tree: u32, suffix: u32) -> Option<Cell> {

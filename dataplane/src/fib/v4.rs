@@ -104,7 +104,7 @@ impl Fib4 {
     /// some tens of nanoseconds before its look-up.
     #[inline]
     pub fn prefetch(&self, addr: u32) {
-        super::prefetch(&self.pages.heads()[(addr >> (32 - ROOT_BITS)) as usize]);
+        super::prefetch(self.pages.heads().as_ptr().wrapping_add((addr >> (32 - ROOT_BITS)) as usize));
     }
 
     /// Bytes that the table occupies: its blocks, and the pages of its root that hold anything.
@@ -136,8 +136,13 @@ impl Fib4Writer {
     /// # Errors
     /// [`FibError::Memory`] when there is no memory for the empty table.
     pub fn new(grace: Arc<dyn GracePeriod>) -> Result<Self, FibError> {
+        Self::with_room(grace, MOST)
+    }
+
+    /// An empty table whose blocks take `most` bytes at most.
+    pub(super) fn with_room(grace: Arc<dyn GracePeriod>, most: usize) -> Result<Self, FibError> {
         // The root, and behind it the writer's own numbers of what is under each entry.
-        let pages = Arc::new(Pages::reserve(2 * ROOT, Room::Words(MOST))?);
+        let pages = Arc::new(Pages::reserve(2 * ROOT, Room::Words(most))?);
         let mut writer = Writer::new(Shape4, Arc::clone(&pages), 0, grace);
         writer.start()?;
         let fib = Arc::new(Fib4 { pages, default: DefaultRoute::default() });

@@ -79,7 +79,12 @@ impl Fib6Writer {
     /// # Errors
     /// [`FibError::Memory`] when there is no memory for the empty table.
     pub fn new(grace: Arc<dyn GracePeriod>) -> Result<Self, FibError> {
-        let pages = Arc::new(Pages::reserve(BLOCKS, Room::Heads(MOST))?);
+        Self::with_room(grace, MOST)
+    }
+
+    /// An empty table whose blocks take `most` bytes at most.
+    pub(super) fn with_room(grace: Arc<dyn GracePeriod>, most: usize) -> Result<Self, FibError> {
+        let pages = Arc::new(Pages::reserve(BLOCKS, Room::Heads(most))?);
         let mut writer = Writer::new(Shape6::default(), Arc::clone(&pages), BLOCKS, grace);
         writer.start()?;
         let fib = Arc::new(Fib6 { pages, default: DefaultRoute::default() });

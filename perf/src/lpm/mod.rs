@@ -43,6 +43,7 @@ impl Family {
 
 /// What to measure.
 #[derive(clap::Args)]
+#[allow(clippy::struct_excessive_bools)] // Each is a switch of its own.
 pub struct Args {
     /// One family only.
     #[arg(long)]

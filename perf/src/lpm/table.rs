@@ -100,10 +100,10 @@ impl Table for Ours {
         }
         match self.family {
             Family::V4 => {
-                addresses.v4[from..from + BURST].iter().for_each(|&addr| self.reader4.prefetch(addr))
+                addresses.v4[from..from + BURST].iter().for_each(|&addr| self.reader4.prefetch(addr));
             }
             Family::V6 => {
-                addresses.v6[from..from + BURST].iter().for_each(|&addr| self.reader6.prefetch(addr))
+                addresses.v6[from..from + BURST].iter().for_each(|&addr| self.reader6.prefetch(addr));
             }
         }
     }

@@ -50,14 +50,15 @@ impl<'a> Churn<'a> {
     }
 }
 
+/// Changes drawn at a time, so that reading the clock costs nothing.
+const BLOCK: usize = 4096;
+
 /// Updates a second with nobody looking, in batches of this size; drawing them is not timed. The table ends as it
 /// began.
 pub fn alone(table: &mut dyn Table, routes: &[Route], batch: usize) -> Result<f64, String> {
     let steps = 400_000;
     let mut churn = Churn::new(routes);
     let mut time = Duration::ZERO;
-    // A block of batches at a time, so that reading the clock costs nothing.
-    const BLOCK: usize = 4096;
     for _ in 0..steps / BLOCK {
         let changes = churn.draw(BLOCK);
         let start = Instant::now();

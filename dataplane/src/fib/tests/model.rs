@@ -70,7 +70,9 @@ fn ops(width: u8) -> impl Strategy<Value = Vec<Op>> {
             match op {
                 Op::Insert(prefix, len, _) | Op::RemoveAbsent(prefix, len) => cut(prefix, *len),
                 Op::Load(routes) | Op::Apply(routes) => {
-                    routes.iter_mut().for_each(|(prefix, len, _)| cut(prefix, *len))
+                    for (prefix, len, _) in routes {
+                        cut(prefix, *len);
+                    }
                 }
                 Op::Remove(_) => {}
             }
@@ -243,6 +245,41 @@ macro_rules! family {
                 for start in [0, 8, 16, 18, 20, 24, 28, 40, 60, 80, 92, 96].into_iter().filter(|&start| start < $width) {
                     crowd(start, if cfg!(miri) { 40 } else { 1500 });
                 }
+            }
+
+            #[test]
+            fn without_memory_nothing_changes() {
+                // Room for a few routes only, filled and emptied twice.
+                let mut writer = <$writer>::with_room(Arc::new(NoReaders), 1 << 16).unwrap();
+                let mut model = Model::new();
+                let mut refused = 0;
+                for at in 0..if cfg!(miri) { 200u32 } else { 8000 } {
+                    let spread = u128::from(at.wrapping_mul(0x9E37_79B9)) << 96;
+                    let len = [20, 26, 12, 31, 32][at as usize % 5];
+                    let prefix = narrow(spread) & mask(len);
+                    if at % 7 == 6 {
+                        let (len, prefix) = *model.keys().nth(at as usize % model.len()).unwrap();
+                        match writer.remove(prefix, len) {
+                            Ok(old) => assert_eq!(old, model.remove(&(len, prefix))),
+                            Err(error) => assert!(matches!(error, FibError::Memory { .. })),
+                        }
+                        continue;
+                    }
+                    let group = GroupId(at % 1000 + 1);
+                    match writer.insert(prefix, len, group) {
+                        Ok(old) => assert_eq!(old, model.insert((len, prefix), group)),
+                        Err(error) => {
+                            assert!(matches!(error, FibError::Memory { .. }), "{error}");
+                            assert_eq!(writer.get(prefix, len), model.get(&(len, prefix)).copied());
+                            refused += 1;
+                        }
+                    }
+                    if at % 1000 == 999 {
+                        check(&writer, &model, &[]).unwrap();
+                    }
+                }
+                assert!(cfg!(miri) || refused > 100, "{refused}");
+                check(&writer, &model, &[]).unwrap();
             }
 
             #[test]

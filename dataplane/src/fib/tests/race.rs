@@ -17,6 +17,9 @@ struct Counters([AtomicU64; READERS]);
 
 const READERS: usize = 2;
 
+/// How many changes the log of right answers goes back.
+const LOG: usize = 1 << 12;
+
 impl GracePeriod for Counters {
     fn ticket(&self) -> u64 {
         std::sync::atomic::fence(Ordering::SeqCst);
@@ -48,7 +51,6 @@ macro_rules! race {
             let fib = writer.reader();
             let target: $addr = <$addr>::MAX / 7;
             // Numbers of the changes begun and ended; answers[n % LOG] is the right answer after change n.
-            const LOG: usize = 1 << 12;
             let answers: Vec<AtomicU64> = (0..LOG).map(|_| AtomicU64::new(0)).collect();
             let (begun, ended) = (AtomicU64::new(0), AtomicU64::new(0));
             let stop = AtomicBool::new(false);

@@ -58,7 +58,7 @@ impl<S: Shape> Writer<S> {
         }
         self.chunks.reserve(chunks)?;
         // Chunks that are there already, and whose cover may change.
-        for (key, chunk) in self.chunks.iter().filter(|(key, _)| key & 255 == 0) {
+        for (key, chunk) in self.chunks.iter().filter(|(key, _)| key.trailing_zeros() >= 8) {
             let count = chunk.routes.entries().len();
             let (more_words, more_blocks) = self.most_below(key, 0, chunk.routes.entries());
             words += S::most_words(0, count) + more_words;

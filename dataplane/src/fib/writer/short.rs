@@ -38,14 +38,11 @@ impl<S: Shape> Writer<S> {
         for &(first, last) in &spans {
             self.fill(first, last, new)?;
         }
-        match value {
-            Some(value) => {
-                self.short.set(top_bits, len, value);
-            }
-            None => {
-                self.short.unset(top_bits, len);
-                self.shape.release(&mut self.memory, prefix, len);
-            }
+        if let Some(value) = value {
+            self.short.set(top_bits, len, value);
+        } else {
+            self.short.unset(top_bits, len);
+            self.shape.release(&mut self.memory, prefix, len);
         }
         Ok(())
     }
