@@ -12,6 +12,8 @@ pub struct Variant {
     pub outer_tpid: u16,
     /// Whether the private LAN has a VLAN tag, as the other always has.
     pub private_lan_tagged: bool,
+    /// Workers, each on a core of its own as long as there are so many.
+    pub workers: usize,
     /// The customer's router.
     pub speaker: crate::customer::Speaker,
 }
@@ -99,7 +101,9 @@ namespace = \"{2}\"
             );
         }
     }
-    text += &common(socket);
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let cores: Vec<_> = (0..variant.workers.min(cores)).map(|core| core.to_string()).collect();
+    text += &common(socket).replace("[workers]", &format!("[workers]\ncores = [{}]", cores.join(", ")));
     text
 }
 

@@ -1,7 +1,7 @@
 //! A steady stream of numbered UDP datagrams over many flows, echoed at the far end, so that a test can say what
 //! was lost, on which way, and for how long.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -227,6 +227,24 @@ impl Outcome {
     pub fn repair_one_way(&self, event: Instant) -> Duration {
         let lost = self.samples.iter().filter(|s| s.arrived.is_none() && s.sent >= event);
         lost.map(|s| s.sent - event).max().unwrap_or_default()
+    }
+
+    /// In words, for a test that fails: how many were lost and how many unanswered, second by second from `event`.
+    pub fn describe(&self, event: Instant) -> String {
+        let mut seconds: BTreeMap<u64, (usize, usize, usize, BTreeSet<u16>)> = BTreeMap::new();
+        for s in self.samples.iter().filter(|s| s.sent >= event) {
+            let second = seconds.entry((s.sent - event).as_secs()).or_default();
+            second.0 += 1;
+            second.1 += usize::from(s.arrived.is_none());
+            second.2 += usize::from(s.echoed.is_none());
+            if s.echoed.is_none() {
+                second.3.insert(s.flow);
+            }
+        }
+        let line = |(second, (sent, lost, silent, flows)): (u64, (usize, usize, usize, BTreeSet<u16>))| {
+            format!("second {second}: {sent} sent, {lost} lost, {silent} unanswered, flows {flows:?}\n")
+        };
+        seconds.into_iter().map(line).collect()
     }
 
     /// Fails unless every datagram was echoed.

@@ -10,11 +10,11 @@ use tests::suite::{Step, Suite};
 
 fn main() -> ExitCode {
     let mut suite = Suite::new();
-    let frr = Variant { outer_tpid: 0x8100, private_lan_tagged: true, speaker: Speaker::Frr };
+    let frr = Variant { outer_tpid: 0x8100, private_lan_tagged: true, workers: 1, speaker: Speaker::Frr };
     let last: Step<Circuit> = ("ends_cleanly_on_sigterm", own::ends_cleanly_on_sigterm);
     let steps = [ANY_ROUTER, TURNPIKE, &[last]].concat();
     suite.group("frr", || Circuit::around(frr), |c| c.start_with_turnpike(), &steps);
-    let bird = Variant { outer_tpid: 0x88a8, private_lan_tagged: false, speaker: Speaker::Bird };
+    let bird = Variant { outer_tpid: 0x88a8, private_lan_tagged: false, workers: 2, speaker: Speaker::Bird };
     let last: Step<Circuit> = ("ends_cleanly_on_sigint", own::ends_cleanly_on_sigint);
     let steps = [ANY_ROUTER, TURNPIKE, &[last]].concat();
     suite.group("bird", || Circuit::around(bird), |c| c.start_with_turnpike(), &steps);

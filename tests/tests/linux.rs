@@ -10,7 +10,8 @@ use tests::suite::Suite;
 
 fn main() -> ExitCode {
     let mut suite = Suite::new();
-    let variant = Variant { outer_tpid: 0x88a8, private_lan_tagged: false, speaker: Speaker::Frr };
+    let variant =
+        Variant { outer_tpid: 0x88a8, private_lan_tagged: false, workers: 1, speaker: Speaker::Frr };
     suite.group("linux", || Circuit::around(variant), |c| c.start_with_linux(), ANY_ROUTER);
     suite.finish()
 }

@@ -249,6 +249,24 @@ pub fn random_bytes_after_open(bench: &mut Bench) {
     bench.assert_unharmed();
 }
 
+/// Two hundred connections at once, from strangers and from a peer that is allowed one: the rest are refused, and
+/// when all are gone the peer gets its session as ever.
+pub fn crowd(bench: &mut Bench) {
+    let source = ROGUES[0];
+    wait::until_true(SOON, "the last connection to be forgotten", || {
+        status(bench, source)["state"] == "Active"
+    });
+    let crowd: Vec<_> =
+        (0..200).map(|n| Peer::connect(bench, if n % 2 == 0 { STRANGER } else { source })).collect();
+    assert!(bench.knows_the_learned_route());
+    drop(crowd);
+    wait::until_true(SOON, "the crowd to be forgotten", || status(bench, source)["state"] == "Active");
+    let mut peer = Peer::connect(bench, source);
+    peer.establish(bench, source);
+    drop(peer);
+    bench.assert_unharmed();
+}
+
 /// Whether a route to `prefix` is in the FIB.
 #[track_caller]
 fn knows(bench: &Bench, prefix: &str) -> bool {

@@ -72,6 +72,43 @@ pub fn padding_is_trimmed(bench: &mut Bench) {
     assert_same(bench, &frames, &want);
 }
 
+/// IPv4 options, fragments, and IPv6 extension headers go through unchanged.
+pub fn options_and_extensions(bench: &mut Bench) {
+    let mut packets = Vec::new();
+    let plain = Bench::packet(1, 2, false, 64, b"with options");
+    for words in [1, 5, 10] {
+        // No-operation options between header and datagram.
+        let mut packet = [&plain[..20], &vec![1; 4 * words], &plain[20..]].concat();
+        packet[0] = 0x45 + words as u8;
+        let length = (packet.len() as u16).to_be_bytes();
+        packet[2..4].copy_from_slice(&length);
+        frame::renew_checksum(&mut packet);
+        packets.push(packet);
+    }
+    // First fragment: more to come.
+    let mut fragment = plain.clone();
+    fragment[6..8].copy_from_slice(&[0x20, 0]);
+    frame::renew_checksum(&mut fragment);
+    packets.push(fragment);
+    let frames: Vec<_> = packets.iter().map(|p| Bench::wrap(1, p)).collect();
+    let want: Vec<_> = packets.iter().map(|p| expected(p, 2, 0)).collect();
+    assert_same(bench, &frames, &want);
+
+    // A destination-options header before UDP: ports are not where a plain packet has them, so only counted here.
+    let mut packet = Bench::packet(1, 2, true, 64, b"with extensions");
+    packet[6] = 60;
+    packet.splice(40..40, [frame::UDP, 0, 1, 4, 0, 0, 0, 0]);
+    let length = (packet.len() as u16 - 40).to_be_bytes();
+    packet[4..6].copy_from_slice(&length);
+    let record = bench.wires[1].record();
+    let counted = bench.send(&[Bench::wrap(1, &packet)]);
+    assert_eq!(counted.forwarded, 1, "{counted:?}");
+    let want = expected(&packet, 2, 0);
+    crate::wait::until_true(crate::suite::SOON, "the packet with an extension header", || {
+        record.count(crate::wire::Way::FromRouter, |f| f == want) == 1
+    });
+}
+
 #[track_caller]
 fn assert_same(bench: &mut Bench, frames: &[Vec<u8>], want: &[Vec<u8>]) {
     let (counted, seen) = bench.forwarded(frames);

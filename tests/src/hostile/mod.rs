@@ -1,6 +1,7 @@
 //! Steps on the bench: frames that are exactly right, frames that are wrong in every way, floods, and peers that
 //! misbehave. Each ends with turnpike unharmed and its buffers all free again.
 
+pub mod api;
 pub mod bgp;
 pub mod floods;
 pub mod golden;
@@ -14,6 +15,7 @@ pub const STEPS: &[Step<Bench>] = &[
     ("every_tag_combination", golden::every_tag_combination),
     ("priority_tags", golden::priority_tags),
     ("padding_is_trimmed", golden::padding_is_trimmed),
+    ("options_and_extensions", golden::options_and_extensions),
     ("truncated_frames", wrong::truncated_frames),
     ("wrong_ipv4_headers", wrong::wrong_ipv4_headers),
     ("wrong_ipv6_headers", wrong::wrong_ipv6_headers),
@@ -32,4 +34,6 @@ pub const STEPS: &[Step<Bench>] = &[
     ("bgp_wrong_opens", bgp::wrong_opens),
     ("bgp_half_a_message_then_silence", bgp::half_a_message_then_silence),
     ("bgp_random_bytes_after_open", bgp::random_bytes_after_open),
+    ("bgp_crowd", bgp::crowd),
+    ("api_garbage", api::garbage),
 ];

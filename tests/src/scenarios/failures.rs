@@ -5,9 +5,12 @@ use std::time::{Duration, Instant};
 use crate::circuit::Circuit;
 use crate::plan::CLOUD;
 use crate::scenarios::{PRIVATE, stream, wait_for_both_links};
-use crate::suite::{SOON, assert_within};
+use crate::stream::Outcome;
+use crate::suite::{SOON, Undo, assert_within};
 use crate::wait;
 
+/// How long the loss of a port's link may go unnoticed: links are looked at ten times a second.
+const LINK: Duration = Duration::from_millis(300);
 /// The BGP hold time of all sessions here.
 const HOLD: Duration = Duration::from_secs(9);
 /// What noticing, telling and doing may take on top of it.
@@ -30,7 +33,7 @@ pub fn killed_session_moves_traffic(circuit: &mut Circuit) {
     circuit.peerings[PRIVATE].edges[0].frr.resume();
     circuit.settle();
     assert_eq!(late, 0, "packets on the primary link {SLACK:?} after its session ended");
-    assert_within(SLACK, outcome.repair(start), "from the kill to the last packet without an answer");
+    assert_repaired(SLACK, &outcome, start, "from the kill to the last packet without an answer");
 }
 
 /// When the primary link loses every frame, the hold time ends its sessions, and traffic moves to the other link.
@@ -45,7 +48,24 @@ pub fn cut_link_moves_traffic(circuit: &mut Circuit) {
     drop(cut);
     circuit.settle();
     assert!(outcome.lost() > 0, "a cut link lost nothing: the streams did not use it");
-    assert_within(HOLD + SLACK, outcome.repair(start), "from the cut to the last packet without an answer");
+    assert_repaired(HOLD + SLACK, &outcome, start, "from the cut to the last packet without an answer");
+}
+
+/// When the primary port's link goes down, what goes to the cloud moves to the other link at once, without waiting
+/// for BGP.
+pub fn link_down_moves_traffic(circuit: &mut Circuit) {
+    let peering = &circuit.peerings[PRIVATE];
+    let stream = stream(peering, CLOUD[0].address());
+    wait_for_both_links(circuit, peering.plan.marker);
+    let undo = Undo(|| drop(circuit.outside.ip("link set tpp0 up")));
+    let start = Instant::now();
+    circuit.outside.ip("link set tpp0 down");
+    wait::pause(SLACK);
+    let outcome = stream.stop();
+    drop(undo);
+    circuit.settle();
+    assert!(outcome.lost() > 0, "a link that is down lost nothing: the streams did not use it");
+    assert_within(LINK, outcome.repair_one_way(start), "from the link's loss to the last packet lost");
 }
 
 /// When the customer's router is killed and comes back within the retain time, what it relayed stays in use all the
@@ -64,4 +84,12 @@ pub fn speaker_restarts_without_loss(circuit: &mut Circuit) {
     wait::pause(Duration::from_secs(1));
     let outcome = stream.stop();
     assert_eq!(outcome.lost(), 0, "of {} packets to the cloud", outcome.samples.len());
+}
+
+/// Fails when datagrams went unanswered for longer than `limit`, and says which.
+#[track_caller]
+fn assert_repaired(limit: Duration, outcome: &Outcome, start: Instant, what: &str) {
+    let took = outcome.repair(start);
+    assert!(took <= limit, "{what}: {:.3} s\n{}", took.as_secs_f64(), outcome.describe(start));
+    println!("    {what}: {:.3} s", took.as_secs_f64());
 }

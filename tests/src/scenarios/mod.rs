@@ -55,6 +55,7 @@ pub const TURNPIKE: &[Step<Circuit>] = &[
     ("moved_neighbour_is_followed", own::moved_neighbour_is_followed),
     ("packets_without_a_route_are_counted", own::packets_without_a_route_are_counted),
     ("counters_add_up", own::counters_add_up),
+    ("link_down_moves_traffic", failures::link_down_moves_traffic),
     // The Linux router's own routes go with the speaker.
     ("speaker_restarts_without_loss", failures::speaker_restarts_without_loss),
     ("dead_speakers_routes_go_after_the_retain_time", own::dead_speakers_routes_go_after_the_retain_time),
