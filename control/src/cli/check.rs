@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::print;
 use crate::config::{self, model::Config};
 
 /// Checks `file`.
@@ -10,8 +11,12 @@ use crate::config::{self, model::Config};
 /// All that is wrong with it, a line each.
 pub fn check(file: &Path) -> Result<(), String> {
     let config = config::load(file).map_err(|errors| errors.to_string())?;
-    println!("{}: no errors; {}", file.display(), describe(&config));
-    Ok(())
+    let mut out = String::new();
+    for warning in config::warnings(&config) {
+        out.push_str(&format!("{}: warning: {warning}\n", file.display()));
+    }
+    out.push_str(&format!("{}: no errors; {}\n", file.display(), describe(&config)));
+    print(&out)
 }
 
 /// What a configuration has, in one line.

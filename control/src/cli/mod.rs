@@ -5,6 +5,7 @@ pub mod run;
 pub mod show;
 pub mod table;
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -82,6 +83,19 @@ pub enum What {
     Bgp,
 }
 
+/// Writes to standard output. A reader that has seen enough (`| head`) ends the program, and is no error.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub fn print(text: &str) -> Result<(), String> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => Err(format!("cannot write to standard output: {error}")),
+    }
+}
+
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
@@ -90,8 +104,7 @@ pub fn main() -> ExitCode {
         Command::Show(show) => show::show(&show),
         Command::Demo { seconds } => crate::demo::run(seconds),
         Command::Version => {
-            println!("turnpike {} with DPDK {}", env!("CARGO_PKG_VERSION"), dpdk_sys::DPDK_VERSION);
-            Ok(())
+            print(&format!("turnpike {} with DPDK {}\n", env!("CARGO_PKG_VERSION"), dpdk_sys::DPDK_VERSION))
         }
     };
     match result {

@@ -4,7 +4,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::table::{Table, thousands};
-use super::{Show, What};
+use super::{Show, What, print};
 use crate::api::{Request, client, view};
 
 /// Asks and prints.
@@ -19,17 +19,19 @@ pub fn show(show: &Show) -> Result<(), String> {
     if show.json {
         return print_json(&value);
     }
-    match show.what {
+    print(&match show.what {
         What::Ports => ports(&parse::<Vec<_>>(value)?),
         What::Interfaces => interfaces(&parse::<Vec<_>>(value)?),
-        What::Routes => print!("{}", outline(&value, 0)),
+        What::Routes => outline(&value, 0),
         What::Neighbours => neighbours(&parse::<Vec<_>>(value)?),
         What::Groups => groups(&parse::<Vec<_>>(value)?),
         What::Workers => workers(&parse(value)?),
         What::Drops => drops(&parse(value)?),
-        What::Bgp => print!("{}", outline(&value, 0)),
-    }
-    Ok(())
+        What::Bgp if value.as_array().is_some_and(Vec::is_empty) => {
+            "no `[[bgp.peer]]` is configured\n".into()
+        }
+        What::Bgp => outline(&value, 0),
+    })
 }
 
 fn request(show: &Show, after: Option<String>) -> Request {
@@ -55,8 +57,7 @@ fn parse<T: DeserializeOwned>(value: Value) -> Result<T, String> {
 }
 
 fn print_json(value: &Value) -> Result<(), String> {
-    println!("{}", serde_json::to_string_pretty(value).map_err(|error| error.to_string())?);
-    Ok(())
+    print(&format!("{}\n", serde_json::to_string_pretty(value).map_err(|error| error.to_string())?))
 }
 
 /// Routes come in pages, so that a million of them are nowhere gathered.
@@ -67,7 +68,7 @@ fn routes(show: &Show) -> Result<(), String> {
         let page: view::Routes = parse(ask(show, &request(show, after))?)?;
         if show.json {
             for route in &page.routes {
-                println!("{}", serde_json::to_string(route).map_err(|error| error.to_string())?);
+                print(&format!("{}\n", serde_json::to_string(route).map_err(|error| error.to_string())?))?;
             }
         } else {
             let mut table =
@@ -86,7 +87,7 @@ fn routes(show: &Show) -> Result<(), String> {
                     as_path.join(" "),
                 ]);
             }
-            print!("{table}");
+            print(&table.to_string())?;
         }
         shown += page.routes.len();
         after = page.next;
@@ -94,13 +95,10 @@ fn routes(show: &Show) -> Result<(), String> {
             break;
         }
     }
-    if !show.json {
-        println!("{} routes", thousands(shown as u64));
-    }
-    Ok(())
+    if show.json { Ok(()) } else { print(&format!("{} routes\n", thousands(shown as u64))) }
 }
 
-fn ports(ports: &[view::Port]) {
+fn ports(ports: &[view::Port]) -> String {
     let mut table = Table::new(&[
         "port",
         "device",
@@ -136,10 +134,10 @@ fn ports(ports: &[view::Port]) {
             thousands(port.sent),
         ]);
     }
-    print!("{table}");
+    table.to_string()
 }
 
-fn interfaces(interfaces: &[view::Interface]) {
+fn interfaces(interfaces: &[view::Interface]) -> String {
     let mut table = Table::new(&[
         "interface",
         "port",
@@ -170,10 +168,10 @@ fn interfaces(interfaces: &[view::Interface]) {
             interface.addresses.join(" "),
         ]);
     }
-    print!("{table}");
+    table.to_string()
 }
 
-fn neighbours(neighbours: &[view::Neighbour]) {
+fn neighbours(neighbours: &[view::Neighbour]) -> String {
     let mut table = Table::new(&["interface", "address", "mac", "state", ">held"]);
     for neighbour in neighbours {
         let mac = if neighbour.mac.is_empty() { "-" } else { &neighbour.mac };
@@ -185,10 +183,10 @@ fn neighbours(neighbours: &[view::Neighbour]) {
             neighbour.held.to_string(),
         ]);
     }
-    print!("{table}");
+    table.to_string()
 }
 
-fn groups(groups: &[view::Group]) {
+fn groups(groups: &[view::Group]) -> String {
     let mut table = Table::new(&[
         ">group",
         "kind",
@@ -218,10 +216,10 @@ fn groups(groups: &[view::Group]) {
             table.row(lead.into_iter().chain(rest));
         }
     }
-    print!("{table}");
+    table.to_string()
 }
 
-fn workers(workers: &view::Workers) {
+fn workers(workers: &view::Workers) -> String {
     let mut table =
         Table::new(&[">core", ">packets", ">cycles/packet", ">packets/burst", ">empty polls", ">busy"]);
     for worker in &workers.workers {
@@ -234,13 +232,12 @@ fn workers(workers: &view::Workers) {
             format!("{:.1}%", worker.busy_percent),
         ]);
     }
-    print!("{table}");
     let pages = if workers.huge_pages { "huge pages" } else { "ordinary pages" };
     let (free, size) = (u64::from(workers.pool_available), u64::from(workers.pool_size));
-    println!("packet buffers: {} of {} free, on {pages}", thousands(free), thousands(size));
+    format!("{table}packet buffers: {} of {} free, on {pages}\n", thousands(free), thousands(size))
 }
 
-fn drops(report: &view::DropReport) {
+fn drops(report: &view::DropReport) -> String {
     let mut table = Table::new(&["port", "what", "reason", ">packets"]);
     for port in &report.ports {
         for (what, counts) in [("dropped", &port.dropped), ("punted", &port.punted)] {
@@ -252,11 +249,7 @@ fn drops(report: &view::DropReport) {
     for (outcome, count) in &report.control.outcomes {
         table.row(["(control)".to_string(), "ended".to_string(), outcome.clone(), thousands(*count)]);
     }
-    if table.is_empty() {
-        println!("nothing was dropped or punted");
-    } else {
-        print!("{table}");
-    }
+    if table.is_empty() { "nothing was dropped or punted\n".into() } else { table.to_string() }
 }
 
 /// Any value as an indented outline: for what is a tree and not a table.

@@ -12,11 +12,21 @@ use crate::api::view::{DropReport, Summary};
 use crate::api::{Request, client};
 use crate::cli::table::{Table, scaled, thousands};
 
+/// What was seen of a router.
+pub struct Watched {
+    /// What it said first.
+    first: Summary,
+    /// When that was.
+    start: Instant,
+    /// BGP sessions that were up when it was asked last.
+    sessions: usize,
+}
+
 /// Shows the router at `socket` until `end` or `stop`.
 ///
 /// # Errors
 /// The router does not answer.
-pub fn watch(socket: &Path, end: Option<Instant>, stop: &AtomicBool) -> Result<(), String> {
+pub fn watch(socket: &Path, end: Option<Instant>, stop: &AtomicBool) -> Result<Watched, String> {
     let terminal = std::io::stdout().is_terminal();
     let start = Instant::now();
     let first = ask(socket)?;
@@ -37,13 +47,11 @@ pub fn watch(socket: &Path, end: Option<Instant>, stop: &AtomicBool) -> Result<(
         } else {
             line(&last.1, &now.1, now.0 - last.0, start.elapsed())
         };
-        print!("{text}");
-        // Nobody reads any more: the router goes on until it is stopped.
-        let _ = std::io::stdout().flush();
+        // If nobody reads any more, the router goes on until it is stopped.
+        let _ = std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush());
         last = now;
     }
-    print!("{}", summary(&first, &ask(socket).unwrap_or(last.1), start.elapsed()));
-    Ok(())
+    Ok(Watched { first, start, sessions: last.1.bgp_established })
 }
 
 fn ask(socket: &Path) -> Result<Summary, String> {
@@ -145,7 +153,10 @@ fn line(old: &Summary, new: &Summary, passed: Duration, elapsed: Duration) -> St
     )
 }
 
-fn summary(first: &Summary, last: &Summary, elapsed: Duration) -> String {
+/// What happened since the router was first asked until it said `last`, just now, in a few lines.
+pub fn summary(watched: &Watched, last: &Summary) -> String {
+    let Watched { first, start, sessions } = watched;
+    let elapsed = start.elapsed();
     let mut out = format!("\nSummary of {:.1} s\n", elapsed.as_secs_f64());
     let mut table = Table::new(&["port", ">received", ">forwarded", ">punted", ">dropped", ">sent"]);
     for port in &last.ports {
@@ -163,11 +174,11 @@ fn summary(first: &Summary, last: &Summary, elapsed: Duration) -> String {
     let mean = rate(before, forwarded, elapsed);
     let _ = writeln!(
         out,
-        "\n{} packets/s forwarded on average, {:.0} cycles/packet, {} routes, BGP sessions up: {}",
+        "\n{} packets/s forwarded on average, {:.0} cycles/packet, {} routes from {} BGP sessions",
         scaled(mean),
         cycles(first, last),
         thousands(last.routes as u64),
-        last.bgp_established
+        sessions
     );
     if !last.workers.huge_pages {
         out.push_str(

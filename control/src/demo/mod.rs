@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use crate::cli::print;
 use crate::cli::run::{start_log, stop_on_signals};
 use crate::config;
 use crate::router::Router;
@@ -110,9 +111,9 @@ pub fn run(seconds: u64) -> Result<(), String> {
     };
     let helpers = helpers.map_err(|error| format!("cannot start a thread: {error}"))?;
     router.run(&stop);
-    let result = helpers.join().unwrap_or_else(|_| Err("the live table ended by a fault of its own".into()));
-    drop(router);
-    result
+    let watched = helpers.join().unwrap_or_else(|_| Err("the live table ended by a fault of its own".into()));
+    let last = router.finish();
+    print(&live::summary(&watched?, &last))
 }
 
 /// Connects one speaker for each peering and announces its routes over both links.

@@ -21,6 +21,7 @@ use dataplane::sub_interface::SubInterfaces;
 use dataplane::tables::{Tables, VrfTables};
 
 use crate::api::server::Server;
+use crate::api::view::Summary;
 use crate::config::model::Config;
 use crate::kernel::{KernelSide, TapSpec};
 use crate::rib::Rib;
@@ -108,6 +109,12 @@ impl Router {
         self.control.run(stop);
         // Clients get no answers any more: better none listen.
         self.api = None;
+    }
+
+    /// Stops the workers, and tells what all of them did: nothing is under way any more, so it adds up.
+    pub fn finish(mut self) -> Summary {
+        self.control.workers.stop();
+        self.control.summary()
     }
 }
 

@@ -14,7 +14,7 @@ use crate::api::{Reply, Request, view};
 use crate::config::model::{Encapsulation, SubInterface};
 use crate::rib::RouteView;
 use crate::source::Family;
-use crate::source::bgp::State;
+use crate::source::bgp::{BgpSpeaker, State};
 
 /// Routes on a page.
 const PAGE: usize = 1000;
@@ -33,9 +33,7 @@ impl Control {
             Request::Groups => json(&self.group_views()),
             Request::Workers => json(&self.worker_views()),
             Request::Drops => json(&self.drop_report()),
-            Request::Bgp => json(
-                &self.bgp.as_ref().map(super::super::source::bgp::BgpSpeaker::status).unwrap_or_default(),
-            ),
+            Request::Bgp => self.bgp_views(),
             Request::Summary => json(&self.summary()),
         };
         match value {
@@ -250,20 +248,34 @@ impl Control {
         }
     }
 
-    /// The route of an address or prefix, with its whole chain and names in the place of numbers.
+    /// The routes of an address or prefix, with their whole chains: in one VRF, or in each that has one.
     fn route_chain(&self, vrf: Option<&str>, target: &str) -> Result<Value, String> {
-        let vrf = self.vrf_by_name(vrf.unwrap_or("default"))?;
-        let route = if target.contains('/') {
-            let prefix: IpNetwork = target.parse().map_err(|_| format!("`{target}` is not a prefix"))?;
-            self.rib.route(vrf, prefix)
-        } else {
-            let address: IpAddr = target.parse().map_err(|_| format!("`{target}` is not an address"))?;
-            self.rib.lookup(vrf, address)
+        let vrfs: Vec<VrfId> = match vrf {
+            Some(name) => vec![self.vrf_by_name(name)?],
+            None => (0..self.config.vrfs.len()).map(|i| VrfId(i as u16)).collect(),
         };
-        let Some(route) = route else {
-            return Err(format!("no route for {target} in VRF `{}`", self.vrf_name(vrf)));
+        let in_vrf = |vrf: &VrfId| -> Result<Option<RouteView>, String> {
+            if target.contains('/') {
+                let prefix: IpNetwork = target.parse().map_err(|_| format!("`{target}` is not a prefix"))?;
+                Ok(self.rib.route(*vrf, prefix))
+            } else {
+                let address: IpAddr = target.parse().map_err(|_| format!("`{target}` is not an address"))?;
+                Ok(self.rib.lookup(*vrf, address))
+            }
         };
-        let mut value = json(&route)?;
+        let found = vrfs.iter().map(in_vrf).collect::<Result<Vec<_>, _>>()?;
+        let found: Vec<_> = found.into_iter().flatten().collect();
+        if found.is_empty() {
+            let place = vrf.map_or("any VRF".to_string(), |name| format!("VRF `{name}`"));
+            return Err(format!("no route for {target} in {place}"));
+        }
+        let mut value = json(&found)?;
+        self.put_names(&mut value);
+        Ok(value)
+    }
+
+    fn bgp_views(&self) -> Result<Value, String> {
+        let mut value = json(&self.bgp.as_ref().map(BgpSpeaker::status).unwrap_or_default())?;
         self.put_names(&mut value);
         Ok(value)
     }
@@ -287,12 +299,12 @@ impl Control {
         }
     }
 
-    fn summary(&self) -> view::Summary {
+    pub(super) fn summary(&self) -> view::Summary {
         let mut paths = BTreeMap::new();
         for source in self.rib.sources() {
             *paths.entry(self.source_name(source.source)).or_default() += source.ipv4 + source.ipv6;
         }
-        let status = self.bgp.as_ref().map(super::super::source::bgp::BgpSpeaker::status).unwrap_or_default();
+        let status = self.bgp.as_ref().map(BgpSpeaker::status).unwrap_or_default();
         view::Summary {
             ports: self.port_views(),
             interfaces: self.interface_views(),

@@ -93,14 +93,21 @@ impl Workers {
     }
 }
 
-impl Drop for Workers {
-    fn drop(&mut self) {
+impl Workers {
+    /// Ends all threads. Each finishes the burst it is at, so that the counters add up.
+    pub fn stop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a worker ended by a fault of its own; its queues were not served since");
             }
         }
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.stop();
         // What is left in the rings goes back to the pool.
         for rings in &self.rings {
             while rings.punt.pop().is_some() {}

@@ -79,6 +79,11 @@ impl Arena {
         Some(offset)
     }
 
+    /// Asks for the bookkeeping of a block.
+    pub(super) fn prefetch(&self, offset: u32) {
+        super::prefetch(self.lines.as_ptr().wrapping_add(offset as usize / LINE));
+    }
+
     /// Gives back a block.
     pub(super) fn free(&mut self, offset: u32, words: usize) {
         self.used -= words;
@@ -119,13 +124,12 @@ impl Arena {
     }
 
     fn alloc_small(&mut self, words: usize) -> Option<u32> {
-        let line = match (words..LINE).find(|&run| self.partial[run] != NONE) {
-            Some(run) => self.partial[run] as usize,
-            None => {
-                let line = self.take_lines(0)?;
-                self.lines[line].state = State::Used(u8::MAX);
-                line
-            }
+        let line = if let Some(run) = (words..LINE).find(|&run| self.partial[run] != NONE) {
+            self.partial[run] as usize
+        } else {
+            let line = self.take_lines(0)?;
+            self.lines[line].state = State::Used(u8::MAX);
+            line
         };
         let State::Used(mask) = self.lines[line].state else { return None };
         let start = (1..words).fold(mask, |fits, shift| fits & (mask >> shift)).trailing_zeros() as usize;

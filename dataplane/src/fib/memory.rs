@@ -16,7 +16,7 @@ const PATIENCE: usize = 64;
 /// From this many words on, a table asks for huge pages.
 const LARGE: usize = 1 << 17;
 
-/// A 32-bit word within the 64-bit words: what links one block to the next.
+/// A 32-bit word: what links one block to the next. The family's shape knows where it is.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Cell(pub(super) usize);
 
@@ -29,6 +29,8 @@ struct Retired {
 
 pub(super) struct Memory {
     pages: Arc<Pages>,
+    /// The first 32-bit word that blocks may use, where they are in 32-bit words.
+    first: usize,
     arena: Arena,
     grace: Arc<dyn GracePeriod>,
     /// Unlinked by the change under way, with no ticket yet.
@@ -36,13 +38,36 @@ pub(super) struct Memory {
     retired: VecDeque<Retired>,
     /// The blocks that stand for one value throughout: handle, and how many links lead there.
     uniform: HashMap<Value, (u32, usize)>,
+    slots: Slots,
 }
 
+/// Equal parts of a root, of which few are in use.
+#[derive(Default)]
+struct Slots {
+    free: Vec<u32>,
+    next: u32,
+}
+
+/// Marks a retired slot, which has no size of its own.
+const SLOT: u32 = 0;
+
 impl Memory {
-    pub(super) fn new(pages: Arc<Pages>, grace: Arc<dyn GracePeriod>) -> Self {
-        // Wide loads may read up to a line past a block.
-        let arena = Arena::new(pages.words().len() - 8);
-        Self { pages, arena, grace, unlinked: Vec::new(), retired: VecDeque::new(), uniform: HashMap::new() }
+    /// Blocks go to the 64-bit words of the pages, or, where there are none, to the 32-bit words from `first` on,
+    /// two for each.
+    pub(super) fn new(pages: Arc<Pages>, first: usize, grace: Arc<dyn GracePeriod>) -> Self {
+        let words =
+            if pages.words().is_empty() { (pages.heads().len() - first) / 2 } else { pages.words().len() };
+        let arena = Arena::new(words);
+        Self {
+            pages,
+            first,
+            arena,
+            grace,
+            unlinked: Vec::new(),
+            retired: VecDeque::new(),
+            uniform: HashMap::new(),
+            slots: Slots::default(),
+        }
     }
 
     pub(super) fn pages(&self) -> &Pages {
@@ -76,38 +101,55 @@ impl Memory {
 
     fn grow(&mut self) -> Result<(), FibError> {
         let new = self.arena.next();
-        self.pages.commit(new.start, new.end)?;
+        let start = if self.pages.words().is_empty() { self.first } else { self.pages.heads().len() } * 4;
+        self.pages.commit(start + new.start * 8, start + new.end * 8)?;
         self.arena.grow()?;
         if new.end > LARGE {
-            self.pages.prefer_huge(self.pages.heads().len() * 4 + new.end * 8);
+            self.pages
+                .prefer_huge(if self.pages.words().is_empty() { start } else { 0 }, start + new.end * 8);
         }
         Ok(())
     }
 
-    /// Reads a word. Relaxed: there is one writer, and it is us.
+    /// Reads a 64-bit word. Relaxed: there is one writer, and it is us.
     pub(super) fn word(&self, at: usize) -> u64 {
         self.pages.words()[at].load(Ordering::Relaxed)
     }
 
-    /// Fills a word of a block that no reader has been led to yet; publishing the link to it orders this before.
+    /// Fills a 64-bit word of a block that no reader has been led to yet; publishing the link to it orders this before.
     pub(super) fn set_word(&self, at: usize, word: u64) {
         self.pages.words()[at].store(word, Ordering::Relaxed);
     }
 
-    pub(super) fn cell(&self, cell: Cell) -> u32 {
-        (self.word(cell.0 / 2) >> (cell.0 % 2 * 32)) as u32
-    }
-
-    /// Publishes a link: readers that see it see what it leads to.
-    pub(super) fn publish(&self, cell: Cell, link: u32) {
-        let shift = cell.0 % 2 * 32;
-        let word = self.word(cell.0 / 2) & !(u64::from(u32::MAX) << shift) | u64::from(link) << shift;
-        self.pages.words()[cell.0 / 2].store(word, Ordering::Release);
+    /// Asks for the bookkeeping of a block.
+    pub(super) fn prefetch(&self, offset: u32) {
+        self.arena.prefetch(offset);
     }
 
     /// Notes a block that the change under way makes unreachable.
     pub(super) fn unlink(&mut self, offset: u32, words: usize) {
         self.unlinked.push((offset, words as u32));
+    }
+
+    /// A free slot below `most`.
+    pub(super) fn slot(&mut self, most: u32) -> Result<u32, FibError> {
+        let bytes = size_of::<u32>() * (self.slots.next as usize + 1);
+        // Room for all of them to come back.
+        self.slots.free.try_reserve(self.slots.next as usize + 1).map_err(|_| FibError::Memory { bytes })?;
+        if let Some(slot) = self.slots.free.pop() {
+            return Ok(slot);
+        }
+        let slot = self.slots.next;
+        if slot >= most {
+            return Err(FibError::Memory { bytes });
+        }
+        self.slots.next += 1;
+        Ok(slot)
+    }
+
+    /// Notes a slot that the change under way makes unreachable.
+    pub(super) fn unlink_slot(&mut self, slot: u32) {
+        self.unlinked.push((slot, SLOT));
     }
 
     /// Ends a change: what it unlinked is freed after a grace period from now on.
@@ -131,7 +173,11 @@ impl Memory {
                 break;
             }
             passed = Some(ticket);
-            self.arena.free(offset, words as usize);
+            if words == SLOT {
+                self.slots.free.push(offset);
+            } else {
+                self.arena.free(offset, words as usize);
+            }
             self.retired.pop_front();
         }
         self.pages.set_used(self.arena.used());

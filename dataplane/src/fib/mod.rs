@@ -4,13 +4,17 @@
 //! each change. A look-up yields the [`GroupId`](crate::ids::GroupId) of the longest prefix that covers the
 //! address, or [`GroupId::NO_ROUTE`](crate::ids::GroupId::NO_ROUTE).
 
+#![allow(clippy::inline_always)] // What a look-up does for each address must not become a call.
+
 mod arena;
+mod chunks;
 mod default;
 mod error;
 mod memory;
 mod pages;
 mod routes;
 mod search6;
+mod shape;
 mod shape4;
 mod shape6;
 mod sweep;

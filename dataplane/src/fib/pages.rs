@@ -5,12 +5,24 @@
 #![allow(unsafe_code)] // mmap and madvise have no safe form; this file is the FIB's only use of them.
 
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use super::FibError;
 
 /// A huge page on `x86_64`, and the alignment of the whole stretch.
 const HUGE: usize = 2 << 20;
+
+/// The fewest bytes of blocks to work with.
+const LEAST: usize = 1 << 20;
+
+/// What to reserve beside the root, in bytes, a power of two.
+#[derive(Clone, Copy)]
+pub(super) enum Room {
+    /// More 32-bit words.
+    Heads(usize),
+    /// 64-bit words.
+    Words(usize),
+}
 
 /// Zeroed pages: first `heads` 32-bit words, then 64-bit words to the end.
 pub(super) struct Pages {
@@ -31,15 +43,21 @@ unsafe impl Send for Pages {}
 unsafe impl Sync for Pages {}
 
 impl Pages {
-    /// Reserves room for `heads` 32-bit words (an even number of them) and at most `words` 64-bit words; fewer
-    /// where the address space is limited, but not under `least`.
-    pub(super) fn reserve(heads: usize, mut words: usize, least: usize) -> Result<Self, FibError> {
-        debug_assert!(heads.is_multiple_of(2));
+    /// Reserves room for `heads` 32-bit words (whole cache lines of them) and what `room` says, or less of that where
+    /// address space is limited.
+    pub(super) fn reserve(heads: usize, room: Room) -> Result<Self, FibError> {
+        debug_assert!(heads.is_multiple_of(16));
+        let (Room::Heads(most) | Room::Words(most)) = room;
+        let mut bytes = if cfg!(miri) { 1 << 20 } else { most };
         loop {
-            match Self::try_reserve(heads, words) {
+            let pages = match room {
+                Room::Heads(_) => Self::try_reserve(heads + bytes / 4, 0),
+                Room::Words(_) => Self::try_reserve(heads, bytes / 8),
+            };
+            match pages {
                 Some(pages) => return Ok(pages),
-                None if words > least => words = (words / 2).max(least),
-                None => return Err(FibError::Memory { bytes: heads * 4 + words * 8 }),
+                None if bytes > LEAST => bytes /= 2,
+                None => return Err(FibError::Memory { bytes: heads * 4 + bytes }),
             }
         }
     }
@@ -77,7 +95,6 @@ impl Pages {
 
     #[cfg(miri)]
     fn try_reserve(heads: usize, words: usize) -> Option<Self> {
-        let words = words.min(1 << 16);
         let layout = std::alloc::Layout::from_size_align(heads * 4 + words * 8, 64).ok()?;
         // SAFETY: the layout's size is not zero.
         let base = NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) })?;
@@ -99,13 +116,25 @@ impl Pages {
         unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(self.heads * 4).cast(), self.words) }
     }
 
-    /// Makes the kernel give pages for the 64-bit words `from..to` now, so that a lack of memory is an error
-    /// here and not a signal at the first write.
+    /// The 64-bit words, as four 16-bit words each, lowest first.
+    ///
+    /// Rust lets atomics of different sizes share memory as long as accesses of different sizes do not race. So only
+    /// words may be read this way that no longer change once a reader has been led to them by an acquiring load.
+    #[cfg(target_endian = "little")]
+    #[inline]
+    pub(super) fn halves(&self) -> &[AtomicU16] {
+        // SAFETY: the memory of `words`, whose alignment is more than enough; `AtomicU16` is what callers see of it
+        // under the rule above.
+        unsafe { std::slice::from_raw_parts(self.words().as_ptr().cast(), self.words * 4) }
+    }
+
+    /// Makes the kernel give pages for the bytes `from..to` now, so that a lack of memory is an error here and not
+    /// a signal at the first write.
     #[cfg(not(miri))]
     pub(super) fn commit(&self, from: usize, to: usize) -> Result<(), FibError> {
         const PAGE: usize = 4096;
-        let first = (self.heads * 4 + from * 8) & !(PAGE - 1);
-        let last = self.heads * 4 + to.min(self.words) * 8;
+        let first = from & !(PAGE - 1);
+        let last = to.min(self.heads * 4 + self.words * 8);
         // SAFETY: the range lies in our own mapping, and populating pages does not change what they hold.
         let result = unsafe {
             libc::madvise(self.base.as_ptr().add(first).cast(), last - first, libc::MADV_POPULATE_WRITE)
@@ -124,26 +153,28 @@ impl Pages {
         Ok(())
     }
 
-    /// Asks for huge pages from now on, and for the first `used` bytes at once. Worth it for a large table: the
-    /// look-ups of a burst then need a few TLB entries instead of hundreds.
-    pub(super) fn prefer_huge(&self, used: usize) {
+    /// Asks for huge pages from byte `from` on, and for what is used of them up to `to` at once. Worth it for a large
+    /// table: the look-ups of a burst then need a few TLB entries instead of hundreds.
+    pub(super) fn prefer_huge(&self, from: usize, to: usize) {
         if self.huge.swap(true, Ordering::Relaxed) {
             return;
         }
         #[cfg(not(miri))]
         {
             const MADV_COLLAPSE: i32 = 25;
-            let length = (self.heads * 4 + self.words * 8) & !(HUGE - 1);
-            let used = used.next_multiple_of(HUGE).min(length);
-            // SAFETY: the range lies in our own mapping, and the advice does not change what it holds.
+            let from = from & !(HUGE - 1);
+            let end = (self.heads * 4 + self.words * 8) & !(HUGE - 1);
+            let to = to.next_multiple_of(HUGE).min(end);
+            // SAFETY: the ranges lie in our own mapping, and the advice does not change what they hold.
             let granted = unsafe {
-                libc::madvise(self.base.as_ptr().cast(), length, libc::MADV_HUGEPAGE) == 0
-                    && libc::madvise(self.base.as_ptr().cast(), used, MADV_COLLAPSE) == 0
+                let start = self.base.as_ptr().add(from).cast();
+                libc::madvise(start, end - from, libc::MADV_HUGEPAGE) == 0
+                    && libc::madvise(start, to - from, MADV_COLLAPSE) == 0
             };
             self.huge.store(granted, Ordering::Relaxed);
         }
         #[cfg(miri)]
-        let _ = used;
+        let _ = (from, to);
     }
 
     /// Notes how many of the 64-bit words blocks occupy.
@@ -151,13 +182,13 @@ impl Pages {
         self.used.store(words, Ordering::Relaxed);
     }
 
-    /// Bytes in use: the blocks, and the pages of the 32-bit words that were ever written. The kernel gives a page
-    /// where something is written.
-    pub(super) fn bytes(&self) -> usize {
+    /// Bytes in use: the blocks, and the pages of the first `root` 32-bit words that were ever written. The kernel
+    /// gives a page where something is written.
+    pub(super) fn bytes(&self, root: usize) -> usize {
         const PAGE: usize = 4096;
         let written = |page: &&[AtomicU32]| page.iter().any(|word| word.load(Ordering::Relaxed) != 0);
-        let heads = self.heads().chunks(PAGE / size_of::<AtomicU32>()).filter(written).count() * PAGE;
-        heads + self.used.load(Ordering::Relaxed) * size_of::<AtomicU64>()
+        let pages = self.heads()[..root].chunks(PAGE / size_of::<AtomicU32>()).filter(written).count();
+        pages * PAGE + self.used.load(Ordering::Relaxed) * size_of::<AtomicU64>()
     }
 
     /// Whether huge pages were asked for and granted.

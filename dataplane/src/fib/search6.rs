@@ -3,7 +3,9 @@
 //!
 //! The portable search reads a node's addresses one 64-bit word at a time; with AVX-512 one load reads them all.
 
-use super::shape6::{Node, escape, is_escape, key, node, rank, root, step};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::shape6::{BLOCKS, Node, count, escape, is_escape, key, line, node, rank, root_cell, step};
 use super::v6::{BATCH, Fib6};
 use crate::ids::GroupId;
 
@@ -13,37 +15,54 @@ macro_rules! search {
         let (fib, addrs, out): (&Fib6, &[u128], &mut [GroupId]) = ($fib, $addrs, $out);
         let count = addrs.len().min(out.len()).min(BATCH);
         let (addrs, out) = (&addrs[..count], &mut out[..count]);
-        let (heads, words) = (fib.pages.heads(), fib.pages.words());
-        let (mut nodes, mut keys, mut left) = ([node(0); BATCH], [0; BATCH], [0u8; BATCH]);
+        let heads = fib.pages.heads();
+        let cells = &heads[BLOCKS..];
+        // What to read next, and who is not done: addresses by their numbers.
+        let (mut places, mut nodes, mut left) = ([0u32; BATCH], [node(0); BATCH], [0u8; BATCH]);
         loop {
             let seen = fib.default.seen();
-            for (at, &addr) in addrs.iter().enumerate() {
-                nodes[at] = node(root(heads, words, addr));
-                keys[at] = key(addr, 0);
-                left[at] = at as u8;
-                prefetch(words, nodes[at]);
+            // Three passes, each of which asks for what the next one reads: that way more of the burst waits for
+            // memory at a time than the processor would see ahead.
+            for (&addr, place) in addrs.iter().zip(&mut places) {
+                *place = root_cell(heads, addr) as u32;
+                crate::fib::prefetch(heads.as_ptr().wrapping_add(*place as usize));
             }
-            let mut waiting = count;
-            while waiting > 0 {
-                let mut next = 0;
-                for turn in 0..waiting {
-                    let at = usize::from(left[turn]) % BATCH;
-                    let node = nodes[at];
-                    let found = step(words, node, $rank(words, node, keys[at]));
-                    if !node.is_fork() && is_escape(found) {
-                        out[at] = seen.group(escape(words, node, found, addrs[at], 0));
-                        continue;
-                    }
-                    // Both are written for leaf and fork alike; what was wrong for a fork is written again.
-                    out[at] = seen.group(found);
-                    nodes[at] = self::node(found);
-                    left[next] = at as u8;
-                    next += usize::from(node.is_fork());
-                    if node.is_fork() {
-                        prefetch(words, self::node(found));
-                    }
+            for (&place, next) in places[..count].iter().zip(&mut nodes) {
+                *next = node(heads[place as usize].load(Ordering::Acquire));
+                prefetch(cells, *next);
+            }
+            let mut waiting = 0;
+            for (at, (&addr, out)) in addrs.iter().zip(&mut *out).enumerate() {
+                let node = nodes[at & (BATCH - 1)];
+                let mut found = step(cells, node, $rank(cells, node, key(addr, 0)));
+                if is_escape(node, found) {
+                    found = escape(cells, node, found, addr, 0);
                 }
-                waiting = next;
+                // For a fork this is wrong, and put right further down. No branch: depths cannot be foreseen.
+                *out = seen.group(found);
+                nodes[at & (BATCH - 1)] = self::node(found);
+                left[waiting & (BATCH - 1)] = at as u8;
+                waiting += node.is_fork();
+            }
+            while waiting > 0 {
+                for &at in &left[..waiting.min(BATCH)] {
+                    prefetch(cells, nodes[usize::from(at) & (BATCH - 1)]);
+                }
+                let mut still = 0;
+                for turn in 0..waiting {
+                    let at = usize::from(left[turn & (BATCH - 1)]) & (BATCH - 1);
+                    let (Some(&addr), Some(out)) = (addrs.get(at), out.get_mut(at)) else { break };
+                    let node = nodes[at];
+                    let mut found = step(cells, node, $rank(cells, node, key(addr, 0)));
+                    if is_escape(node, found) {
+                        found = escape(cells, node, found, addr, 0);
+                    }
+                    *out = seen.group(found);
+                    nodes[at] = self::node(found);
+                    left[still & (BATCH - 1)] = at as u8;
+                    still += node.is_fork();
+                }
+                waiting = still;
             }
             if fib.default.held(seen) {
                 return;
@@ -52,17 +71,17 @@ macro_rules! search {
     }};
 }
 
-/// Asks for a node's memory: its first line, and the line of its last value or handle.
+/// Asks for a node's memory: its first line, and a fork's or a long leaf's second.
 #[inline(always)]
-fn prefetch(words: &[std::sync::atomic::AtomicU64], node: Node) {
-    let first = words.as_ptr().wrapping_add(node.offset());
+fn prefetch(cells: &[AtomicU32], node: Node) {
+    let first = cells.as_ptr().wrapping_add(node.at());
     super::prefetch(first);
-    super::prefetch(first.wrapping_add(node.lasts() as usize * 3 / 4));
+    super::prefetch(first.wrapping_add(node.lasts() as usize * 3 / 2));
 }
 
 #[inline(always)]
 fn portable(fib: &Fib6, addrs: &[u128], out: &mut [GroupId]) {
-    search!(fib, addrs, out, rank)
+    search!(fib, addrs, out, rank);
 }
 
 #[cfg(not(all(target_arch = "x86_64", not(miri))))]
@@ -77,10 +96,11 @@ pub(super) use x86::batch;
 mod x86 {
     //! The same look-up with wider instructions, where the processor has them.
     #![allow(unsafe_code)] // Calls that need a processor feature, after a check for it; one load by assembly.
+    #![allow(clippy::wildcard_imports)] // The look-up is one macro, and this module one more use of it.
 
     use std::arch::asm;
     use std::arch::x86_64::{__m512i, _mm512_cmplt_epu32_mask, _mm512_set1_epi32};
-    use std::sync::atomic::AtomicU64;
+    use std::sync::atomic::AtomicU32;
 
     use super::*;
 
@@ -99,28 +119,28 @@ mod x86 {
 
     #[target_feature(enable = "avx512f,popcnt,bmi1,bmi2")]
     fn with_avx512(fib: &Fib6, addrs: &[u128], out: &mut [GroupId]) {
-        search!(fib, addrs, out, rank_avx512)
+        search!(fib, addrs, out, rank_avx512);
     }
 
     /// The same as [`rank`].
     #[inline]
     #[target_feature(enable = "avx512f,popcnt,bmi1,bmi2")]
-    fn rank_avx512(words: &[AtomicU64], node: Node, key: u32) -> u32 {
-        let line = &words[node.offset()..node.offset() + 8];
+    fn rank_avx512(cells: &[AtomicU32], node: Node, key: u32) -> u32 {
+        let line = line(cells, node);
         let lasts: __m512i;
         // SAFETY: reads the 64 bytes of the slice. The writer may store to some of these words meanwhile; Rust's
-        // rules forbid a plain wide load then, so this is assembly, which does no more than eight relaxed atomic
-        // loads of the words in some order could: the processor reads each aligned 8 bytes as a whole.
+        // rules forbid a plain wide load then, so this is assembly, which does no more than sixteen relaxed atomic
+        // loads in some order could: the processor reads each aligned word as a whole.
         unsafe {
             asm!(
-                "vmovdqu64 {lasts}, [{line}]",
+                "vmovdqu64 {lasts}, zmmword ptr [{line}]",
                 lasts = out(zmm_reg) lasts,
                 line = in(reg) line.as_ptr(),
                 options(nostack, preserves_flags, readonly),
             );
         }
         let below = _mm512_cmplt_epu32_mask(lasts, _mm512_set1_epi32(key.cast_signed()));
-        (u32::from(below) & ((1 << node.lasts()) - 1)).count_ones()
+        count(u32::from(below), node)
     }
 
     #[cfg(test)]
@@ -132,17 +152,17 @@ mod x86 {
         proptest! {
             #[test]
             fn the_wide_rank_is_the_portable_one(
-                words in prop::collection::vec(any::<u64>(), 8),
-                lasts in 0u32..16,
+                words in prop::collection::vec(any::<u32>(), 16),
+                (place, lasts) in (0u32..8).prop_flat_map(|place| (Just(place), 0..16 - place * 2)),
                 keys in prop::collection::vec(any::<u32>(), 8),
             ) {
                 if !is_x86_feature_detected!("avx512f") {
                     return Ok(());
                 }
-                let node = node(lasts << 1);
-                let near = words.iter().flat_map(|&word| [word as u32, (word as u32).wrapping_add(1)]);
+                let node = node(place << 5 | lasts << 1);
+                let near = words.iter().flat_map(|&word| [word, word.wrapping_add(1)]);
                 let keys: Vec<u32> = keys.into_iter().chain(near).chain([0, u32::MAX]).collect();
-                let words: Vec<AtomicU64> = words.into_iter().map(AtomicU64::new).collect();
+                let words: Vec<AtomicU32> = words.into_iter().map(AtomicU32::new).collect();
                 for key in keys {
                     // SAFETY: the processor has the features.
                     let wide = unsafe { rank_avx512(&words, node, key) };

@@ -5,13 +5,14 @@
 //! value, or leads to a *page*, which does the same for the 256 addresses of one /24 with 32-bit values, and with
 //! a count of the runs in the words before each of its four words of bit map.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use super::FibError;
 use super::memory::{Cell, Memory};
+use super::pages::Pages;
 use super::routes::Value;
+use super::shape::{Shape, Splice};
 use super::sweep::{Goal, Run};
-use super::writer::{Shape, Splice};
 
 /// The address bits that index the root.
 pub(super) const ROOT_BITS: u8 = 18;
@@ -22,14 +23,29 @@ const LITERAL: u32 = 1 << 31;
 
 pub(super) struct Shape4;
 
+/// The memory of the blocks, as its two sorts of words.
+#[derive(Clone, Copy)]
+pub(super) struct Blocks<'a> {
+    pub(super) words: &'a [AtomicU64],
+    halves: &'a [AtomicU16],
+}
+
+impl<'a> Blocks<'a> {
+    #[inline(always)]
+    pub(super) fn of(pages: &'a Pages) -> Self {
+        Self { words: pages.words(), halves: pages.halves() }
+    }
+}
+
 /// The value for an address, given the tree under its root entry.
 #[inline(always)]
-pub(super) fn resolve(words: &[AtomicU64], tree: u32, addr: u32) -> Value {
+pub(super) fn resolve(blocks: Blocks<'_>, tree: u32, addr: u32) -> Value {
     let block = tree as usize;
-    let starts = words[block].load(Ordering::Relaxed);
-    let rank = (starts << (63 - (addr >> 8 & 63))).count_ones() as usize;
-    let value = half(words, block, rank + 3);
-    if value < ESCAPE { Value::from(value) } else { escape(words, block, value, addr) }
+    let starts = blocks.words[block].load(Ordering::Relaxed);
+    // The shift takes its distance modulo 64, as `63 - slot` has it.
+    let rank = starts.wrapping_shl(!(addr >> 8)).count_ones() as usize;
+    let value = blocks.halves[block * 4 + 3 + rank].load(Ordering::Relaxed);
+    if value < ESCAPE { Value::from(value) } else { escape(blocks.words, block, value, addr) }
 }
 
 #[cold]
@@ -47,10 +63,9 @@ fn escape(words: &[AtomicU64], block: usize, value: u16, addr: u32) -> Value {
     self::cell(words, (page + 5) * 2 + rank - 1)
 }
 
-/// The 16-bit word `at`, counted from a block's start.
-#[inline(always)]
-fn half(words: &[AtomicU64], block: usize, at: usize) -> u16 {
-    (words[block + at / 4].load(Ordering::Relaxed) >> (at % 4 * 16)) as u16
+/// The value of run `run` of a block, as the writer reads it.
+fn half(memory: &Memory, block: usize, run: usize) -> u16 {
+    (memory.word(block + 1 + run / 4) >> (run % 4 * 16)) as u16
 }
 
 /// Acquire: a cell is how a page is published that was not there when its block was.
@@ -87,12 +102,17 @@ impl<const N: usize> Draft<N> {
 /// A block's runs and cells.
 fn counts(memory: &Memory, block: usize) -> (usize, usize) {
     let runs = memory.word(block).count_ones() as usize;
-    let cells = (0..runs).filter(|&run| half(memory.words(), block, run + 4) >= ESCAPE).count();
+    let cells = (0..runs).filter(|&run| half(memory, block, run) >= ESCAPE).count();
     (runs, cells)
 }
 
+/// Where a block's cells begin, in 32-bit words: at a 64-bit word of their own, as cells change in place.
+fn cells_at(runs: usize) -> usize {
+    2 + runs.div_ceil(4) * 2
+}
+
 fn block_words(runs: usize, cells: usize) -> usize {
-    (2 + runs.div_ceil(2) + cells).div_ceil(2)
+    (cells_at(runs) + cells).div_ceil(2)
 }
 
 fn page_words(runs: usize) -> usize {
@@ -103,6 +123,7 @@ impl Shape for Shape4 {
     const STARTS: &'static [u8] = &[ROOT_BITS, 24];
     const WINDOWS: &'static [u8] = &[6, 8];
     const DEEP_UNIFORM: bool = false;
+    const SPLICES: bool = false;
 
     fn most_words(level: usize, routes: usize) -> usize {
         let runs = 2 * routes + 1;
@@ -127,7 +148,7 @@ impl Shape for Shape4 {
             return page.place(memory);
         }
         let mut block = Draft::<49>::new();
-        let mut next_cell = 2 + runs.len().div_ceil(2);
+        let mut next_cell = cells_at(runs.len());
         for (at, run) in runs.iter().enumerate() {
             block.put(0, 64, 1 << start);
             start = (run.end >> 26) as usize + 1;
@@ -148,7 +169,7 @@ impl Shape for Shape4 {
 
     fn uniform_value(memory: &Memory, level: usize, tree: u32) -> Option<Value> {
         let uniform = level == 0 && memory.word(tree as usize) == 1;
-        uniform.then(|| resolve(memory.words(), tree, 0))
+        uniform.then(|| resolve(Blocks::of(memory.pages()), tree, 0))
     }
 
     fn unlink(memory: &mut Memory, level: usize, tree: u32) {
@@ -162,14 +183,20 @@ impl Shape for Shape4 {
         memory.unlink(tree, words);
     }
 
-    fn link(memory: &Memory, _level: usize, tree: u32, suffix: u32) -> Option<Cell> {
+    fn link(memory: &Memory, tree: u32, suffix: u32) -> Option<Cell> {
         let block = tree as usize;
         let rank = (memory.word(block) << (63 - (suffix >> 26))).count_ones() as usize;
-        let value = half(memory.words(), block, rank + 3);
+        let value = half(memory, block, rank - 1);
         (value >= ESCAPE).then(|| Cell(block * 2 + usize::from(value - ESCAPE)))
     }
 
-    fn splice(_: &mut Memory, _: usize, _: u32, _: (u32, u32), _: &[Run]) -> Result<Splice, FibError> {
+    fn publish(memory: &Memory, cell: Cell, tree: u32) {
+        let shift = cell.0 % 2 * 32;
+        let word = memory.word(cell.0 / 2) & !(u64::from(u32::MAX) << shift) | u64::from(tree) << shift;
+        memory.words()[cell.0 / 2].store(word, Ordering::Release);
+    }
+
+    fn splice(_: &mut Memory, _: u32, _: (u32, u32), _: &[Run]) -> Result<Splice, FibError> {
         Ok(Splice::Rebuild)
     }
 
@@ -179,6 +206,19 @@ impl Shape for Shape4 {
 
     fn set_root(&self, memory: &Memory, chunk: u32, tree: u32) {
         memory.pages().heads()[chunk as usize].store(tree, Ordering::Release);
+    }
+
+    fn prefetch_root(&self, memory: &Memory, chunk: u32) {
+        super::prefetch(memory.pages().heads().as_ptr().wrapping_add(chunk as usize));
+    }
+
+    fn prefetch(memory: &Memory, tree: u32) {
+        super::prefetch(memory.words().as_ptr().wrapping_add(tree as usize));
+        memory.prefetch(tree);
+    }
+
+    fn number<'a>(&self, memory: &'a Memory, chunk: u32) -> Option<&'a AtomicU32> {
+        memory.pages().heads().get((1 << ROOT_BITS) + chunk as usize)
     }
 
     fn span(&self, _chunk: u32) -> u32 {

@@ -10,20 +10,38 @@
 //! last address of a node as a whole is never stored, so that an address of all ones needs no special case.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::FibError;
 use super::memory::{Cell, Memory};
 use super::routes::Value;
+use super::shape::{Shape, Splice};
 use super::sweep::{Goal, Run, push};
-use super::writer::{Shape, Splice};
 
 /// Bits that index the first part of the root.
-pub(super) const TOP_BITS: u8 = 16;
+const TOP_BITS: u8 = 16;
 /// Bits that index the second part, where there is one.
 const MIDDLE_BITS: u8 = 12;
 /// Entries of a second part.
 const MIDDLE: usize = 1 << MIDDLE_BITS;
+/// How many second parts there can be: one for each /16 of the space that is handed out, `2000::/3`, and as many
+/// more for private use.
+const MIDDLES: usize = 1 << 14;
+// The root, in 32-bit words: a cell that stays 0, where top entries that were never written lead; the top entries;
+// for each its only cell, for where there is no second part; the second parts. A top entry is the place of its cell
+// or second part, doubled, plus 1 for a second part.
+/// Where the top entries begin: a cache line on.
+const TOP: usize = 16;
+/// Where their only cells begin.
+const ONLY: usize = TOP + (1 << TOP_BITS);
+/// Where second parts begin.
+const FIRST_MIDDLE: usize = ONLY + (1 << TOP_BITS);
+/// Where the blocks begin, in 32-bit words.
+pub(super) const BLOCKS: usize = FIRST_NUMBER + MIDDLES * MIDDLE;
+/// Where the writer's own numbers for the entries of second parts begin.
+const FIRST_NUMBER: usize = FIRST_MIDDLE + MIDDLES * MIDDLE;
+/// How much of that is the root proper.
+pub(super) const ROOT: usize = FIRST_NUMBER;
 /// A run's value from here on is the place of its cell: 32-bit words from the start of the leaf.
 const ESCAPE: u32 = 0x8000;
 /// A cell with this bit holds a value, else the handle of a deeper tree.
@@ -45,9 +63,15 @@ impl Node {
         Self(offset << 5 | (lasts as u32) << 1 | u32::from(fork))
     }
 
+    /// Where it is, in 64-bit words.
+    fn offset(self) -> u32 {
+        self.0 >> 5
+    }
+
+    /// Where it is, in 32-bit words.
     #[inline(always)]
-    pub(super) fn offset(self) -> usize {
-        (self.0 >> 5) as usize
+    pub(super) fn at(self) -> usize {
+        (self.0 >> 4 & !1) as usize
     }
 
     /// How many last addresses it stores.
@@ -56,9 +80,10 @@ impl Node {
         self.0 >> 1 & 15
     }
 
+    /// 1 for a fork, 0 for a leaf.
     #[inline(always)]
-    pub(super) fn is_fork(self) -> bool {
-        self.0 & 1 != 0
+    pub(super) fn is_fork(self) -> usize {
+        (self.0 & 1) as usize
     }
 }
 
@@ -70,18 +95,16 @@ pub(super) fn key(addr: u128, level: usize) -> u32 {
 
 /// The tree under an address's entry of the root.
 #[inline(always)]
-pub(super) fn root(heads: &[AtomicU32], words: &[AtomicU64], addr: u128) -> u32 {
-    let entry = heads[(addr >> (128 - TOP_BITS)) as usize].load(Ordering::Acquire);
-    cell(words, entry_cell(entry, (addr >> (128 - TOP_BITS - MIDDLE_BITS)) as u32))
+pub(super) fn root(heads: &[AtomicU32], addr: u128) -> u32 {
+    heads[root_cell(heads, addr)].load(Ordering::Acquire)
 }
 
-/// Asks for the memory of an address's entry of the root. What leads there is in the nearest cache: few of the
-/// top's entries are in use.
+/// The last entry of the root for an address.
 #[inline(always)]
-pub(super) fn prefetch_root(heads: &[AtomicU32], words: &[AtomicU64], addr: u128) {
-    let entry = heads[(addr >> (128 - TOP_BITS)) as usize].load(Ordering::Acquire);
-    let at = entry_cell(entry, (addr >> (128 - TOP_BITS - MIDDLE_BITS)) as u32);
-    super::prefetch(words.as_ptr().wrapping_add(at / 2));
+pub(super) fn root_cell(heads: &[AtomicU32], addr: u128) -> usize {
+    let high = (addr >> 64) as u64;
+    let entry = heads[TOP + (high >> (64 - TOP_BITS)) as usize].load(Ordering::Acquire);
+    entry_cell(entry, (high >> (64 - TOP_BITS - MIDDLE_BITS)) as u32)
 }
 
 /// The cell that a top entry leads to: its only one, or that of `chunk` in its second part.
@@ -91,57 +114,73 @@ fn entry_cell(entry: u32, chunk: u32) -> usize {
     ((entry >> 1) + (chunk & mask)) as usize
 }
 
-/// The 32-bit word `at`. Acquire: it may lead to a block that was not there a moment ago.
+/// Asks for the memory of an address's entry of the root. What leads there is in the nearest cache: few of the
+/// top's entries are in use.
 #[inline(always)]
-fn cell(words: &[AtomicU64], at: usize) -> u32 {
-    (words[at / 2].load(Ordering::Acquire) >> (at % 2 * 32)) as u32
+pub(super) fn prefetch_root(heads: &[AtomicU32], addr: u128) {
+    super::prefetch(heads.as_ptr().wrapping_add(root_cell(heads, addr)));
+}
+
+/// The cache line with all of a node's last addresses: a node either lies within a line or begins one.
+#[inline(always)]
+pub(super) fn line(cells: &[AtomicU32], node: Node) -> &[AtomicU32] {
+    let start = node.at() & !15;
+    &cells[start..start + 16]
+}
+
+/// Of a line's 16 comparisons, one bit each, those that are the node's own: how many are true.
+#[inline(always)]
+pub(super) fn count(below: u32, node: Node) -> u32 {
+    let place = node.at() as u32 & 15;
+    (below >> place & ((1 << node.lasts()) - 1)).count_ones()
 }
 
 /// How many of a node's last addresses are below `key`.
 #[inline(always)]
-pub(super) fn rank(words: &[AtomicU64], node: Node, key: u32) -> u32 {
+pub(super) fn rank(cells: &[AtomicU32], node: Node, key: u32) -> u32 {
     let mut below = 0;
-    for (at, word) in words[node.offset()..node.offset() + 8].iter().enumerate() {
-        let word = word.load(Ordering::Relaxed);
-        below |= u32::from((word as u32) < key) << (at * 2);
-        below |= u32::from(((word >> 32) as u32) < key) << (at * 2 + 1);
+    for (at, last) in line(cells, node).iter().enumerate() {
+        below |= u32::from(last.load(Ordering::Relaxed) < key) << at;
     }
-    (below & ((1 << node.lasts()) - 1)).count_ones()
+    count(below, node)
 }
 
-/// What a node says for the run or child `rank`: a leaf its 16 bits, a fork a handle.
+/// What a node says for the run or child `rank`: a leaf its 16 bits, a fork a handle. Acquire: a handle may lead
+/// to a block that was not there a moment ago. No branch: which of the two it is cannot be foreseen.
 #[inline(always)]
-pub(super) fn step(words: &[AtomicU64], node: Node, rank: u32) -> u32 {
-    let half = if node.is_fork() { (FORK_LINKS as u32 + rank) * 2 } else { node.lasts() * 2 + rank } as usize;
-    let found = (words[node.offset() + half / 4].load(Ordering::Acquire) >> (half % 4 * 16)) as u32;
-    if node.is_fork() { found } else { found & 0xFFFF }
+pub(super) fn step(cells: &[AtomicU32], node: Node, rank: u32) -> u32 {
+    let leaf = !node.0 & 1;
+    let base = if leaf == 0 { FORK_LINKS as u32 } else { node.lasts() };
+    let found = cells[node.at() + (base + (rank >> leaf)) as usize].load(Ordering::Acquire);
+    // All bits of a handle; of two values, the one.
+    (found >> ((rank & leaf) * 16)) & (leaf.wrapping_sub(1) | 0xFFFF)
 }
 
-/// Whether what a leaf says is the place of a cell.
+/// Whether what a node says is the place of a cell. Of a fork it never is.
 #[inline(always)]
-pub(super) fn is_escape(said: u32) -> bool {
-    said >= ESCAPE
+pub(super) fn is_escape(node: Node, said: u32) -> bool {
+    said & (!node.0 & 1) << 15 != 0
 }
 
 /// Goes on where a leaf of a level says `said`, to the value.
 #[cold]
 #[inline(never)]
-pub(super) fn escape(words: &[AtomicU64], leaf: Node, said: u32, addr: u128, level: usize) -> Value {
-    let found = cell(words, leaf.offset() * 2 + (said - ESCAPE) as usize);
-    if found & LITERAL != 0 { found & !LITERAL } else { resolve(words, found, addr, level + 1) }
+pub(super) fn escape(cells: &[AtomicU32], leaf: Node, said: u32, addr: u128, level: usize) -> Value {
+    let found = cells[leaf.at() + (said - ESCAPE) as usize].load(Ordering::Acquire);
+    if found & LITERAL != 0 { found & !LITERAL } else { resolve(cells, found, addr, level + 1) }
 }
 
 /// The value for an address, from a level's tree on.
 #[inline]
-pub(super) fn resolve(words: &[AtomicU64], tree: u32, addr: u128, level: usize) -> Value {
+pub(super) fn resolve(cells: &[AtomicU32], tree: u32, addr: u128, level: usize) -> Value {
     let key = key(addr, level);
     let mut node = Node(tree);
     loop {
-        let found = step(words, node, rank(words, node, key));
-        if node.is_fork() {
+        let found = step(cells, node, rank(cells, node, key));
+        if node.is_fork() == 1 {
             node = Node(found);
-        } else if is_escape(found) {
-            return escape(words, node, found, addr, level);
+        } else if is_escape(node, found) {
+            return escape(cells, node, found, addr, level);
         } else {
             return found;
         }
@@ -155,86 +194,96 @@ pub(super) fn node(tree: u32) -> Node {
 }
 
 fn leaf_words(lasts: usize, cells: usize) -> usize {
-    // A leaf of one run may be a shared one, which has a cell that leads to itself in its second word.
-    if lasts == 0 { 2 } else { (cells_at(lasts) + cells).div_ceil(2) }
+    (cells_at(lasts) + cells).div_ceil(2)
 }
 
 /// Where a leaf's cells begin, in 32-bit words.
 fn cells_at(lasts: usize) -> usize {
-    (lasts * 3 + 1).div_ceil(2)
+    lasts + (lasts + 1).div_ceil(2)
+}
+
+/// The 32-bit words of the blocks.
+fn blocks(memory: &Memory) -> &[AtomicU32] {
+    &memory.pages().heads()[BLOCKS..]
+}
+
+/// Reads a 32-bit word of a block. Relaxed: there is one writer, and it is us.
+fn cell(memory: &Memory, at: usize) -> u32 {
+    blocks(memory)[at].load(Ordering::Relaxed)
 }
 
 /// How many cells a leaf has.
 fn cells(memory: &Memory, leaf: Node) -> usize {
-    (0..=leaf.lasts()).filter(|&rank| is_escape(step(memory.words(), leaf, rank))).count()
+    (0..=leaf.lasts()).filter(|&rank| is_escape(leaf, step(blocks(memory), leaf, rank))).count()
 }
 
 /// Where run `rank` of a leaf leads.
 fn goal(memory: &Memory, leaf: Node, rank: u32) -> Goal {
-    let said = step(memory.words(), leaf, rank);
-    if !is_escape(said) {
+    let said = step(blocks(memory), leaf, rank);
+    if !is_escape(leaf, said) {
         return Goal::Value(said);
     }
-    let found = memory.cell(Cell(leaf.offset() * 2 + (said - ESCAPE) as usize));
+    let found = cell(memory, leaf.at() + (said - ESCAPE) as usize);
     if found & LITERAL != 0 { Goal::Value(found & !LITERAL) } else { Goal::Tree(found) }
 }
 
 /// The last address of child or run `rank`, if it is stored.
 fn last(memory: &Memory, node: Node, rank: u32) -> Option<u32> {
-    (rank < node.lasts()).then(|| memory.cell(Cell(node.offset() * 2 + rank as usize)))
+    (rank < node.lasts()).then(|| cell(memory, node.at() + rank as usize))
 }
 
 fn fork_link(fork: Node, rank: u32) -> Cell {
-    Cell(fork.offset() * 2 + FORK_LINKS + rank as usize)
+    Cell(fork.at() + FORK_LINKS + rank as usize)
 }
 
 fn build_leaf(memory: &mut Memory, runs: &[Run]) -> Result<u32, FibError> {
-    // 15 last addresses, 16 values, 16 cells: 160 bytes.
-    let mut halves = [0u16; 80];
+    // 15 last addresses, 16 values, 16 cells.
+    let mut draft = [0u32; 40];
     let lasts = runs.len() - 1;
     let mut next_cell = cells_at(lasts);
     for (at, run) in runs.iter().enumerate() {
         if at < lasts {
-            halves[at * 2] = run.end as u16;
-            halves[at * 2 + 1] = (run.end >> 16) as u16;
+            draft[at] = run.end;
         }
-        let cell = match run.goal {
-            Goal::Value(value) if value < ESCAPE => {
-                halves[lasts * 2 + at] = value as u16;
-                continue;
+        let said = match run.goal {
+            Goal::Value(value) if value < ESCAPE => value,
+            Goal::Value(value) => {
+                draft[next_cell] = value | LITERAL;
+                next_cell += 1;
+                ESCAPE + next_cell as u32 - 1
             }
-            Goal::Value(value) => value | LITERAL,
-            Goal::Tree(tree) => tree,
+            Goal::Tree(tree) => {
+                draft[next_cell] = tree;
+                next_cell += 1;
+                ESCAPE + next_cell as u32 - 1
+            }
         };
-        halves[lasts * 2 + at] = (ESCAPE as usize + next_cell) as u16;
-        halves[next_cell * 2] = cell as u16;
-        halves[next_cell * 2 + 1] = (cell >> 16) as u16;
-        next_cell += 1;
+        draft[lasts + at / 2] |= said << (at % 2 * 16);
     }
-    let words = leaf_words(lasts, next_cell - cells_at(lasts));
-    let offset = memory.alloc(words)?;
-    let tree = Node::new(offset, lasts, false).0;
-    if lasts == 0 {
-        halves[4] = tree as u16;
-        halves[5] = (tree >> 16) as u16;
+    let offset = memory.alloc(next_cell.div_ceil(2))?;
+    fill(memory, offset, &draft[..next_cell]);
+    Ok(Node::new(offset, lasts, false).0)
+}
+
+/// Fills a block that no reader has been led to yet; publishing the link to it orders this before.
+fn fill(memory: &Memory, offset: u32, draft: &[u32]) {
+    for (cell, &value) in blocks(memory)[offset as usize * 2..].iter().zip(draft) {
+        cell.store(value, Ordering::Relaxed);
     }
-    for (at, four) in halves.chunks_exact(4).take(words).enumerate() {
-        let word = four.iter().rev().fold(0, |word, &half| word << 16 | u64::from(half));
-        memory.set_word(offset as usize + at, word);
-    }
-    Ok(tree)
 }
 
 /// A fork over some children: the last address of each, and its handle.
 fn build_fork(memory: &mut Memory, children: &[(u32, u32)]) -> Result<u32, FibError> {
-    let offset = memory.alloc(FORK_WORDS)?;
+    let mut draft = [0; FORK_WORDS * 2];
     let lasts = children.len() - 1;
-    let last = |at: usize| if at < lasts { u64::from(children[at].0) } else { 0 };
-    let link = |at: usize| children.get(at).map_or(0, |child| u64::from(child.1));
-    for at in 0..FORK_WORDS / 2 {
-        memory.set_word(offset as usize + at, last(at * 2) | last(at * 2 + 1) << 32);
-        memory.set_word(offset as usize + FORK_LINKS / 2 + at, link(at * 2) | link(at * 2 + 1) << 32);
+    for (at, &(last, tree)) in children.iter().enumerate() {
+        if at < lasts {
+            draft[at] = last;
+        }
+        draft[FORK_LINKS + at] = tree;
     }
+    let offset = memory.alloc(FORK_WORDS)?;
+    fill(memory, offset, &draft);
     Ok(Node::new(offset, lasts, true).0)
 }
 
@@ -249,7 +298,7 @@ fn build_tree(memory: &mut Memory, mut runs: &[Run]) -> Result<u32, FibError> {
         return build_leaf(memory, runs);
     }
     // Fuller leaves where that saves a level.
-    let depth = |fill: usize| (1..).find(|&depth| runs.len() <= fill * WIDTH.pow(depth));
+    let depth = |fill: usize| (1..8).find(|&depth| runs.len() <= fill * WIDTH.pow(depth));
     let fill = if depth(FILL) == depth(FILL + 3) { FILL } else { FILL + 3 };
     let mut nodes = Vec::with_capacity(runs.len() / fill + 1);
     for size in cut(runs.len(), fill) {
@@ -270,6 +319,21 @@ fn build_tree(memory: &mut Memory, mut runs: &[Run]) -> Result<u32, FibError> {
     Ok(nodes[0].1)
 }
 
+/// Notes all nodes of a tree as unlinked.
+fn unlink_tree(memory: &mut Memory, tree: u32) {
+    let node = Node(tree);
+    if node.is_fork() == 1 {
+        for rank in 0..=node.lasts() {
+            let child = cell(memory, fork_link(node, rank).0);
+            unlink_tree(memory, child);
+        }
+        memory.unlink(node.offset(), FORK_WORDS);
+    } else {
+        let words = leaf_words(node.lasts() as usize, cells(memory, node));
+        memory.unlink(node.offset(), words);
+    }
+}
+
 /// The layout of an IPv6 table, and which parts of its root there are.
 #[derive(Default)]
 pub(super) struct Shape6 {
@@ -279,16 +343,18 @@ pub(super) struct Shape6 {
 
 impl Shape6 {
     fn entry(memory: &Memory, top: usize) -> u32 {
-        memory.pages().heads()[top].load(Ordering::Relaxed)
+        memory.pages().heads()[TOP + top].load(Ordering::Relaxed)
     }
 
     fn top(prefix: u128) -> u16 {
         (prefix >> (128 - TOP_BITS)) as u16
     }
 
-    /// The cell in a shared leaf that leads to the leaf itself.
-    fn self_cell(tree: u32) -> u32 {
-        (Node(tree).offset() as u32 * 2 + 2) << 1
+    /// Leads a top entry to its only cell.
+    fn set_only(memory: &Memory, top: usize, tree: u32) {
+        let heads = memory.pages().heads();
+        heads[ONLY + top].store(tree, Ordering::Release);
+        heads[TOP + top].store((ONLY + top) as u32 * 2, Ordering::Release);
     }
 }
 
@@ -296,6 +362,7 @@ impl Shape for Shape6 {
     const STARTS: &'static [u8] = &[TOP_BITS + MIDDLE_BITS, 60, 92, 124];
     const WINDOWS: &'static [u8] = &[32, 32, 32, 4];
     const DEEP_UNIFORM: bool = true;
+    const SPLICES: bool = true;
 
     fn most_words(_level: usize, routes: usize) -> usize {
         let runs = 2 * routes + 1;
@@ -309,7 +376,7 @@ impl Shape for Shape6 {
 
     fn uniform_value(memory: &Memory, _level: usize, tree: u32) -> Option<Value> {
         let node = Node(tree);
-        if node.is_fork() || node.lasts() > 0 {
+        if node.is_fork() == 1 || node.lasts() > 0 {
             return None;
         }
         match goal(memory, node, 0) {
@@ -318,44 +385,37 @@ impl Shape for Shape6 {
         }
     }
 
-    fn unlink(memory: &mut Memory, level: usize, tree: u32) {
-        let node = Node(tree);
-        if node.is_fork() {
-            for rank in 0..=node.lasts() {
-                let child = memory.cell(fork_link(node, rank));
-                Self::unlink(memory, level, child);
+    fn unlink(memory: &mut Memory, _level: usize, tree: u32) {
+        unlink_tree(memory, tree);
+    }
+
+    fn link(memory: &Memory, tree: u32, suffix: u32) -> Option<Cell> {
+        let mut node = Node(tree);
+        loop {
+            let found = step(blocks(memory), node, rank(blocks(memory), node, suffix));
+            if node.is_fork() == 1 {
+                node = Node(found);
+            } else {
+                let cell = || Cell(node.at() + (found - ESCAPE) as usize);
+                return is_escape(node, found).then(cell);
             }
-            memory.unlink(node.offset() as u32, FORK_WORDS);
-        } else {
-            let words = leaf_words(node.lasts() as usize, cells(memory, node));
-            memory.unlink(node.offset() as u32, words);
         }
     }
 
-    fn link(memory: &Memory, _level: usize, tree: u32, suffix: u32) -> Option<Cell> {
-        let mut node = Node(tree);
-        loop {
-            let found = step(memory.words(), node, rank(memory.words(), node, suffix));
-            if node.is_fork() {
-                node = Node(found);
-            } else {
-                let cell = || Cell(node.offset() * 2 + (found - ESCAPE) as usize);
-                return is_escape(found).then(cell);
-            }
-        }
+    fn publish(memory: &Memory, cell: Cell, tree: u32) {
+        blocks(memory)[cell.0].store(tree, Ordering::Release);
     }
 
     fn splice(
         memory: &mut Memory,
-        _level: usize,
         tree: u32,
         (first, end): (u32, u32),
         runs: &[Run],
     ) -> Result<Splice, FibError> {
         let (mut node, mut link, mut node_first, mut node_last) = (Node(tree), None, 0, u32::MAX);
-        while node.is_fork() {
-            let child = rank(memory.words(), node, first);
-            if child != rank(memory.words(), node, end) {
+        while node.is_fork() == 1 {
+            let child = rank(blocks(memory), node, first);
+            if child != rank(blocks(memory), node, end) {
                 return Ok(Splice::Rebuild);
             }
             link = Some(fork_link(node, child));
@@ -363,7 +423,7 @@ impl Shape for Shape6 {
                 node_first = before + 1;
             }
             node_last = last(memory, node, child).unwrap_or(node_last);
-            node = Node(step(memory.words(), node, child));
+            node = Node(step(blocks(memory), node, child));
         }
         let mut new = Vec::with_capacity(2 * WIDTH + runs.len());
         let old = |rank| (last(memory, node, rank).unwrap_or(node_last), goal(memory, node, rank));
@@ -387,25 +447,41 @@ impl Shape for Shape6 {
         }
         let leaf = build_leaf(memory, &new)?;
         let words = leaf_words(node.lasts() as usize, cells(memory, node));
-        memory.unlink(node.offset() as u32, words);
+        memory.unlink(node.offset(), words);
         let Some(link) = link else { return Ok(Splice::Tree(leaf)) };
-        memory.publish(link, leaf);
+        Self::publish(memory, link, leaf);
         Ok(Splice::Done)
     }
 
     fn root(&self, memory: &Memory, chunk: u32) -> u32 {
         let entry = Self::entry(memory, (chunk >> MIDDLE_BITS) as usize);
-        memory.cell(Cell(entry_cell(entry, chunk)))
+        memory.pages().heads()[entry_cell(entry, chunk)].load(Ordering::Relaxed)
     }
 
     fn set_root(&self, memory: &Memory, chunk: u32, tree: u32) {
         let top = (chunk >> MIDDLE_BITS) as usize;
         let entry = Self::entry(memory, top);
         if entry & 1 == 0 {
-            memory.pages().heads()[top].store(Self::self_cell(tree), Ordering::Release);
+            Self::set_only(memory, top, tree);
         } else {
-            memory.publish(Cell(entry_cell(entry, chunk)), tree);
+            memory.pages().heads()[entry_cell(entry, chunk)].store(tree, Ordering::Release);
         }
+    }
+
+    fn prefetch_root(&self, memory: &Memory, chunk: u32) {
+        let entry = Self::entry(memory, (chunk >> MIDDLE_BITS) as usize);
+        super::prefetch(memory.pages().heads().as_ptr().wrapping_add(entry_cell(entry, chunk)));
+    }
+
+    fn prefetch(memory: &Memory, tree: u32) {
+        super::prefetch(blocks(memory).as_ptr().wrapping_add(Node(tree).at()));
+        memory.prefetch(Node(tree).offset());
+    }
+
+    fn number<'a>(&self, memory: &'a Memory, chunk: u32) -> Option<&'a AtomicU32> {
+        let entry = Self::entry(memory, (chunk >> MIDDLE_BITS) as usize);
+        let number = || &memory.pages().heads()[entry_cell(entry, chunk) + (FIRST_NUMBER - FIRST_MIDDLE)];
+        (entry & 1 == 1).then(number)
     }
 
     fn span(&self, chunk: u32) -> u32 {
@@ -423,16 +499,21 @@ impl Shape for Shape6 {
         }
         let bytes = size_of::<(u16, (u32, usize))>();
         self.middles.try_reserve(1).map_err(|_| FibError::Memory { bytes })?;
-        let middle = memory.alloc(MIDDLE / 2)?;
-        let tree = memory.cell(Cell(entry_cell(Self::entry(memory, usize::from(top)), 0)));
-        for word in 0..MIDDLE / 2 {
-            memory.set_word(middle as usize + word, u64::from(tree) << 32 | u64::from(tree));
+        let slot = memory.slot(MIDDLES as u32)?;
+        let middle = FIRST_MIDDLE + slot as usize * MIDDLE;
+        memory.pages().commit(middle * 4, (middle + MIDDLE) * 4)?;
+        let numbers = middle + FIRST_NUMBER - FIRST_MIDDLE;
+        memory.pages().commit(numbers * 4, (numbers + MIDDLE) * 4)?;
+        let heads = memory.pages().heads();
+        let tree = heads[entry_cell(Self::entry(memory, usize::from(top)), 0)].load(Ordering::Relaxed);
+        for cell in &heads[middle..middle + MIDDLE] {
+            cell.store(tree, Ordering::Relaxed);
         }
         if let Some(value) = Self::uniform_value(memory, 0, tree) {
             memory.link_uniform(value, MIDDLE - 1);
         }
-        memory.pages().heads()[usize::from(top)].store(middle << 2 | 1, Ordering::Release);
-        self.middles.insert(top, (middle, 1));
+        memory.pages().heads()[TOP + usize::from(top)].store((middle as u32) << 1 | 1, Ordering::Release);
+        self.middles.insert(top, (slot, 1));
         Ok(())
     }
 
@@ -441,17 +522,17 @@ impl Shape for Shape6 {
             return;
         }
         let top = Self::top(prefix);
-        let Some((middle, routes)) = self.middles.get_mut(&top) else { return };
+        let Some((slot, routes)) = self.middles.get_mut(&top) else { return };
         *routes -= 1;
         if *routes > 0 {
             return;
         }
         // No route is left below: all entries lead to the same shared leaf.
-        let middle = *middle;
+        let slot = *slot;
         self.middles.remove(&top);
-        let tree = memory.cell(Cell(middle as usize * 2));
-        memory.pages().heads()[usize::from(top)].store(Self::self_cell(tree), Ordering::Release);
-        memory.unlink(middle, MIDDLE / 2);
+        let tree = memory.pages().heads()[FIRST_MIDDLE + slot as usize * MIDDLE].load(Ordering::Relaxed);
+        Self::set_only(memory, usize::from(top), tree);
+        memory.unlink_slot(slot);
         if let Some(value) = Self::uniform_value(memory, 0, tree) {
             memory.unlink_uniform(value, MIDDLE - 1);
         }

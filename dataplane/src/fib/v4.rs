@@ -6,19 +6,17 @@ use std::sync::atomic::Ordering;
 
 use super::FibError;
 use super::default::{DefaultRoute, DefaultWriter, value};
-use super::pages::Pages;
+use super::pages::{Pages, Room};
 use super::routes::{Value, mask32};
-use super::shape4::{ROOT_BITS, Shape4, resolve};
+use super::shape4::{Blocks, ROOT_BITS, Shape4, resolve};
 use super::writer::Writer;
 use crate::grace::GracePeriod;
 use crate::ids::GroupId;
 
 /// Entries of the root.
 const ROOT: usize = 1 << ROOT_BITS;
-/// The 64-bit words that a table can grow to: 1 GiB of address space, of which the kernel gives what is used.
-const MOST_WORDS: usize = 1 << 27;
-/// The fewest words to work with, where address space is limited.
-const LEAST_WORDS: usize = 1 << 15;
+/// The bytes of blocks that a table can grow to: address space, of which the kernel gives what is used.
+const MOST: usize = 1 << 30;
 /// Addresses that a look-up takes at once.
 const BATCH: usize = 64;
 
@@ -36,7 +34,7 @@ impl Fib4 {
         loop {
             let seen = self.default.seen();
             let tree = self.root(addr);
-            let value = resolve(self.pages.words(), tree, addr);
+            let value = resolve(Blocks::of(&self.pages), tree, addr);
             if value != 0 || self.default.held(seen) {
                 return seen.group(value);
             }
@@ -81,16 +79,20 @@ impl Fib4 {
     #[inline(always)]
     fn portable_batch(&self, addrs: &[u32], out: &mut [GroupId]) {
         let mut trees = [0; BATCH];
-        let (heads, words) = (self.pages.heads(), self.pages.words());
+        let (heads, blocks) = (self.pages.heads(), Blocks::of(&self.pages));
         loop {
             let seen = self.default.seen();
-            // All of the root's entries first: these loads wait for nothing and so all wait together.
+            // Three passes, each of which asks for what the next one reads: that way more of the burst waits for
+            // memory at a time than the processor would see ahead.
+            for &addr in addrs {
+                super::prefetch(heads.as_ptr().wrapping_add((addr >> (32 - ROOT_BITS)) as usize));
+            }
             for (tree, &addr) in trees.iter_mut().zip(addrs) {
                 *tree = heads[(addr >> (32 - ROOT_BITS)) as usize].load(Ordering::Acquire);
-                super::prefetch(words.as_ptr().wrapping_add(*tree as usize));
+                super::prefetch(blocks.words.as_ptr().wrapping_add(*tree as usize));
             }
             for ((&tree, &addr), group) in trees.iter().zip(addrs).zip(&mut *out) {
-                *group = seen.group(resolve(words, tree, addr));
+                *group = seen.group(resolve(blocks, tree, addr));
             }
             if self.default.held(seen) {
                 return;
@@ -102,12 +104,12 @@ impl Fib4 {
     /// some tens of nanoseconds before its look-up.
     #[inline]
     pub fn prefetch(&self, addr: u32) {
-        super::prefetch(&self.pages.heads()[(addr >> (32 - ROOT_BITS)) as usize]);
+        super::prefetch(self.pages.heads().as_ptr().wrapping_add((addr >> (32 - ROOT_BITS)) as usize));
     }
 
     /// Bytes that the table occupies: its blocks, and the pages of its root that hold anything.
     pub fn memory(&self) -> usize {
-        self.pages.bytes()
+        self.pages.bytes(ROOT)
     }
 
     /// Whether the table is on huge pages. Only large ones ask for them.
@@ -134,8 +136,14 @@ impl Fib4Writer {
     /// # Errors
     /// [`FibError::Memory`] when there is no memory for the empty table.
     pub fn new(grace: Arc<dyn GracePeriod>) -> Result<Self, FibError> {
-        let pages = Arc::new(Pages::reserve(ROOT, MOST_WORDS, LEAST_WORDS)?);
-        let mut writer = Writer::new(Shape4, Arc::clone(&pages), grace);
+        Self::with_room(grace, MOST)
+    }
+
+    /// An empty table whose blocks take `most` bytes at most.
+    pub(super) fn with_room(grace: Arc<dyn GracePeriod>, most: usize) -> Result<Self, FibError> {
+        // The root, and behind it the writer's own numbers of what is under each entry.
+        let pages = Arc::new(Pages::reserve(2 * ROOT, Room::Words(most))?);
+        let mut writer = Writer::new(Shape4, Arc::clone(&pages), 0, grace);
         writer.start()?;
         let fib = Arc::new(Fib4 { pages, default: DefaultRoute::default() });
         Ok(Self { fib, writer, default: DefaultWriter::default() })
@@ -170,6 +178,26 @@ impl Fib4Writer {
             return Ok(self.default.change(&self.fib.default, None));
         }
         Ok(self.writer.remove(widen(prefix), len)?.map(group_of))
+    }
+
+    /// Many changes in order: `Some` announces or replaces, `None` withdraws. The same as [`insert`](Self::insert) or
+    /// [`remove`](Self::remove) for each, but the memory that they need is asked for ahead.
+    ///
+    /// # Errors
+    /// Any [`FibError`], with the number of the change that was refused; the changes before it are done.
+    pub fn apply(&mut self, changes: &[(u32, u8, Option<GroupId>)]) -> Result<(), (usize, FibError)> {
+        const AHEAD: usize = 32;
+        for (turn, changes) in changes.chunks(AHEAD).enumerate() {
+            self.writer.warm(changes.iter().map(|&(prefix, len, _)| (widen(prefix), len)));
+            for (at, &(prefix, len, group)) in changes.iter().enumerate() {
+                let done = match group {
+                    Some(group) => self.insert(prefix, len, group),
+                    None => self.remove(prefix, len),
+                };
+                done.map_err(|error| (turn * AHEAD + at, error))?;
+            }
+        }
+        Ok(())
     }
 
     /// The group of exactly `prefix/len`.

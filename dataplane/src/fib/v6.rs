@@ -5,21 +5,17 @@ use std::sync::Arc;
 
 use super::FibError;
 use super::default::{DefaultRoute, DefaultWriter, value};
-use super::pages::Pages;
+use super::pages::{Pages, Room};
 use super::routes::Value;
 use super::search6::batch;
-use super::shape6::{Shape6, TOP_BITS, resolve, root};
+use super::shape6::{BLOCKS, ROOT, Shape6, prefetch_root, resolve, root};
 use super::writer::{Writer, mask128};
 use crate::grace::GracePeriod;
 use crate::ids::GroupId;
 
-/// Entries of the root's first part.
-const TOP: usize = 1 << TOP_BITS;
-/// The 64-bit words that a table can grow to, which a handle can name: 512 MiB of address space, of which the
-/// kernel gives what is used.
-const MOST_WORDS: usize = 1 << 26;
-/// The fewest words to work with, where address space is limited.
-const LEAST_WORDS: usize = 1 << 15;
+/// The bytes of blocks that a table can grow to, which a handle can name: address space, of which the kernel gives
+/// what is used.
+const MOST: usize = 1 << 29;
 /// Addresses that a look-up takes at once.
 pub(super) const BATCH: usize = 64;
 
@@ -36,8 +32,8 @@ impl Fib6 {
     pub fn lookup(&self, addr: u128) -> GroupId {
         loop {
             let seen = self.default.seen();
-            let words = self.pages.words();
-            let value = resolve(words, root(self.pages.heads(), words, addr), addr, 0);
+            let heads = self.pages.heads();
+            let value = resolve(&heads[BLOCKS..], root(heads, addr), addr, 0);
             if value != 0 || self.default.held(seen) {
                 return seen.group(value);
             }
@@ -56,12 +52,12 @@ impl Fib6 {
     /// some tens of nanoseconds before its look-up.
     #[inline]
     pub fn prefetch(&self, addr: u128) {
-        super::shape6::prefetch_root(self.pages.heads(), self.pages.words(), addr);
+        prefetch_root(self.pages.heads(), addr);
     }
 
     /// Bytes that the table occupies: its blocks, and the pages of its root that hold anything.
     pub fn memory(&self) -> usize {
-        self.pages.bytes()
+        self.pages.bytes(ROOT)
     }
 
     /// Whether the table is on huge pages. Only large ones ask for them.
@@ -83,8 +79,13 @@ impl Fib6Writer {
     /// # Errors
     /// [`FibError::Memory`] when there is no memory for the empty table.
     pub fn new(grace: Arc<dyn GracePeriod>) -> Result<Self, FibError> {
-        let pages = Arc::new(Pages::reserve(TOP, MOST_WORDS, LEAST_WORDS)?);
-        let mut writer = Writer::new(Shape6::default(), Arc::clone(&pages), grace);
+        Self::with_room(grace, MOST)
+    }
+
+    /// An empty table whose blocks take `most` bytes at most.
+    pub(super) fn with_room(grace: Arc<dyn GracePeriod>, most: usize) -> Result<Self, FibError> {
+        let pages = Arc::new(Pages::reserve(BLOCKS, Room::Heads(most))?);
+        let mut writer = Writer::new(Shape6::default(), Arc::clone(&pages), BLOCKS, grace);
         writer.start()?;
         let fib = Arc::new(Fib6 { pages, default: DefaultRoute::default() });
         Ok(Self { fib, writer, default: DefaultWriter::default() })
@@ -119,6 +120,26 @@ impl Fib6Writer {
             return Ok(self.default.change(&self.fib.default, None));
         }
         Ok(self.writer.remove(prefix, len)?.map(group_of))
+    }
+
+    /// Many changes in order: `Some` announces or replaces, `None` withdraws. The same as [`insert`](Self::insert) or
+    /// [`remove`](Self::remove) for each, but the memory that they need is asked for ahead.
+    ///
+    /// # Errors
+    /// Any [`FibError`], with the number of the change that was refused; the changes before it are done.
+    pub fn apply(&mut self, changes: &[(u128, u8, Option<GroupId>)]) -> Result<(), (usize, FibError)> {
+        const AHEAD: usize = 32;
+        for (turn, changes) in changes.chunks(AHEAD).enumerate() {
+            self.writer.warm(changes.iter().map(|&(prefix, len, _)| (prefix, len)));
+            for (at, &(prefix, len, group)) in changes.iter().enumerate() {
+                let done = match group {
+                    Some(group) => self.insert(prefix, len, group),
+                    None => self.remove(prefix, len),
+                };
+                done.map_err(|error| (turn * AHEAD + at, error))?;
+            }
+        }
+        Ok(())
     }
 
     /// The group of exactly `prefix/len`.
@@ -195,6 +216,6 @@ impl Fib6Writer {
     /// Whether nothing is left of the routes that were ever here.
     pub(super) fn is_as_new(&mut self) -> bool {
         // The block for "follow the default route".
-        self.writer.is_as_new(2)
+        self.writer.is_as_new(1)
     }
 }

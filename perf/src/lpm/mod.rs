@@ -11,6 +11,7 @@ mod workload;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use clap::ValueEnum;
@@ -42,6 +43,7 @@ impl Family {
 
 /// What to measure.
 #[derive(clap::Args)]
+#[allow(clippy::struct_excessive_bools)] // Each is a switch of its own.
 pub struct Args {
     /// One family only.
     #[arg(long)]
@@ -50,6 +52,9 @@ pub struct Args {
     /// 240000, 500000 for IPv6].
     #[arg(long)]
     routes: Vec<usize>,
+    /// Only these workloads; may be given several times.
+    #[arg(long)]
+    workload: Vec<Workload>,
     /// Rounds; the median counts.
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
@@ -78,6 +83,10 @@ pub struct Args {
     /// The core to write from while the other looks up.
     #[arg(long, default_value_t = 1)]
     writer_core: usize,
+    /// Keep the writer's core busy with nothing while look-ups are timed. Under `chrt -f` that keeps other programs
+    /// off it, and what they would do to shared caches.
+    #[arg(long)]
+    hold: bool,
     /// Arguments for DPDK. `--force-max-simd-bitwidth=512` lets its tables use AVX-512.
     #[arg(
         long,
@@ -91,7 +100,8 @@ pub fn run(args: &Args) -> Result<(), String> {
     let mut eal_args: Vec<String> = args.eal.split_whitespace().map(str::to_owned).collect();
     if dpdk_sys::free_huge_pages().pages == 0 && !eal_args.iter().any(|arg| arg == "--no-huge") {
         eprintln!("perf: no huge pages, so the peers run on ordinary ones; grant some for their best");
-        eal_args.extend(["--no-huge".to_owned(), "-m".to_owned(), "4096".to_owned()]);
+        eal_args.retain(|arg| arg != "--in-memory");
+        eal_args.extend(["--no-huge", "-m", "4096"].map(str::to_owned));
     }
     let eal = Eal::init(&eal_args).map_err(|error| error.to_string())?;
     pin(args.core);
@@ -122,10 +132,16 @@ fn compare(args: &Args, eal: &Eal, family: Family, size: usize, report: &mut Rep
     report.heading(family, &routes, real);
     let mut tables = tables(args, eal, family, &routes, report)?;
     if !args.updates_only {
-        for workload in Workload::ALL {
+        let chosen = |workload: &Workload| args.workload.is_empty() || args.workload.contains(workload);
+        for workload in Workload::ALL.into_iter().filter(chosen) {
             let addresses = Addresses::new(family, workload, &routes);
             agree(&mut tables, &addresses)?;
-            look_up(args, family, &routes, workload, &addresses, &mut tables, report);
+            let stop = AtomicBool::new(!args.hold);
+            std::thread::scope(|scope| {
+                scope.spawn(|| hold(args.writer_core, &stop));
+                look_up(args, family, &routes, workload, &addresses, &mut tables, report);
+                stop.store(true, Ordering::Relaxed);
+            });
         }
     }
     if !args.no_updates {
@@ -133,13 +149,30 @@ fn compare(args: &Args, eal: &Eal, family: Family, size: usize, report: &mut Rep
             if table.name() == "turnpike, prefetched" || (table.name().contains("rte_lpm") && size > 20_000) {
                 continue;
             }
-            let rate = update::alone(table.as_mut(), &routes)?;
-            report.updates(family, table.name(), "alone", routes.len(), rate);
+            // A peer may run out of its second-level tables on the way: that says something about it, not about the run.
+            match update::alone(table.as_mut(), &routes, 1) {
+                Ok(rate) => report.updates(family, table.name(), "one by one", routes.len(), rate),
+                Err(error) => report.note(&format!("{}: no updates: {error}", table.name())),
+            }
+            if table.name() == "turnpike" {
+                let rate = update::alone(table.as_mut(), &routes, update::BATCH)?;
+                report.updates(family, table.name(), "in batches", routes.len(), rate);
+            }
         }
         drop(tables);
         update::with_readers(args, family, &routes, report)?;
     }
     Ok(())
+}
+
+/// Does nothing, as gently as can be, until told to stop.
+fn hold(core: usize, stop: &AtomicBool) {
+    if !stop.load(Ordering::Relaxed) {
+        pin(core);
+    }
+    while !stop.load(Ordering::Relaxed) {
+        std::hint::spin_loop();
+    }
 }
 
 /// Ours and all peers that can hold the routes, loaded.

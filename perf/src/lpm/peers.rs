@@ -74,10 +74,9 @@ impl Kind {
     /// Second-level tables to make room for.
     fn tbl8s(self, routes: usize) -> u32 {
         match self {
-            Self::Fib2 | Self::Fib2Scalar => 32_767,
             Self::Fib4 | Self::Fib4Scalar | Self::Lpm | Self::LpmX4 => 65_536,
             // 15 bits of a 2-byte entry name a table.
-            Self::Fib6By2 | Self::Fib6By2Scalar => 32_767,
+            Self::Fib2 | Self::Fib2Scalar | Self::Fib6By2 | Self::Fib6By2Scalar => 32_767,
             Self::Fib6By4 | Self::Fib6By4Scalar => (routes * 5 / 2).max(20_000) as u32,
             Self::Lpm6 => (routes * 5 / 2).clamp(20_000, (1 << 21) - 1) as u32,
         }

@@ -1,4 +1,4 @@
-//! Random numbers that are the same in every run: SplitMix64.
+//! Random numbers that are the same in every run: `SplitMix64`.
 
 /// A generator with its state.
 #[derive(Clone)]

@@ -24,6 +24,12 @@ pub trait Table {
     fn prefetch(&self, _addresses: &Addresses, _from: usize) {}
     fn insert(&mut self, route: Route) -> Result<(), String>;
     fn remove(&mut self, route: Route) -> Result<(), String>;
+    /// Does a batch of changes: announcements, and withdrawals by `false`.
+    fn apply(&mut self, changes: &[(Route, bool)]) -> Result<(), String> {
+        changes
+            .iter()
+            .try_for_each(|&(route, there)| if there { self.insert(route) } else { self.remove(route) })
+    }
     /// Loads an empty table.
     fn load(&mut self, routes: &[Route]) -> Result<(), String> {
         routes.iter().try_for_each(|&route| self.insert(route))
@@ -45,6 +51,8 @@ pub struct Ours {
     reader6: Arc<Fib6>,
     prefetch: bool,
     out: [GroupId; BURST],
+    batch4: Vec<(u32, u8, Option<GroupId>)>,
+    batch6: Vec<(u128, u8, Option<GroupId>)>,
 }
 
 impl Ours {
@@ -52,7 +60,17 @@ impl Ours {
         let v4 = Fib4Writer::new(Arc::clone(grace)).map_err(|error| error.to_string())?;
         let v6 = Fib6Writer::new(Arc::clone(grace)).map_err(|error| error.to_string())?;
         let (reader4, reader6) = (v4.reader(), v6.reader());
-        Ok(Self { family, v4, v6, reader4, reader6, prefetch, out: [GroupId(0); BURST] })
+        Ok(Self {
+            family,
+            v4,
+            v6,
+            reader4,
+            reader6,
+            prefetch,
+            out: [GroupId(0); BURST],
+            batch4: vec![],
+            batch6: vec![],
+        })
     }
 
     pub fn readers(&self) -> (Arc<Fib4>, Arc<Fib6>) {
@@ -82,10 +100,10 @@ impl Table for Ours {
         }
         match self.family {
             Family::V4 => {
-                addresses.v4[from..from + BURST].iter().for_each(|&addr| self.reader4.prefetch(addr))
+                addresses.v4[from..from + BURST].iter().for_each(|&addr| self.reader4.prefetch(addr));
             }
             Family::V6 => {
-                addresses.v6[from..from + BURST].iter().for_each(|&addr| self.reader6.prefetch(addr))
+                addresses.v6[from..from + BURST].iter().for_each(|&addr| self.reader6.prefetch(addr));
             }
         }
     }
@@ -106,6 +124,28 @@ impl Table for Ours {
         }
         .map(|_| ())
         .map_err(|error| error.to_string())
+    }
+
+    fn apply(&mut self, changes: &[(Route, bool)]) -> Result<(), String> {
+        let group = |hop, there: bool| there.then_some(GroupId(hop));
+        let changes = changes.iter();
+        match self.family {
+            Family::V4 => {
+                self.batch4.clear();
+                let narrow = |&((prefix, len, hop), there): &(Route, bool)| {
+                    ((prefix >> 96) as u32, len, group(hop, there))
+                };
+                self.batch4.extend(changes.map(narrow));
+                self.v4.apply(&self.batch4)
+            }
+            Family::V6 => {
+                self.batch6.clear();
+                self.batch6
+                    .extend(changes.map(|&((prefix, len, hop), there)| (prefix, len, group(hop, there))));
+                self.v6.apply(&self.batch6)
+            }
+        }
+        .map_err(|(at, error)| format!("change {at}: {error}"))
     }
 
     fn load(&mut self, routes: &[Route]) -> Result<(), String> {

@@ -8,7 +8,7 @@ use super::routes::Route;
 pub const ADDRESSES: usize = 1 << 20;
 
 /// The kinds of traffic.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Workload {
     /// Any address there is.
     Random,
@@ -43,7 +43,7 @@ pub struct Addresses {
 impl Addresses {
     pub fn new(family: Family, workload: Workload, routes: &[Route]) -> Self {
         let mut random = Random::new(11);
-        let mut inside = |random: &mut Random, at: usize| {
+        let inside = |random: &mut Random, at: usize| {
             let (prefix, len, _) = routes[at];
             prefix | random.bits128() & u128::MAX.checked_shr(u32::from(len)).unwrap_or(0)
         };

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use rustbgpd_fsm::{Action, Event, PeerConfig, Session, SessionState, TimerType};
 use rustbgpd_wire::notification::NotificationCode;
 use rustbgpd_wire::{
-    AddPathMode, Afi, DecodeError, Message, NotificationMessage, OpenMessage, RouteRefreshMessage,
-    RouteRefreshSubtype, Safi, UpdateMessage, encode_message,
+    AddPathMode, Afi, Capability, DecodeError, Message, NotificationMessage, OpenMessage,
+    RouteRefreshMessage, RouteRefreshSubtype, Safi, UpdateMessage, encode_message,
 };
 
 use super::frame::{self, Frame, Kind};
@@ -22,6 +22,16 @@ use crate::source::Family;
 
 /// Longest message before both OPENs are exchanged (RFC 4271, section 4.1).
 const MAX_PLAIN_LENGTH: usize = 4096;
+
+/// Takes the families out of our graceful-restart capability: we help and mark End-of-RIB, but keep nothing over a
+/// restart of our own (RFC 4724, section 3). With families, FRR would wait for us to call back, which we never do.
+fn only_helps(capabilities: &mut [Capability]) {
+    for capability in capabilities {
+        if let Capability::GracefulRestart { families, .. } = capability {
+            families.clear();
+        }
+    }
+}
 
 /// One session's protocol machine.
 #[derive(Debug)]
@@ -59,7 +69,10 @@ impl Rustbgpd {
         }
         for action in actions {
             match action {
-                Action::SendOpen(open) => send(&Message::Open(open), out),
+                Action::SendOpen(mut open) => {
+                    only_helps(&mut open.capabilities);
+                    send(&Message::Open(open), out);
+                }
                 Action::SendKeepalive => send(&Message::Keepalive, out),
                 Action::SendNotification(message) => {
                     let sent = Notification { code: message.code.as_u8(), subcode: message.subcode };

@@ -15,6 +15,7 @@ enum Op {
     Remove(usize),
     RemoveAbsent(u128, u8),
     Load(Vec<(u128, u8, u32)>),
+    Apply(Vec<(u128, u8, u32)>),
 }
 
 /// Prefixes that meet often: a few bits of address, spread over places that differ between strategies.
@@ -56,6 +57,11 @@ fn ops(width: u8) -> impl Strategy<Value = Vec<Op>> {
         1 => prop::collection::vec(route(), 0..120)
             .prop_map(|routes| Op::Load(routes.into_iter().map(|((p, l), g)| (p, l, g)).collect())),
     ];
+    let op = prop_oneof![
+        12 => op,
+        1 => prop::collection::vec((prefix(width), group()), 0..70)
+            .prop_map(|routes| Op::Apply(routes.into_iter().map(|((p, l), g)| (p, l, g)).collect())),
+    ];
     (narrow, prop::collection::vec(op, 1..80)).prop_map(move |(narrow, mut ops)| {
         let cut = |prefix: &mut u128, len: u8| {
             *prefix &= narrow & u128::MAX.checked_shl(128 - u32::from(len)).unwrap_or(0);
@@ -63,7 +69,11 @@ fn ops(width: u8) -> impl Strategy<Value = Vec<Op>> {
         for op in &mut ops {
             match op {
                 Op::Insert(prefix, len, _) | Op::RemoveAbsent(prefix, len) => cut(prefix, *len),
-                Op::Load(routes) => routes.iter_mut().for_each(|(prefix, len, _)| cut(prefix, *len)),
+                Op::Load(routes) | Op::Apply(routes) => {
+                    for (prefix, len, _) in routes {
+                        cut(prefix, *len);
+                    }
+                }
                 Op::Remove(_) => {}
             }
         }
@@ -134,6 +144,19 @@ macro_rules! family {
                         let prefix = narrow(prefix);
                         prop_assert_eq!(writer.get(prefix, len), model.get(&(len, prefix)).copied());
                         prop_assert_eq!(writer.remove(prefix, len), Ok(model.remove(&(len, prefix))));
+                    }
+                    Op::Apply(changes) => {
+                        // Groups 0 and 1 withdraw.
+                        let group = |group: u32| (group > 1).then_some(GroupId(group));
+                        let changes: Vec<_> =
+                            changes.into_iter().map(|(p, len, g)| (narrow(p), len, group(g))).collect();
+                        prop_assert_eq!(writer.apply(&changes), Ok(()));
+                        for (prefix, len, group) in changes {
+                            match group {
+                                Some(group) => model.insert((len, prefix), group),
+                                None => model.remove(&(len, prefix)),
+                            };
+                        }
                     }
                     Op::Load(routes) => {
                         let routes: Vec<_> =
@@ -222,6 +245,41 @@ macro_rules! family {
                 for start in [0, 8, 16, 18, 20, 24, 28, 40, 60, 80, 92, 96].into_iter().filter(|&start| start < $width) {
                     crowd(start, if cfg!(miri) { 40 } else { 1500 });
                 }
+            }
+
+            #[test]
+            fn without_memory_nothing_changes() {
+                // Room for a few routes only, filled and emptied twice.
+                let mut writer = <$writer>::with_room(Arc::new(NoReaders), 1 << 16).unwrap();
+                let mut model = Model::new();
+                let mut refused = 0;
+                for at in 0..if cfg!(miri) { 200u32 } else { 8000 } {
+                    let spread = u128::from(at.wrapping_mul(0x9E37_79B9)) << 96;
+                    let len = [20, 26, 12, 31, 32][at as usize % 5];
+                    let prefix = narrow(spread) & mask(len);
+                    if at % 7 == 6 {
+                        let (len, prefix) = *model.keys().nth(at as usize % model.len()).unwrap();
+                        match writer.remove(prefix, len) {
+                            Ok(old) => assert_eq!(old, model.remove(&(len, prefix))),
+                            Err(error) => assert!(matches!(error, FibError::Memory { .. })),
+                        }
+                        continue;
+                    }
+                    let group = GroupId(at % 1000 + 1);
+                    match writer.insert(prefix, len, group) {
+                        Ok(old) => assert_eq!(old, model.insert((len, prefix), group)),
+                        Err(error) => {
+                            assert!(matches!(error, FibError::Memory { .. }), "{error}");
+                            assert_eq!(writer.get(prefix, len), model.get(&(len, prefix)).copied());
+                            refused += 1;
+                        }
+                    }
+                    if at % 1000 == 999 {
+                        check(&writer, &model, &[]).unwrap();
+                    }
+                }
+                assert!(cfg!(miri) || refused > 100, "{refused}");
+                check(&writer, &model, &[]).unwrap();
             }
 
             #[test]

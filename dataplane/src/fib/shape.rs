@@ -1,0 +1,63 @@
+//! What the writer asks of a family's layout of blocks, IPv4's in `shape4` and IPv6's in `shape6`.
+
+use std::sync::atomic::AtomicU32;
+
+use super::FibError;
+use super::memory::{Cell, Memory};
+use super::routes::Value;
+use super::sweep::Run;
+
+/// How one family lays its blocks out.
+pub(super) trait Shape {
+    /// Where each level's window begins, in bits from the left; the first is what indexes the root.
+    const STARTS: &'static [u8];
+    /// How many bits each level's window has. A deeper chunk hangs at a prefix that is a full window long.
+    const WINDOWS: &'static [u8];
+    /// Whether a tree that is the same throughout is also shared when it is a deeper chunk's.
+    const DEEP_UNIFORM: bool;
+    /// Whether [`splice`](Self::splice) can do anything.
+    const SPLICES: bool;
+
+    /// The most words that a tree of this many routes can take.
+    fn most_words(level: usize, routes: usize) -> usize;
+    /// Builds the blocks for runs that cover the whole window, and returns their handle.
+    fn build(memory: &mut Memory, level: usize, runs: &[Run]) -> Result<u32, FibError>;
+    /// The value of a tree that is the same throughout, of which there is one for each value.
+    fn uniform_value(memory: &Memory, level: usize, tree: u32) -> Option<Value>;
+    /// Notes all blocks of a tree, but not of the deeper trees in it, as unlinked.
+    fn unlink(memory: &mut Memory, level: usize, tree: u32);
+    /// The cell that leads from a tree to the deeper tree at `suffix`.
+    fn link(memory: &Memory, tree: u32, suffix: u32) -> Option<Cell>;
+    /// Publishes a deeper tree by its cell: readers that see the link see what it leads to.
+    fn publish(memory: &Memory, cell: Cell, tree: u32);
+    /// Replaces the runs of `first..=last` in a large tree without rebuilding all of it, where that can be done.
+    fn splice(memory: &mut Memory, tree: u32, span: (u32, u32), runs: &[Run]) -> Result<Splice, FibError>;
+
+    /// The tree under an entry of the root.
+    fn root(&self, memory: &Memory, chunk: u32) -> u32;
+    /// Asks for the memory of an entry of the root.
+    fn prefetch_root(&self, memory: &Memory, chunk: u32);
+    /// Asks for the memory of a tree's first block, and of what says that it is in use.
+    fn prefetch(memory: &Memory, tree: u32);
+    /// Publishes the tree under an entry of the root.
+    fn set_root(&self, memory: &Memory, chunk: u32, tree: u32);
+    /// The word beside an entry of the root in which the writer keeps the number of the chunk there, 0 for none; `None`
+    /// where the root has no such entry.
+    fn number<'a>(&self, memory: &'a Memory, chunk: u32) -> Option<&'a AtomicU32>;
+    /// How many entries of the root, from `chunk` on, are one word and change together.
+    fn span(&self, chunk: u32) -> u32;
+    /// Prepares the root for one more route of this length, before it is added.
+    fn hold(&mut self, memory: &mut Memory, prefix: u128, len: u8) -> Result<(), FibError>;
+    /// Takes back a [`hold`](Self::hold), after the route is gone.
+    fn release(&mut self, memory: &mut Memory, prefix: u128, len: u8);
+}
+
+/// What came of a [`Shape::splice`].
+pub(super) enum Splice {
+    /// Done, and published within the tree.
+    Done,
+    /// The tree has a new first block; the caller links it, and the old one is noted as unlinked.
+    Tree(u32),
+    /// It takes a rebuild.
+    Rebuild,
+}

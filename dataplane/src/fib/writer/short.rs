@@ -1,0 +1,111 @@
+//! Changes of short routes, which cover whole entries of the root.
+
+use super::{Writer, top};
+use crate::fib::FibError;
+use crate::fib::routes::{Value, mask32};
+use crate::fib::shape::Shape;
+
+impl<S: Shape> Writer<S> {
+    /// Changes a short route: every chunk that it covers and no longer short route does.
+    pub(super) fn change_short(
+        &mut self,
+        prefix: u128,
+        len: u8,
+        value: Option<Value>,
+    ) -> Result<(), FibError> {
+        let top_bits = top(prefix);
+        let new = value.unwrap_or_else(|| self.short.cover(top_bits, len - 1));
+        let shift = 32 - S::STARTS[0];
+        let end = top_bits | !mask32(len);
+        let mut spans = Vec::new();
+        let mut next = u64::from(top_bits);
+        for (start, nested, _) in self.short.under(top_bits, len, end) {
+            if u64::from(start) >= next {
+                if u64::from(start) > next {
+                    spans.push(((next >> shift) as u32, (start - 1) >> shift));
+                }
+                next = u64::from(start | !mask32(nested)) + 1;
+            }
+        }
+        if next <= u64::from(end) {
+            spans.push(((next >> shift) as u32, end >> shift));
+        }
+        let is_new = self.short.get(top_bits, len).is_none();
+        self.ensure_spans(&spans)?;
+        if value.is_some() && is_new {
+            self.shape.hold(&mut self.memory, prefix, len)?;
+        }
+        for &(first, last) in &spans {
+            self.fill(first, last, new)?;
+        }
+        if let Some(value) = value {
+            self.short.set(top_bits, len, value);
+        } else {
+            self.short.unset(top_bits, len);
+            self.shape.release(&mut self.memory, prefix, len);
+        }
+        Ok(())
+    }
+
+    /// Makes sure that filling these spans of the root cannot fail half-way.
+    fn ensure_spans(&mut self, spans: &[(u32, u32)]) -> Result<(), FibError> {
+        let (mut words, mut blocks) = (S::most_words(0, 2), 8);
+        for &(first, last) in spans {
+            let mut chunk = first;
+            loop {
+                let span = self.shape.span(chunk);
+                blocks += 1;
+                if span == 1
+                    && let Some(found) = self.chunk(Self::chunk_key(chunk), 0)
+                {
+                    let count = found.routes.entries().len();
+                    let (more_words, more_blocks) =
+                        self.most_below(Self::chunk_key(chunk), 0, found.routes.entries());
+                    words += S::most_words(0, count) + more_words;
+                    blocks += count + more_blocks;
+                }
+                if last - chunk < span {
+                    break;
+                }
+                chunk += span;
+            }
+        }
+        self.memory.ensure(words, blocks)
+    }
+
+    fn chunk_key(chunk: u32) -> u128 {
+        u128::from(chunk) << (128 - S::STARTS[0])
+    }
+
+    /// Makes `value` the cover of the chunks `first..=last`, and rebuilds those with routes whose cover it was not.
+    pub(super) fn fill(&mut self, first: u32, last: u32, value: Value) -> Result<(), FibError> {
+        let mut chunk = first;
+        loop {
+            let span = self.shape.span(chunk);
+            let prefix = Self::chunk_key(chunk);
+            let old = self.shape.root(&self.memory, chunk);
+            // Most of the root has no list of routes; a span that is wider than one entry never has.
+            match self.find(prefix, 0).filter(|_| span == 1) {
+                Some(id) => {
+                    if self.chunks[id].cover != value {
+                        self.chunks[id].cover = value;
+                        let tree = self.build(id, prefix, 0)?;
+                        self.shape.set_root(&self.memory, chunk, tree);
+                        self.unlink(0, old);
+                    }
+                }
+                None => {
+                    if S::uniform_value(&self.memory, 0, old) != Some(value) {
+                        let tree = self.uniform(0, value)?;
+                        self.shape.set_root(&self.memory, chunk, tree);
+                        self.unlink(0, old);
+                    }
+                }
+            }
+            if last - chunk < span {
+                return Ok(());
+            }
+            chunk += span;
+        }
+    }
+}
