@@ -57,7 +57,12 @@ pub fn first_packet_waits_for_its_neighbour(circuit: &mut Circuit) {
     let peering = &circuit.peerings[PRIVATE];
     for (address, (site, cloud)) in FRESH.iter().zip(LAN.iter().zip(CLOUD)) {
         peering.lan.address("eth0", &format!("{address}/{}", site.length));
-        let target = address.parse().unwrap();
+        let target: std::net::IpAddr = address.parse().unwrap();
+        // The kernel takes an IPv6 address into use, and joins its multicast group, in its own time.
+        let group = "ff02::1:ff00:77";
+        wait::until_true(SOON, "the address to be in use", || {
+            target.is_ipv4() || peering.lan.ip("maddr show dev eth0").contains(group)
+        });
         echo::assert_pings(&peering.cloud, Some(cloud.address()), target, 56, 1);
         peering.lan.ip(&format!("addr del {address}/{} dev eth0", site.length));
     }
