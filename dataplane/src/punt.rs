@@ -10,6 +10,7 @@ use crate::ids::{AdjId, PortId, SubIfId};
 use crate::verdict::{DropReason, PuntReason};
 
 /// A packet for the control thread, as it was received.
+#[derive(Debug)]
 pub struct Punted<P> {
     /// The frame, tags included unless the NIC took them off.
     pub packet: P,
