@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::bird::Bird;
 use crate::customer::Customer;
+use crate::echo;
 use crate::edge::Edge;
 use crate::frame::Tag;
 use crate::lab::{Lab, Netns};
@@ -183,7 +184,9 @@ impl Peering {
 
     /// Whether one ping from the LAN host is answered.
     pub fn lan_pings(&self, target: IpAddr) -> bool {
-        crate::host::ping(&self.lan, None, target, 56, 1).received == 1
+        let patience = Duration::from_millis(500);
+        let plan = echo::Plan { source: None, target, size: 56, count: 1, patience, fragments: false };
+        echo::send(&self.lan, &plan).answered == 1
     }
 }
 

@@ -238,6 +238,11 @@ pub fn udp(src: (IpAddr, u16), dst: (IpAddr, u16), ttl: u8, payload: &[u8]) -> V
     packet(src.0, dst.0, UDP, ttl, &datagram)
 }
 
+/// The Internet checksum (RFC 1071) of bytes whose checksum field is zero.
+pub fn checksum(bytes: &[u8]) -> u16 {
+    !sum(bytes)
+}
+
 /// One's complement sum of 16-bit words (RFC 1071), not inverted.
 fn sum(bytes: &[u8]) -> u16 {
     let mut total: u32 = 0;

@@ -1,56 +1,15 @@
-//! What the hosts at both ends do: ping, traceroute, and bulk transfers over TCP and UDP.
+//! What the hosts at both ends do: traceroute, and bulk transfers over TCP and UDP.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::lab::Netns;
-use crate::process::output;
+use crate::sys;
 
 /// Longest a bulk transfer may stand still.
 const STALL: Duration = Duration::from_secs(5);
-
-/// What `ping` reported.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pings {
-    /// Requests sent.
-    pub sent: u32,
-    /// Replies received, without duplicates.
-    pub received: u32,
-    /// Replies received twice.
-    pub duplicates: u32,
-}
-
-/// Sends `count` echo requests of `size` bytes that must not be fragmented, 20 ms apart, from `source` or what the
-/// kernel takes.
-#[track_caller]
-pub fn ping(netns: &Netns, source: Option<IpAddr>, target: IpAddr, size: u16, count: u32) -> Pings {
-    let mut command: Command = netns.command("ping");
-    command.args(["-n", "-q", "-i", "0.02", "-W", "1", "-M", "do"]);
-    command.args(source.iter().flat_map(|s| ["-I".to_owned(), s.to_string()]));
-    command.args(["-c", &count.to_string(), "-s", &size.to_string(), &target.to_string()]);
-    let output = output(&mut command);
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let before = |word: &str| {
-        let head = text.split(word).next().filter(|h| h.len() < text.len())?;
-        head.split_whitespace().last()?.trim_start_matches('+').parse().ok()
-    };
-    let figures = before(" packets transmitted").zip(before(" received"));
-    let Some((sent, received)) = figures else {
-        panic!("ping {target}: {text}{}", String::from_utf8_lossy(&output.stderr));
-    };
-    Pings { sent, received, duplicates: before(" duplicates").unwrap_or(0) }
-}
-
-/// Pings and demands that each request gets exactly one reply.
-#[track_caller]
-pub fn assert_pings(netns: &Netns, source: Option<IpAddr>, target: IpAddr, size: u16, count: u32) {
-    let got = ping(netns, source, target, size, count);
-    let want = Pings { sent: count, received: count, duplicates: 0 };
-    assert_eq!(got, want, "ping of {size} bytes from {} to {target}", netns.name());
-}
 
 /// The hops towards `target` by UDP probes; `None` where nobody answered.
 #[track_caller]
@@ -119,7 +78,8 @@ pub fn udp_one_way(
     pace: Duration,
 ) -> u32 {
     let receiver = to.enter(|| UdpSocket::bind(target)).unwrap_or_else(|e| panic!("UDP on {target}: {e}"));
-    receiver.set_read_timeout(Some(Duration::from_secs(1))).expect("a time limit");
+    receiver.set_read_timeout(Some(Duration::from_secs(2))).expect("a time limit");
+    sys::large_buffer(&receiver).expect("a large buffer");
     let any = if target.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let sender = from.enter(|| UdpSocket::bind(any)).expect("UDP socket");
     sender.connect(target).unwrap_or_else(|e| panic!("UDP from {} to {target}: {e}", from.name()));

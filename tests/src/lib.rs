@@ -17,6 +17,7 @@ pub mod circuit;
 pub mod cloud;
 pub mod counters;
 pub mod customer;
+pub mod echo;
 pub mod edge;
 pub mod frame;
 pub mod frr;

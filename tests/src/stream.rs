@@ -10,11 +10,14 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::lab::Netns;
+use crate::sys;
 
 /// Source port of flow 0.
 const FIRST_PORT: u16 = 40_000;
-/// After the last datagram: how long its echo may take.
-const LINGER: Duration = Duration::from_millis(300);
+/// After the last datagram: how long echoes may take.
+const LINGER: Duration = Duration::from_millis(1500);
+/// After the last datagram: how long it takes at least until nothing can be under way any more, if nothing was lost.
+const SHORT_LINGER: Duration = Duration::from_millis(100);
 
 /// One datagram's fate.
 #[derive(Clone, Copy, Debug)]
@@ -69,6 +72,7 @@ impl Stream {
         let far =
             plan.to.enter(|| UdpSocket::bind(target)).unwrap_or_else(|e| panic!("UDP on {target}: {e}"));
         far.set_read_timeout(Some(Duration::from_millis(50))).expect("a time limit");
+        sys::large_buffer(&far).expect("a large buffer");
         let echo = {
             let (stop, arrivals) = (Arc::clone(&echo_stop), Arc::clone(&arrivals));
             thread::spawn(move || echo(&far, plan.marker, &stop, &arrivals))
@@ -139,14 +143,18 @@ fn send(
     stop: &AtomicBool,
 ) -> Vec<Sent> {
     let mut samples = Vec::new();
+    let mut answered = 0;
     let mut next = Instant::now();
     let mut end = None;
+    sys::hurry();
     loop {
         let now = Instant::now();
         if end.is_none() && stop.load(Ordering::Relaxed) {
             end = Some(now + LINGER);
         }
-        if end.is_some_and(|e| now > e) {
+        let done =
+            |end: Instant| now > end || (now + LINGER > end + SHORT_LINGER && answered == samples.len());
+        if end.is_some_and(done) {
             return samples;
         }
         if end.is_none() && now >= next {
@@ -158,23 +166,26 @@ fn send(
             next = (next + every).max(now.checked_sub(every).unwrap_or(now));
         }
         for socket in sockets {
-            collect(socket, marker, &mut samples);
+            answered += collect(socket, marker, &mut samples);
         }
         thread::sleep(next.saturating_duration_since(Instant::now()).min(Duration::from_millis(2)));
     }
 }
 
-fn collect(socket: &UdpSocket, marker: [u8; 8], samples: &mut [Sent]) {
+/// Takes in the echoes that have come; how many datagrams they answer that were not answered before.
+fn collect(socket: &UdpSocket, marker: [u8; 8], samples: &mut [Sent]) -> usize {
     let mut buffer = [0; 64];
+    let mut answered = 0;
     loop {
         match socket.recv(&mut buffer) {
             Ok(length) => {
                 let sample = number(&buffer[..length], marker).and_then(|n| samples.get_mut(n as usize));
                 if let Some(sample) = sample {
+                    answered += usize::from(sample.2.is_none());
                     sample.2.get_or_insert_with(Instant::now);
                 }
             }
-            Err(e) if e.kind() == ErrorKind::WouldBlock => return,
+            Err(e) if e.kind() == ErrorKind::WouldBlock => return answered,
             // An ICMP error shows once on the socket.
             Err(_) => {}
         }
@@ -183,6 +194,7 @@ fn collect(socket: &UdpSocket, marker: [u8; 8], samples: &mut [Sent]) {
 
 fn echo(socket: &UdpSocket, marker: [u8; 8], stop: &AtomicBool, arrivals: &Mutex<HashMap<u32, Instant>>) {
     let mut buffer = [0; 64];
+    sys::hurry();
     while !stop.load(Ordering::Relaxed) {
         let Ok((length, from)) = socket.recv_from(&mut buffer) else { continue };
         if let (Some(number), Ok(mut arrivals)) = (number(&buffer[..length], marker), arrivals.lock()) {

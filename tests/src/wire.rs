@@ -235,6 +235,7 @@ impl Shared {
         let mut files = vec![self.socket.as_fd()];
         files.extend(self.ends.iter().map(|e| e.file.as_fd()));
         let mut buffer = vec![0; 65_536];
+        sys::hurry();
         while !self.stop.load(Ordering::Relaxed) {
             let Ok(ready) = sys::readable(&files, IDLE_MILLIS) else { return };
             if ready[0] {

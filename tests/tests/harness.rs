@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use tests::echo;
 use tests::frame::{self, Tag};
-use tests::host;
 use tests::lab::{Lab, Netns};
 use tests::stream::{Plan, Stream};
 use tests::wait;
@@ -47,7 +47,7 @@ fn wires_put_tags_on_and_take_them_off() {
     for tags in stacks {
         let pair = pair(tags);
         let record = pair.wires[1].record();
-        host::assert_pings(&pair.hosts[0], None, HOSTS[1].parse().unwrap(), 1472, 5);
+        echo::assert_pings(&pair.hosts[0], None, HOSTS[1].parse().unwrap(), 1472, 5);
         let is_request = |f: &[u8]| frame::ip(f).is_some_and(|p| p.dst.to_string() == HOSTS[1]);
         let seen = record.frames(Way::FromRouter, is_request);
         assert_eq!(seen.len(), 5);

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::circuit::Circuit;
+use crate::echo;
 use crate::frame::{self, ethernet, ip};
 use crate::host;
 use crate::plan::{CLOUD, LAN};
@@ -21,8 +22,8 @@ pub fn ping_both_ways(circuit: &mut Circuit) {
     for peering in &circuit.peerings {
         for ((lan, cloud), full) in LAN.iter().zip(CLOUD).zip(FULL) {
             for size in [56, full] {
-                host::assert_pings(&peering.lan, None, cloud.address(), size, COUNT);
-                host::assert_pings(&peering.cloud, Some(cloud.address()), lan.address(), size, COUNT);
+                echo::assert_pings(&peering.lan, None, cloud.address(), size, COUNT);
+                echo::assert_pings(&peering.cloud, Some(cloud.address()), lan.address(), size, COUNT);
             }
         }
     }
@@ -36,7 +37,7 @@ pub fn full_size_frames_on_the_wire(circuit: &mut Circuit) {
         for ((site, cloud), full) in LAN.iter().zip(CLOUD).zip(FULL) {
             lan.restart();
             links.iter().for_each(Recording::restart);
-            host::assert_pings(&peering.lan, None, cloud.address(), full, COUNT);
+            echo::assert_pings(&peering.lan, None, cloud.address(), full, COUNT);
             let tags = circuit.circuit_tags(number);
             let request = |f: &[u8]| ip(f).is_some_and(|p| p.dst == cloud.address() && p.length == 1500);
             let reply = |f: &[u8]| ip(f).is_some_and(|p| p.dst == site.address() && p.length == 1500);
@@ -68,12 +69,16 @@ pub fn full_size_frames_on_the_wire(circuit: &mut Circuit) {
 pub fn fragments(circuit: &mut Circuit) {
     for peering in &circuit.peerings {
         for cloud in CLOUD {
-            let mut command = peering.lan.command("ping");
-            command.args([
-                "-n", "-q", "-i", "0.02", "-W", "1", "-M", "dont", "-c", "5", "-s", "4000", cloud.host,
-            ]);
-            let text = crate::process::run(&mut command);
-            assert!(text.contains(" 5 received"), "fragmented ping to {}: {text}", cloud.host);
+            let plan = echo::Plan {
+                source: None,
+                target: cloud.address(),
+                size: 4000,
+                count: COUNT,
+                patience: Duration::from_secs(3),
+                fragments: true,
+            };
+            let got = echo::send(&peering.lan, &plan);
+            assert_eq!(got, echo::Pings { sent: COUNT, answered: COUNT, duplicates: 0 }, "to {}", cloud.host);
         }
     }
 }
@@ -157,11 +162,11 @@ pub fn flows_spread_and_stay(circuit: &mut Circuit) {
 pub fn own_addresses_answer(circuit: &mut Circuit) {
     for peering in &circuit.peerings {
         for site in LAN {
-            host::assert_pings(&peering.lan, None, site.router_address(), 56, COUNT);
+            echo::assert_pings(&peering.lan, None, site.router_address(), 56, COUNT);
         }
         for edge in &peering.edges {
             for ours in [edge.link.v4.ours, edge.link.v6.ours] {
-                host::assert_pings(&edge.netns, None, ours.parse().unwrap(), 56, COUNT);
+                echo::assert_pings(&edge.netns, None, ours.parse().unwrap(), 56, COUNT);
             }
         }
     }
