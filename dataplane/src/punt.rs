@@ -1,5 +1,6 @@
-//! The way between workers and the control thread: punted packets up, over a bounded ring and policed by reason,
-//! and the control thread's own packets down.
+//! The way between workers and the control thread: punted packets up, over two bounded rings and policed by reason,
+//! and the control thread's own packets down. What keeps links and neighbours alive has a ring of its own, so that
+//! a flood to our addresses cannot make it wait.
 
 use std::sync::Arc;
 
@@ -9,6 +10,7 @@ use crate::ids::{AdjId, PortId, SubIfId};
 use crate::verdict::{DropReason, PuntReason};
 
 /// A packet for the control thread, as it was received.
+#[derive(Debug)]
 pub struct Punted<P> {
     /// The frame, tags included unless the NIC took them off.
     pub packet: P,
@@ -36,8 +38,10 @@ pub struct Injected<P> {
     pub l3_len: u16,
 }
 
-/// The two rings between one worker and the control thread.
+/// The rings between one worker and the control thread.
 pub struct Rings<P> {
+    /// Worker to control, for urgent reasons: emptied before `punt`.
+    pub urgent: Arc<ArrayQueue<Punted<P>>>,
     /// Worker to control.
     pub punt: Arc<ArrayQueue<Punted<P>>>,
     /// Control to worker.
@@ -46,14 +50,19 @@ pub struct Rings<P> {
 
 impl<P> Clone for Rings<P> {
     fn clone(&self) -> Self {
-        Self { punt: Arc::clone(&self.punt), inject: Arc::clone(&self.inject) }
+        Self {
+            urgent: Arc::clone(&self.urgent),
+            punt: Arc::clone(&self.punt),
+            inject: Arc::clone(&self.inject),
+        }
     }
 }
 
 impl<P> Rings<P> {
     /// Rings of the given capacity, in packets.
     pub fn new(capacity: usize) -> Self {
-        Self { punt: Arc::new(ArrayQueue::new(capacity)), inject: Arc::new(ArrayQueue::new(capacity)) }
+        let ring = || Arc::new(ArrayQueue::new(capacity));
+        Self { urgent: ring(), punt: ring(), inject: Arc::new(ArrayQueue::new(capacity)) }
     }
 }
 
@@ -69,18 +78,26 @@ pub struct Budget {
 /// The budgets that each worker starts with. Their bursts together fit into a ring of [`PUNT_RING`].
 pub const fn default_budget(reason: PuntReason) -> Budget {
     match reason {
-        PuntReason::Bgp => Budget { rate: 100_000, burst: 4096 },
+        PuntReason::Bgp => Budget { rate: 20_000, burst: 2048 },
         PuntReason::Bfd => Budget { rate: 10_000, burst: 1024 },
         PuntReason::Arp | PuntReason::NeighbourDiscovery => Budget { rate: 2_000, burst: 512 },
-        PuntReason::Local => Budget { rate: 20_000, burst: 2048 },
+        PuntReason::Local => Budget { rate: 10_000, burst: 1024 },
         PuntReason::Multicast | PuntReason::LinkControl => Budget { rate: 1_000, burst: 256 },
         PuntReason::Unresolved => Budget { rate: 2_000, burst: 512 },
         PuntReason::TtlExpired | PuntReason::ExceedsMtu => Budget { rate: 2_000, burst: 512 },
     }
 }
 
-/// Capacity of a punt ring, in packets; at least the sum of all bursts.
-pub const PUNT_RING: usize = 16_384;
+/// Whether packets of this reason go before others: links and neighbours die without them.
+pub const fn is_urgent(reason: PuntReason) -> bool {
+    matches!(
+        reason,
+        PuntReason::Bfd | PuntReason::Arp | PuntReason::NeighbourDiscovery | PuntReason::LinkControl
+    )
+}
+
+/// Capacity of a ring, in packets; at least the sum of all bursts.
+pub const PUNT_RING: usize = 8192;
 
 /// A token bucket in cycles: no division on the way of a packet.
 #[derive(Clone, Copy, Debug)]
@@ -95,22 +112,28 @@ struct Bucket {
 
 /// One worker's way up: its ring and its policers.
 pub struct PuntPath<P> {
+    urgent: Arc<ArrayQueue<Punted<P>>>,
     ring: Arc<ArrayQueue<Punted<P>>>,
     buckets: [Bucket; PuntReason::COUNT],
     last: u64,
 }
 
 impl<P> PuntPath<P> {
-    /// The way over `ring`, with the default budgets. `hz`: cycles per second of the clock given to
+    /// The way over `rings`, with the default budgets. `hz`: cycles per second of the clock given to
     /// [`Self::tick`], whose value is `now`.
-    pub fn new(ring: Arc<ArrayQueue<Punted<P>>>, hz: u64, now: u64) -> Self {
+    pub fn new(rings: &Rings<P>, hz: u64, now: u64) -> Self {
         let bucket = |i: usize| {
             let budget = default_budget(PuntReason::ALL[i]);
             let cost = (hz / u64::from(budget.rate)).max(1);
             let limit = cost * u64::from(budget.burst);
             Bucket { credit: limit, cost, limit }
         };
-        Self { ring, buckets: std::array::from_fn(bucket), last: now }
+        Self {
+            urgent: Arc::clone(&rings.urgent),
+            ring: Arc::clone(&rings.punt),
+            buckets: std::array::from_fn(bucket),
+            last: now,
+        }
     }
 
     /// Credits the time since the last call; once per burst.
@@ -131,7 +154,8 @@ impl<P> PuntPath<P> {
         if bucket.credit < bucket.cost {
             return Err(DropReason::PuntPoliced);
         }
-        self.ring.push(punted).map_err(|_| DropReason::PuntRingFull)?;
+        let ring = if is_urgent(punted.reason) { &self.urgent } else { &self.ring };
+        ring.push(punted).map_err(|_| DropReason::PuntRingFull)?;
         bucket.credit -= bucket.cost;
         Ok(())
     }
@@ -149,7 +173,7 @@ mod tests {
     fn a_flood_of_one_reason_leaves_the_others_their_budget() {
         let rings = Rings::new(PUNT_RING);
         let hz = 1_000_000_000;
-        let mut path = PuntPath::new(Arc::clone(&rings.punt), hz, 0);
+        let mut path = PuntPath::new(&rings, hz, 0);
         let mut taken = 0;
         for _ in 0..100_000 {
             taken += u32::from(path.give(punted(PuntReason::Arp)).is_ok());
@@ -171,7 +195,7 @@ mod tests {
     #[test]
     fn a_full_ring_is_a_named_drop() {
         let rings = Rings::new(1);
-        let mut path = PuntPath::new(Arc::clone(&rings.punt), 1_000_000, 0);
+        let mut path = PuntPath::new(&rings, 1_000_000, 0);
         assert_eq!(path.give(punted(PuntReason::Bfd)), Ok(()));
         assert_eq!(path.give(punted(PuntReason::Bfd)), Err(DropReason::PuntRingFull));
     }

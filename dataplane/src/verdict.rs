@@ -54,7 +54,7 @@ reasons! {
         LinkLocalSource = "link_local_source", "From an IPv6 link-local address to beyond the link (RFC 4291, section 2.5.6).";
         NoRoute = "no_route", "No route covers the destination.";
         DiscardRoute = "discard_route", "The destination is under a discard route.";
-        InterfaceDown = "interface_down", "The route leads to a sub-interface whose link is down.";
+        InterfaceDown = "interface_down", "The route leads to a port or sub-interface that is not there.";
         NoHeadroom = "no_headroom", "No room in the buffer for the new L2 header.";
         TxQueueFull = "tx_queue_full", "The egress port's TX queue had no room.";
         PuntPoliced = "punt_policed", "For the control thread, over the rate of its reason.";

@@ -19,6 +19,9 @@ const IDLE_ROUNDS: u32 = 1000;
 /// How long it sleeps at a time.
 const IDLE_SLEEP: Duration = Duration::from_micros(20);
 
+/// Rounds in which a packet of the control thread is tried again on a full queue.
+const INJECT_TRIES: u32 = 100;
+
 /// One worker: all that it needs to run on its core.
 pub struct Worker<I: PortIo> {
     io: I,
@@ -29,6 +32,8 @@ pub struct Worker<I: PortIo> {
     burst: Box<Burst<I::Packet>>,
     outbound: Outbound<I::Packet>,
     may_sleep: bool,
+    /// A packet of the control thread that its port had no room for, and how often it was tried.
+    unsent: Option<(Injected<I::Packet>, u32)>,
 }
 
 impl<I: PortIo> Worker<I> {
@@ -42,36 +47,38 @@ impl<I: PortIo> Worker<I> {
         hz: u64,
         may_sleep: bool,
     ) -> Self {
-        let punts = PuntPath::new(Arc::clone(&rings.punt), hz, io.cycles());
+        let punts = PuntPath::new(rings, hz, io.cycles());
         let outbound = Outbound::new(io.tx_ports());
         let inject = Arc::clone(&rings.inject);
-        Self { io, tables, inject, punts, counters, burst: Box::default(), outbound, may_sleep }
+        Self { io, tables, inject, punts, counters, burst: Box::default(), outbound, may_sleep, unsent: None }
     }
 
     /// Forwards until `stop` is set; then sends what control has left in the ring, and ends.
     pub fn run(&mut self, stop: &AtomicBool) {
         self.tables.online();
-        let mut idle = 0;
+        let mut idle = 0u32;
         let mut last = self.io.cycles();
         while !stop.load(Ordering::Relaxed) {
             let worked = self.round();
             let now = self.io.cycles();
             self.counters.work.cycles.add(now.saturating_sub(last));
             last = now;
-            idle = if worked { 0 } else { idle + 1 };
+            idle = if worked { 0 } else { idle.saturating_add(1) };
             if self.may_sleep && idle >= IDLE_ROUNDS {
                 self.tables.offline();
                 std::thread::sleep(IDLE_SLEEP);
                 self.tables.online();
             }
         }
-        self.drain_injected();
+        while self.drain_injected() {}
         self.tables.offline();
     }
 
     /// Polls each RX queue once and sends what control injected. Returns whether there was anything to do.
     /// The worker must be online.
     pub fn round(&mut self) -> bool {
+        // A worker that has no queue to poll must come round as well.
+        let _ = self.tables.snapshot();
         let mut worked = self.drain_injected();
         for queue in 0..self.io.rx_queues() {
             let Some(tables) = self.tables.snapshot() else { return worked };
@@ -104,19 +111,40 @@ impl<I: PortIo> Worker<I> {
     fn drain_injected(&mut self) -> bool {
         let mut worked = false;
         for _ in 0..BURST {
-            let Some(injected) = self.inject.pop() else { break };
+            let Some((injected, tries)) =
+                self.unsent.take().or_else(|| self.inject.pop().map(|injected| (injected, 0)))
+            else {
+                break;
+            };
             worked = true;
-            let counters = self.counters.port(injected.port);
-            let len = injected.packet.bytes().len() as u64;
-            if self.io.tx(injected.port, &mut [Some(injected.packet)]) == 1 {
-                counters.sent.add(1);
-                counters.sent_bytes.add(len);
-                let sub_if = self.counters.sub_interface(injected.sub_if);
-                sub_if.sent.add(1, len, u64::from(injected.l3_len));
-            } else {
-                counters.inject_dropped.add(1);
+            if !self.send_injected(injected, tries) {
+                break;
             }
         }
         worked
+    }
+
+    /// Sends one packet of the control thread. `false`: its port's queue is full, and it waits for the next round.
+    fn send_injected(&mut self, injected: Injected<I::Packet>, tries: u32) -> bool {
+        let Injected { packet, port, sub_if, l3_len } = injected;
+        let len = packet.bytes().len() as u64;
+        let mut slot = [Some(packet)];
+        if self.io.tx(port, &mut slot) == 1 {
+            let counters = self.counters.port(port);
+            counters.sent.add(1);
+            counters.sent_bytes.add(len);
+            self.counters.sub_interface(sub_if).sent.add(1, len, u64::from(l3_len));
+            return true;
+        }
+        match slot {
+            [Some(packet)] if tries < INJECT_TRIES => {
+                self.unsent = Some((Injected { packet, port, sub_if, l3_len }, tries + 1));
+                false
+            }
+            _ => {
+                self.counters.port(port).inject_dropped.add(1);
+                true
+            }
+        }
     }
 }

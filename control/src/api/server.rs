@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crossbeam::channel::{Sender, bounded};
+use crossbeam::channel::{RecvTimeoutError, Sender, bounded};
 
 use super::{MAX_REQUEST, Reply, Request};
 
@@ -161,7 +161,11 @@ fn answer(request: Request, calls: &Sender<Call>) -> Reply {
     if calls.send_timeout(Call { request, reply }, PATIENCE).is_err() {
         return Reply::Error("the control thread does not answer".into());
     }
-    answer.recv_timeout(PATIENCE).unwrap_or_else(|_| Reply::Error("turnpike is stopping".into()))
+    match answer.recv_timeout(PATIENCE) {
+        Ok(reply) => reply,
+        Err(RecvTimeoutError::Disconnected) => Reply::Error("turnpike is stopping".into()),
+        Err(RecvTimeoutError::Timeout) => Reply::Error("the control thread does not answer in time".into()),
+    }
 }
 
 #[cfg(test)]

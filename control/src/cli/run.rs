@@ -24,11 +24,11 @@ pub fn run(file: &Path) -> Result<(), String> {
     let socket = config.api_socket.clone();
     let mut router = Router::start(config).map_err(|error| with_rights(&error))?;
     tracing::info!("forwarding: {summary}; `turnpike show` asks at {}", socket.display());
-    router.run(&stop);
+    let result = router.run(&stop);
     tracing::info!("stopping");
     drop(router);
     tracing::info!("stopped: ports are closed, TAPs are gone");
-    Ok(())
+    result.map_err(|error| error.to_string())
 }
 
 /// An error of the start, with what a user other than root may lack.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{IsTerminal, Write as _};
+use std::io::IsTerminal;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -39,7 +39,11 @@ pub fn watch(socket: &Path, end: Option<Instant>, stop: &AtomicBool) -> Result<W
         if stop.load(Ordering::Relaxed) {
             break;
         }
-        let now = (Instant::now(), ask(socket)?);
+        let now = match ask(socket) {
+            Ok(summary) => (Instant::now(), summary),
+            Err(_) if stop.load(Ordering::Relaxed) => break,
+            Err(error) => return Err(error),
+        };
         let text = if terminal {
             // Home, and clear to the end of each line and of the screen: no flicker.
             let page = page(&last.1, &now.1, now.0 - last.0, start.elapsed());
@@ -47,8 +51,7 @@ pub fn watch(socket: &Path, end: Option<Instant>, stop: &AtomicBool) -> Result<W
         } else {
             line(&last.1, &now.1, now.0 - last.0, start.elapsed())
         };
-        // If nobody reads any more, the router goes on until it is stopped.
-        let _ = std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush());
+        super::say(&text);
         last = now;
     }
     Ok(Watched { first, start, sessions: last.1.bgp_established })

@@ -6,13 +6,13 @@
 mod live;
 mod traffic;
 
+use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crate::cli::print;
 use crate::cli::run::{start_log, stop_on_signals};
 use crate::config;
 use crate::router::Router;
@@ -86,11 +86,12 @@ pub fn run(seconds: u64) -> Result<(), String> {
     let text = configuration(dir.path(), listen);
     let config = config::parse("the demo's configuration", &text).map_err(|errors| errors.to_string())?;
     let socket = config.api_socket.clone();
-    println!(
-        "A circuit with private and Microsoft peering in QinQ over two links, a LAN with a VLAN for each:"
-    );
-    println!("three virtual ports that replay frames from memory, and routes from a BGP speaker built in.");
-    println!("Ask it from another terminal: turnpike show interfaces --socket {}", socket.display());
+    say(&format!(
+        "A circuit with private and Microsoft peering in QinQ over two links, a LAN with a VLAN for each:\n\
+         three virtual ports that replay frames from memory, and routes from a BGP speaker built in.\n\
+         Ask it from another terminal: turnpike show interfaces --socket {}\n",
+        socket.display()
+    ));
     let stop = stop_on_signals()?;
     let mut router = Router::start(config).map_err(|error| error.to_string())?;
     let end = (seconds > 0).then(|| Instant::now() + Duration::from_secs(seconds));
@@ -110,10 +111,17 @@ pub fn run(seconds: u64) -> Result<(), String> {
         })
     };
     let helpers = helpers.map_err(|error| format!("cannot start a thread: {error}"))?;
-    router.run(&stop);
+    let ran = router.run(&stop);
+    stop.store(true, Ordering::Relaxed);
     let watched = helpers.join().unwrap_or_else(|_| Err("the live table ended by a fault of its own".into()));
     let last = router.finish();
-    print(&live::summary(&watched?, &last))
+    say(&live::summary(&watched?, &last));
+    ran.map_err(|error| error.to_string())
+}
+
+/// Writes to standard output. If nobody reads any more, the demo goes on until it is stopped.
+fn say(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush());
 }
 
 /// Connects one speaker for each peering and announces its routes over both links.

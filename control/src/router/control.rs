@@ -4,15 +4,17 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, Select};
+use crossbeam::channel::{Receiver, Select, Sender};
 use dataplane::ids::PortId;
 
+use super::error::RouterError;
 use super::hardware::{Hardware, OpenPort};
-use super::neighbours::Neighbours;
+use super::neighbours::{Neighbours, Released};
 use super::publish::{Fibs, Publisher};
 use super::punts::{Held, Punts, Surroundings};
 use super::workers::Workers;
 use super::{bgp_source, sub_if_ids};
+use crate::api::Reply;
 use crate::api::server::Call;
 use crate::config::model::{Bgp, Config};
 use crate::kernel::{KernelSide, NeighbourEvent, TapFrame};
@@ -30,6 +32,9 @@ pub struct Inputs {
     pub neighbours: Receiver<NeighbourEvent>,
     /// What route sources say.
     pub routes: Receiver<SourceEvent>,
+    /// Senders of the last three: without them a channel that nobody uses would be ready at once, for ever.
+    #[expect(dead_code, reason = "held, not used")]
+    pub open: (Sender<TapFrame>, Sender<NeighbourEvent>, Sender<SourceEvent>),
 }
 
 /// What the control thread owns.
@@ -60,8 +65,11 @@ pub struct Control {
     publisher: Publisher,
     pub(super) neighbours: Neighbours<Held>,
     pub(super) links: Vec<bool>,
-    /// Sources that were lost or came back, and when what is still stale of them goes.
+    /// Sources that were lost or came back, and when what is still stale of them goes: the retain time after the
+    /// first loss, however often they come and go meanwhile.
     sweeps: Vec<(Instant, SourceId)>,
+    /// Whether the FIB refused a write that is to be tried again.
+    unwritten: bool,
     /// End-of-RIB marks, and when they count.
     marks: Vec<(Instant, SourceEvent)>,
     // Dropped last, in this order: the TAPs, the workers, what they hold of the pool, the ports.
@@ -101,6 +109,7 @@ impl Control {
             neighbours: Neighbours::default(),
             links,
             sweeps: Vec::new(),
+            unwritten: false,
             marks: Vec::new(),
             kernel,
             workers,
@@ -127,7 +136,11 @@ impl Control {
     }
 
     /// Runs until `stop` is set.
-    pub fn run(&mut self, stop: &AtomicBool) {
+    ///
+    /// # Errors
+    /// A worker's thread has ended.
+    pub fn run(&mut self, stop: &AtomicBool) -> Result<(), RouterError> {
+        let mut result = Ok(());
         let mut tick = Instant::now();
         while !stop.load(Ordering::Relaxed) {
             let mut worked = self.punted();
@@ -138,6 +151,10 @@ impl Control {
             if tick.elapsed() >= TICK {
                 tick = Instant::now();
                 self.tick();
+                if let Some(core) = self.workers.dead() {
+                    result = Err(RouterError::WorkerEnded { core });
+                    break;
+                }
             }
             self.settle();
             if !worked {
@@ -147,6 +164,10 @@ impl Control {
         if let Some(bgp) = self.bgp.take() {
             bgp.stop();
         }
+        for call in self.inputs.calls.try_iter() {
+            let _ = call.reply.send(Reply::Error("turnpike is stopping".into()));
+        }
+        result
     }
 
     /// Waits for work of any kind that announces itself; the workers' rings do not.
@@ -156,21 +177,20 @@ impl Control {
         select.recv(&self.inputs.frames);
         select.recv(&self.inputs.neighbours);
         select.recv(&self.inputs.routes);
-        // A channel whose sender is gone is ready at once and for ever.
-        let asleep = Instant::now();
         let _ = select.ready_timeout(NAP);
-        if asleep.elapsed() < Duration::from_micros(5) {
-            std::thread::sleep(NAP / 10);
-        }
     }
 
     /// Brings the data plane up to date with the RIB.
     pub fn settle(&mut self) {
-        if !self.rib.is_dirty() {
-            return;
+        if self.rib.is_dirty() {
+            self.commit();
         }
+    }
+
+    fn commit(&mut self) {
         let publisher = &mut self.publisher;
         let commit = self.rib.commit(&mut |groups| publisher.publish(groups), &mut self.fibs);
+        self.unwritten = commit.pending > 0;
         if let Some(failure) = &commit.failure {
             tracing::error!("{failure} ({} writes are pending)", commit.pending);
         }
@@ -188,7 +208,7 @@ impl Control {
         let mut worked = false;
         for rings in &self.workers.rings {
             for _ in 0..TURN {
-                let Some(punted) = rings.punt.pop() else { break };
+                let Some(punted) = rings.urgent.pop().or_else(|| rings.punt.pop()) else { break };
                 self.punts.handle(punted, &mut self.neighbours, &with);
                 worked = true;
             }
@@ -209,7 +229,10 @@ impl Control {
         let events: Vec<_> = self.inputs.neighbours.try_iter().take(TURN).collect();
         let mut released = Vec::new();
         for event in &events {
-            let (held, resolved) = self.neighbours.event(event, &mut self.rib, self.kernel.as_ref());
+            let (held, resolved) = match self.neighbours.event(event, &mut self.rib, self.kernel.as_ref()) {
+                Released::Resolved(held) => (held, true),
+                Released::Lost(held) => (held, false),
+            };
             released.extend(held.into_iter().map(|(from, held)| (from, held, resolved)));
         }
         if !released.is_empty() {
@@ -223,12 +246,13 @@ impl Control {
     }
 
     fn release(&mut self, from: dataplane::ids::SubIfId, held: Held, resolved: bool) {
-        if resolved {
-            return self.punts.go_on(from, held, &self.publisher.tables);
-        }
         let with =
             Surroundings { config: &self.config, publisher: &self.publisher, kernel: self.kernel.as_ref() };
-        self.punts.give_up(from, &held, &with);
+        if resolved {
+            self.punts.go_on(from, held, &mut self.neighbours, &with);
+        } else {
+            self.punts.give_up(from, &held, &mut self.neighbours, &with);
+        }
     }
 
     fn routes(&mut self) -> bool {
@@ -237,7 +261,10 @@ impl Control {
             let Ok(event) = self.inputs.routes.try_recv() else { break };
             worked = true;
             if let RouteEvent::EndOfRib(_) = event.event {
-                self.marks.push((Instant::now() + QUIET, event));
+                // One of each is enough, however many a peer sends.
+                if !self.marks.iter().any(|(_, mark)| *mark == event) {
+                    self.marks.push((Instant::now() + QUIET, event));
+                }
                 continue;
             }
             self.source_timers(&event);
@@ -257,9 +284,10 @@ impl Control {
     fn source_timers(&mut self, event: &SourceEvent) {
         if let RouteEvent::Up | RouteEvent::Down { .. } = event.event {
             let retain = self.config.bgp.as_ref().map_or(Duration::ZERO, |bgp| bgp.retain);
-            self.sweeps.retain(|(_, source)| *source != event.source);
             self.marks.retain(|(_, mark)| mark.source != event.source);
-            self.sweeps.push((Instant::now() + retain, event.source));
+            if !self.sweeps.iter().any(|(_, source)| *source == event.source) {
+                self.sweeps.push((Instant::now() + retain, event.source));
+            }
         }
     }
 
@@ -284,6 +312,7 @@ impl Control {
         for (_, mark) in due {
             self.apply(&mark);
         }
+        self.forget_idle_sweeps();
         for port in 0..self.links.len() {
             // A port that cannot tell keeps the state it had.
             let Ok(link) = self.hardware.ports[port].port.link() else { continue };
@@ -295,10 +324,25 @@ impl Control {
             }
         }
         self.neighbours.ask_for_wanted(&self.rib, self.kernel.as_ref());
-        for (from, held) in self.neighbours.expire() {
+        for (from, held) in self.neighbours.tick() {
             self.release(from, held, false);
         }
         self.fibs.reclaim();
+        if self.unwritten {
+            self.commit();
+        }
+    }
+
+    /// A source of which nothing is stale any more has its whole retain time again when it is lost next.
+    fn forget_idle_sweeps(&mut self) {
+        if self.sweeps.is_empty() {
+            return;
+        }
+        let stale: Vec<_> = (self.rib.sources())
+            .filter(|source| source.ipv4_stale + source.ipv6_stale > 0)
+            .map(|source| SourceId(source.source))
+            .collect();
+        self.sweeps.retain(|(_, source)| stale.contains(source));
     }
 
     /// Tells the RIB and the kernel of a port's link.

@@ -28,13 +28,19 @@ pub enum RouterError {
     /// No memory for packets.
     #[error("{0}")]
     Mempool(#[from] dpdk_sys::MempoolError),
-    /// A core that is not there, or not for us.
-    #[error("core {core} (`[workers] cores`) cannot be used: this process may run on {allowed}")]
+    /// A core that is not there.
+    #[error("core {core} (`[workers] cores`) is not there: this machine has cores {online}")]
     Core {
         /// The core.
         core: usize,
-        /// The cores that may be used.
-        allowed: String,
+        /// The cores that there are, as the kernel lists them.
+        online: String,
+    },
+    /// A worker's thread ended while it should forward.
+    #[error("the worker on core {core} ended by a fault of its own: its queues are not served any more")]
+    WorkerEnded {
+        /// Its core.
+        core: usize,
     },
     /// A worker did not start.
     #[error("the worker on core {core} did not start: {why}")]

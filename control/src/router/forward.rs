@@ -6,12 +6,21 @@ use std::sync::Arc;
 use dataplane::adjacency::Adjacency;
 use dataplane::burst::Burst;
 use dataplane::ids::SubIfId;
-use dataplane::punt::{Injected, Rings};
+use dataplane::punt::{Injected, Punted, Rings};
 use dataplane::stage;
 use dataplane::sub_interface::{SubInterface, Tags};
 use dataplane::tables::Tables;
 use dataplane::verdict::Verdict;
 use dpdk_sys::{Mbuf, Mempool};
+
+/// What became of a packet that was to be forwarded.
+#[derive(Debug)]
+pub enum Decided {
+    /// It left, or ended.
+    Done(Outcome),
+    /// It is for the control thread once more, as a worker would have punted it.
+    Punted(Punted<Mbuf>),
+}
 
 /// What became of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,24 +45,33 @@ impl Forwarder {
     }
 
     /// Forwards a frame as if it had been received on the port of `sub_if` just now.
-    pub fn forward(&mut self, packet: Mbuf, sub_if: &SubInterface, tables: &Tables) -> Outcome {
+    pub fn forward(&mut self, packet: Mbuf, sub_if: &SubInterface, tables: &Tables) -> Decided {
         let burst = &mut *self.burst;
         burst.frame_len[0] = packet.bytes().len() as u16;
         burst.packets[0] = Some(packet);
         burst.begin(sub_if.port, 1);
         stage::decide(burst, tables);
-        let Some(packet) = burst.packets[0].take() else { return Outcome::Ended("lost") };
+        let Some(packet) = burst.packets[0].take() else { return Decided::Done(Outcome::Ended("lost")) };
         match burst.verdict[0] {
-            Verdict::Drop(reason) => return Outcome::Ended(reason.name()),
-            Verdict::Punt(reason) => return Outcome::Ended(reason.name()),
+            Verdict::Drop(reason) => return Decided::Done(Outcome::Ended(reason.name())),
+            Verdict::Punt(reason) => {
+                return Decided::Punted(Punted {
+                    packet,
+                    reason,
+                    port: sub_if.port,
+                    sub_if: burst.sub_if[0],
+                    l3_offset: burst.l3_offset[0],
+                    adjacency: burst.adjacency[0],
+                });
+            }
             Verdict::Forward => {}
         }
         let Adjacency::Forward(adjacency) = tables.adjacency(burst.adjacency[0]) else {
-            return Outcome::Ended("no_route");
+            return Decided::Done(Outcome::Ended("no_route"));
         };
         let injected =
             Injected { packet, port: adjacency.port, sub_if: adjacency.sub_if, l3_len: burst.l3_len[0] };
-        self.inject(injected)
+        Decided::Done(self.inject(injected))
     }
 
     /// Sends an untagged Ethernet frame, as the kernel made it, on a sub-interface with that one's tags.

@@ -1,5 +1,6 @@
 //! DPDK's side: the EAL, the packet pool, and the ports with their queues dealt out to the workers.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dataplane::dpdk::DpdkIo;
@@ -18,6 +19,28 @@ pub struct Hardware {
     pub pool: Arc<Mempool>,
     /// DPDK.
     pub eal: Arc<Eal>,
+    _runtime_dir: RuntimeDir,
+}
+
+/// The empty folder that DPDK leaves behind where it runs without huge pages; gone when this is dropped.
+struct RuntimeDir(PathBuf);
+
+impl RuntimeDir {
+    fn ours() -> Self {
+        Self(Path::new("/var/run/dpdk").join(file_prefix()))
+    }
+}
+
+impl Drop for RuntimeDir {
+    fn drop(&mut self) {
+        // It is not there with huge pages, and elsewhere for users other than root.
+        let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+/// DPDK's name for this process.
+fn file_prefix() -> String {
+    format!("turnpike-{}", std::process::id())
 }
 
 /// A port that was started.
@@ -65,6 +88,7 @@ pub fn open(config: &Config, workers: usize) -> Result<(Hardware, Vec<DpdkIo>), 
     let pool = Mempool::new(&eal, "packets", plan.buffers, CACHE, plan.data_room, None)?;
     let mut ios: Vec<_> = (0..workers).map(|_| DpdkIo { rx: Vec::new(), tx: Vec::new() }).collect();
     let mut open = Vec::new();
+    let mut next_worker = (0..workers).cycle();
     for (index, (configured, mut port, info)) in ports.into_iter().enumerate() {
         let named = |source| RouterError::Port { name: configured.name.clone(), source };
         let wanted = PortConfig {
@@ -79,15 +103,21 @@ pub fn open(config: &Config, workers: usize) -> Result<(Hardware, Vec<DpdkIo>), 
             tracing::info!("port `{}`: {note}", configured.name);
         }
         let (rx, tx) = port.start().map_err(named)?;
-        for (i, queue) in rx.into_iter().enumerate() {
-            ios[i % workers].rx.push((PortId(index as u16), queue));
+        for (queue, worker) in rx.into_iter().zip(&mut next_worker) {
+            ios[worker].rx.push((PortId(index as u16), queue));
         }
         for (io, queue) in ios.iter_mut().zip(tx) {
             io.tx.push(queue);
         }
         open.push(OpenPort { port, info, rx_queues: wanted.rx_queues });
     }
-    Ok((Hardware { ports: open, pool, eal }, ios))
+    let idle = ios.iter().filter(|io| io.rx.is_empty()).count();
+    if idle > 0 {
+        tracing::warn!(
+            "{idle} of {workers} workers have no RX queue to poll: raise `queues`, or list fewer cores"
+        );
+    }
+    Ok((Hardware { ports: open, pool, eal, _runtime_dir: RuntimeDir::ours() }, ios))
 }
 
 /// DPDK's own log lines are for those who look for trouble.
@@ -113,7 +143,7 @@ impl Plan {
                 queues * u32::from(port.descriptors)
             })
             .sum();
-        let in_flight = workers * (PUNT_RING as u32 + 2 * CACHE) + 2 * CACHE;
+        let in_flight = workers * (2 * PUNT_RING as u32 + 2 * CACHE) + 2 * CACHE;
         let buffers = config.memory.buffers.unwrap_or(on_ports + in_flight).max(4 * CACHE);
         let mtu = config.ports.iter().map(|port| port.mtu).max().unwrap_or(1500);
         let data_room = mtu.saturating_add(26 + 38).max(2048).next_multiple_of(64);
@@ -132,7 +162,7 @@ impl Plan {
     }
 
     fn eal_args(&self, config: &Config) -> Vec<String> {
-        let mut args = Vec::new();
+        let mut args = vec!["--no-telemetry".to_string()];
         let pci: Vec<_> = config.ports.iter().filter(|port| is_pci(&port.device)).collect();
         if pci.is_empty() {
             args.push("--no-pci".into());
@@ -140,11 +170,11 @@ impl Plan {
         for port in pci {
             args.extend(["-a".into(), port.device.clone()]);
         }
-        // Either way nothing is left on disk, and several turnpikes can run side by side.
+        // Either way several turnpikes can run side by side.
         if self.huge {
             args.push("--in-memory".into());
         } else {
-            let prefix = format!("--file-prefix=turnpike-{}", std::process::id());
+            let prefix = format!("--file-prefix={}", file_prefix());
             args.extend([
                 "--no-huge".into(),
                 "--no-shconf".into(),

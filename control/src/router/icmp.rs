@@ -15,6 +15,20 @@ pub enum Fault {
     HostUnreachable,
 }
 
+impl Fault {
+    /// How many kinds there are.
+    pub const KINDS: usize = 3;
+
+    /// Its kind, as an index.
+    pub fn kind(self) -> usize {
+        match self {
+            Self::TimeExceeded => 0,
+            Self::TooBig(_) => 1,
+            Self::HostUnreachable => 2,
+        }
+    }
+}
+
 /// Longest IPv4 error, in bytes (RFC 1812, section 4.3.2.3).
 const MAX_V4: usize = 576;
 /// Longest IPv6 error, in bytes: the least MTU (RFC 4443, section 3.1).

@@ -80,6 +80,7 @@ impl Router {
         let (frames, frame_queue) = bounded(QUEUE);
         let (neighbours, neighbour_queue) = bounded(QUEUE);
         let (routes, route_queue) = bounded(QUEUE);
+        let (keep_frames, keep_neighbours) = (frames.clone(), neighbours.clone());
         let kernel = if config.kernel.taps {
             Some(KernelSide::start(tap_specs(&config, &macs), frames, neighbours)?)
         } else {
@@ -92,6 +93,7 @@ impl Router {
             frames: frame_queue,
             neighbours: neighbour_queue,
             routes: route_queue,
+            open: (keep_frames, keep_neighbours, routes.clone()),
         };
         let mut control = Control::new(
             config,
@@ -105,10 +107,14 @@ impl Router {
     }
 
     /// Runs until `stop` is set.
-    pub fn run(&mut self, stop: &AtomicBool) {
-        self.control.run(stop);
+    ///
+    /// # Errors
+    /// [`RouterError::WorkerEnded`]: it is better to end, so that the other router takes over, than to forward half.
+    pub fn run(&mut self, stop: &AtomicBool) -> Result<(), RouterError> {
+        let result = self.control.run(stop);
         // Clients get no answers any more: better none listen.
         self.api = None;
+        result
     }
 
     /// Stops the workers, and tells what all of them did: nothing is under way any more, so it adds up.

@@ -19,36 +19,85 @@ const HELD_ALL: usize = 1024;
 const HOLD_TIME: Duration = Duration::from_secs(3);
 /// How long until the kernel is asked again for the same neighbour.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
-/// Neighbours that nobody asked for lately are forgotten beyond so many.
-const MAX_UNKNOWN: usize = 16_384;
+/// Questions to the kernel between two calls of [`Neighbours::tick`]: each takes its time, and its table is bounded.
+const ASKS_EACH_TICK: usize = 50;
+/// How long a neighbour without a MAC address is remembered after it was last asked for.
+const FORGET: Duration = Duration::from_secs(30);
+/// How often a refusal of the kernel is logged.
+const LOG_EVERY: Duration = Duration::from_secs(10);
 
-type Key = (SubIfId, IpAddr);
+/// Whoever resolves neighbours: the kernel, over our TAPs.
+pub trait Resolver {
+    /// Has a neighbour's MAC address looked for, or confirmed.
+    ///
+    /// # Errors
+    /// Why not, for people.
+    fn resolve(&self, sub_if: SubIfId, address: IpAddr) -> Result<(), String>;
+}
+
+impl Resolver for KernelSide {
+    fn resolve(&self, sub_if: SubIfId, address: IpAddr) -> Result<(), String> {
+        KernelSide::resolve(self, sub_if, address).map_err(|error| error.to_string())
+    }
+}
 
 /// What is known of a neighbour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Configured.
+    Static,
+    /// Confirmed of late.
+    Reachable,
+    /// Not confirmed of late.
+    Stale,
+    /// Being confirmed.
+    Probing,
+    /// Being looked for.
+    Incomplete,
+    /// It did not answer.
+    Failed,
+}
+
+impl State {
+    /// Its name in output.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Static => "static",
+            Self::Reachable => "reachable",
+            Self::Stale => "stale",
+            Self::Probing => "probing",
+            Self::Incomplete => "incomplete",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Known<P> {
     mac: Option<[u8; 6]>,
-    state: &'static str,
+    state: State,
     held: VecDeque<(Instant, SubIfId, P)>,
     asked: Option<Instant>,
 }
 
 impl<P> Default for Known<P> {
     fn default() -> Self {
-        Self { mac: None, state: "incomplete", held: VecDeque::new(), asked: None }
+        Self { mac: None, state: State::Incomplete, held: VecDeque::new(), asked: None }
     }
 }
 
 /// All neighbours. `P`: what a held packet is.
 #[derive(Debug)]
 pub struct Neighbours<P> {
-    known: BTreeMap<Key, Known<P>>,
+    known: BTreeMap<(SubIfId, IpAddr), Known<P>>,
     held: usize,
+    asks_left: usize,
+    logged: Option<Instant>,
 }
 
 impl<P> Default for Neighbours<P> {
     fn default() -> Self {
-        Self { known: BTreeMap::new(), held: 0 }
+        Self { known: BTreeMap::new(), held: 0, asks_left: ASKS_EACH_TICK, logged: None }
     }
 }
 
@@ -61,9 +110,18 @@ pub struct View {
     /// Its MAC address.
     pub mac: Option<[u8; 6]>,
     /// Its state.
-    pub state: &'static str,
+    pub state: State,
     /// Packets that wait for it.
     pub held: usize,
+}
+
+/// Packets that need not wait any longer, each with the sub-interface it came in on.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Released<P> {
+    /// They can go on.
+    Resolved(Vec<(SubIfId, P)>),
+    /// Their neighbour is not there.
+    Lost(Vec<(SubIfId, P)>),
 }
 
 impl<P> Neighbours<P> {
@@ -72,54 +130,52 @@ impl<P> Neighbours<P> {
         for neighbour in neighbours {
             let known = self.known.entry((neighbour.interface, neighbour.address)).or_default();
             known.mac = Some(neighbour.mac);
-            known.state = "static";
+            known.state = State::Static;
             tell(rib, neighbour.interface, neighbour.address, Neighbour::Reachable(neighbour.mac));
         }
     }
 
-    /// Takes in what the kernel says. Returns the packets that need not wait any longer, each with the
-    /// sub-interface it came in on, and whether they can go on (`true`) or are lost.
+    /// Takes in what the kernel says.
     pub fn event(
         &mut self,
         event: &NeighbourEvent,
         rib: &mut Rib,
-        kernel: Option<&KernelSide>,
-    ) -> (Vec<(SubIfId, P)>, bool) {
+        resolver: Option<&impl Resolver>,
+    ) -> Released<P> {
         let key = (event.interface, event.address);
         let known = self.known.entry(key).or_default();
-        if known.state == "static" {
-            return (Vec::new(), false);
+        if known.state == State::Static {
+            return Released::Lost(Vec::new());
         }
         known.mac = event.state.mac();
-        let (state, for_rib) = match event.state {
-            NeighbourState::Reachable { mac } => ("reachable", Some(Neighbour::Reachable(mac))),
-            NeighbourState::Probing { mac } => ("probing", Some(Neighbour::Reachable(mac))),
-            NeighbourState::Stale { mac } => ("stale", Some(Neighbour::Reachable(mac))),
-            NeighbourState::Incomplete => ("incomplete", None),
-            NeighbourState::Failed => ("failed", Some(Neighbour::Failed)),
-            NeighbourState::Gone => ("gone", Some(Neighbour::Gone)),
+        known.state = match event.state {
+            NeighbourState::Reachable { .. } => State::Reachable,
+            NeighbourState::Stale { .. } => State::Stale,
+            NeighbourState::Probing { .. } => State::Probing,
+            NeighbourState::Incomplete => State::Incomplete,
+            NeighbourState::Failed | NeighbourState::Gone => State::Failed,
         };
-        known.state = state;
-        let resolved = matches!(for_rib, Some(Neighbour::Reachable(_)));
-        let released = match for_rib {
-            None => Vec::new(),
-            Some(_) => std::mem::take(&mut known.held).into_iter().map(|(_, from, p)| (from, p)).collect(),
-        };
-        self.held -= released.len();
-        if let Some(for_rib) = for_rib {
-            tell(rib, event.interface, event.address, for_rib);
+        if event.state == NeighbourState::Incomplete {
+            return Released::Lost(Vec::new());
         }
-        if state == "gone" {
+        let released: Vec<_> =
+            std::mem::take(&mut known.held).into_iter().map(|(_, from, p)| (from, p)).collect();
+        self.held -= released.len();
+        let news = match event.state.mac() {
+            Some(mac) => Neighbour::Reachable(mac),
+            None if event.state == NeighbourState::Gone => Neighbour::Gone,
+            None => Neighbour::Failed,
+        };
+        tell(rib, event.interface, event.address, news);
+        if news == Neighbour::Gone {
             self.known.remove(&key);
         }
         // The kernel sees none of the packets that we forward, so it lets the entry go stale. Asking makes it
         // probe, and so find out whether the neighbour still lives.
-        if state == "stale"
-            && let Some(kernel) = kernel
-        {
-            ask(kernel, event.interface, event.address);
+        if let (NeighbourState::Stale { .. }, Some(resolver)) = (event.state, resolver) {
+            self.ask(resolver, key);
         }
-        (released, resolved)
+        if event.state.mac().is_some() { Released::Resolved(released) } else { Released::Lost(released) }
     }
 
     /// Whether packets to this neighbour can go.
@@ -137,51 +193,70 @@ impl<P> Neighbours<P> {
         address: IpAddr,
         from: SubIfId,
         packet: P,
-        kernel: Option<&KernelSide>,
+        resolver: Option<&impl Resolver>,
     ) -> Result<(), &'static str> {
-        let Some(kernel) = kernel else { return Err("unresolved_no_tap") };
-        if self.known.len() >= MAX_UNKNOWN {
-            self.known.retain(|_, known| known.mac.is_some() || !known.held.is_empty());
-        }
-        if self.known.len() >= MAX_UNKNOWN {
-            return Err("too_many_neighbours");
-        }
-        let now = Instant::now();
-        let known = self.known.entry((sub_if, address)).or_default();
-        if known.asked.is_none_or(|asked| now.duration_since(asked) >= ASK_AGAIN) {
-            known.asked = Some(now);
-            ask(kernel, sub_if, address);
-        }
-        if known.held.len() >= HELD_EACH || self.held >= HELD_ALL {
+        let Some(resolver) = resolver else { return Err("unresolved_no_tap") };
+        let key = (sub_if, address);
+        if self.held >= HELD_ALL || self.known.get(&key).is_some_and(|known| known.held.len() >= HELD_EACH) {
             return Err("hold_queue_full");
         }
-        known.held.push_back((now, from, packet));
+        if self.is_due(key) && !self.ask(resolver, key) {
+            return Err("resolution_refused");
+        }
+        self.known.entry(key).or_default().held.push_back((Instant::now(), from, packet));
         self.held += 1;
         Ok(())
     }
 
     /// Gateways that the RIB wants resolved are asked for, each at most once a second.
-    pub fn ask_for_wanted(&mut self, rib: &Rib, kernel: Option<&KernelSide>) {
-        let Some(kernel) = kernel else { return };
-        let now = Instant::now();
-        for (sub_if, address) in rib.wanted() {
-            let known = self.known.entry((sub_if, address)).or_default();
-            if known.asked.is_none_or(|asked| now.duration_since(asked) >= ASK_AGAIN) {
-                known.asked = Some(now);
-                ask(kernel, sub_if, address);
+    pub fn ask_for_wanted(&mut self, rib: &Rib, resolver: Option<&impl Resolver>) {
+        let Some(resolver) = resolver else { return };
+        for key in rib.wanted() {
+            if self.is_due(key) {
+                self.ask(resolver, key);
             }
         }
     }
 
-    /// Lets go of packets that waited too long. Returns them with the sub-interface each came in on.
-    pub fn expire(&mut self) -> Vec<(SubIfId, P)> {
-        let now = Instant::now();
-        let mut expired = Vec::new();
-        for known in self.known.values_mut() {
-            while known.held.front().is_some_and(|(since, ..)| now.duration_since(*since) > HOLD_TIME) {
-                expired.extend(known.held.pop_front().map(|(_, from, packet)| (from, packet)));
+    /// Whether the kernel may be asked for a neighbour (again).
+    fn is_due(&self, key: (SubIfId, IpAddr)) -> bool {
+        let asked = self.known.get(&key).and_then(|known| known.asked);
+        asked.is_none_or(|asked| asked.elapsed() >= ASK_AGAIN)
+    }
+
+    /// Asks the kernel, unless that was done too often of late. Returns whether it looks.
+    fn ask(&mut self, resolver: &impl Resolver, key: (SubIfId, IpAddr)) -> bool {
+        if self.asks_left == 0 {
+            return false;
+        }
+        self.asks_left -= 1;
+        match resolver.resolve(key.0, key.1) {
+            Ok(()) => {
+                self.known.entry(key).or_default().asked = Some(Instant::now());
+                true
+            }
+            Err(why) => {
+                if self.logged.is_none_or(|logged| logged.elapsed() >= LOG_EVERY) {
+                    self.logged = Some(Instant::now());
+                    tracing::warn!("neighbours are not resolved: {why}");
+                }
+                false
             }
         }
+    }
+
+    /// Lets go of packets that waited too long, and returns them with the sub-interface each came in on; forgets
+    /// neighbours that nobody asks for any more. To be called ten times a second or so.
+    pub fn tick(&mut self) -> Vec<(SubIfId, P)> {
+        self.asks_left = ASKS_EACH_TICK;
+        let mut expired = Vec::new();
+        self.known.retain(|_, known| {
+            while known.held.front().is_some_and(|(since, ..)| since.elapsed() > HOLD_TIME) {
+                expired.extend(known.held.pop_front().map(|(_, from, packet)| (from, packet)));
+            }
+            let wanted = known.asked.is_some_and(|asked| asked.elapsed() < FORGET);
+            known.mac.is_some() || !known.held.is_empty() || wanted
+        });
         self.held -= expired.len();
         expired
     }
@@ -204,8 +279,98 @@ fn tell(rib: &mut Rib, sub_if: SubIfId, address: IpAddr, neighbour: Neighbour) {
     }
 }
 
-fn ask(kernel: &KernelSide, sub_if: SubIfId, address: IpAddr) {
-    if let Err(error) = kernel.resolve(sub_if, address) {
-        tracing::warn!("cannot resolve {address}: {error}");
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::model::Sources;
+    use std::cell::RefCell;
+
+    const LAN: SubIfId = SubIfId(0);
+    const FROM: SubIfId = SubIfId(1);
+    const MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
+
+    /// Notes what it is asked for; refuses when told to.
+    #[derive(Default)]
+    struct Asked {
+        all: RefCell<Vec<IpAddr>>,
+        refuses: bool,
+    }
+
+    impl Resolver for Asked {
+        fn resolve(&self, _: SubIfId, address: IpAddr) -> Result<(), String> {
+            self.all.borrow_mut().push(address);
+            if self.refuses { Err("the table is full".into()) } else { Ok(()) }
+        }
+    }
+
+    fn host(last: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, last])
+    }
+
+    fn rib() -> Rib {
+        Rib::new(1, &Sources { static_distance: 1, bgp_distance: 200 })
+    }
+
+    fn event(state: NeighbourState) -> NeighbourEvent {
+        NeighbourEvent { interface: LAN, address: host(1), state }
+    }
+
+    #[test]
+    fn packets_wait_and_go_on_when_the_neighbour_answers() {
+        let (mut neighbours, asked, mut rib) = (Neighbours::default(), Asked::default(), rib());
+        for packet in 0..HELD_EACH {
+            assert_eq!(neighbours.hold(LAN, host(1), FROM, packet, Some(&asked)), Ok(()));
+        }
+        assert_eq!(neighbours.hold(LAN, host(1), FROM, 99, Some(&asked)), Err("hold_queue_full"));
+        assert_eq!(*asked.all.borrow(), [host(1)], "asked once");
+        let none = neighbours.event(&event(NeighbourState::Incomplete), &mut rib, Some(&asked));
+        assert_eq!(none, Released::Lost(vec![]));
+        let all = neighbours.event(&event(NeighbourState::Reachable { mac: MAC }), &mut rib, Some(&asked));
+        assert_eq!(all, Released::Resolved((0..HELD_EACH).map(|packet| (FROM, packet)).collect()));
+        assert!(neighbours.is_resolved(LAN, host(1)));
+        assert_eq!(neighbours.held, 0);
+    }
+
+    #[test]
+    fn packets_are_lost_when_it_does_not() {
+        let (mut neighbours, asked, mut rib) = (Neighbours::default(), Asked::default(), rib());
+        assert_eq!(neighbours.hold(LAN, host(1), FROM, 7, Some(&asked)), Ok(()));
+        let lost = neighbours.event(&event(NeighbourState::Failed), &mut rib, Some(&asked));
+        assert_eq!(lost, Released::Lost(vec![(FROM, 7)]));
+        assert!(!neighbours.is_resolved(LAN, host(1)));
+        neighbours.event(&event(NeighbourState::Gone), &mut rib, Some(&asked));
+        assert_eq!(neighbours.views().count(), 0);
+    }
+
+    #[test]
+    fn a_stale_neighbour_is_confirmed_and_a_static_one_left_alone() {
+        let (mut neighbours, asked, mut rib) = (Neighbours::<u32>::default(), Asked::default(), rib());
+        neighbours.event(&event(NeighbourState::Stale { mac: MAC }), &mut rib, Some(&asked));
+        assert_eq!(*asked.all.borrow(), [host(1)]);
+        let fixed = StaticNeighbour { interface: LAN, address: host(1), mac: [2; 6] };
+        neighbours.set_static(&[fixed], &mut rib);
+        neighbours.event(&event(NeighbourState::Failed), &mut rib, Some(&asked));
+        let view = neighbours.views().next().unwrap();
+        assert_eq!((view.mac, view.state), (Some([2; 6]), State::Static));
+    }
+
+    #[test]
+    fn a_scan_asks_no_more_than_its_share_and_leaves_nothing_behind() {
+        let (mut neighbours, asked) = (Neighbours::default(), Asked::default());
+        let outcomes: Vec<_> =
+            (0..200).map(|i| neighbours.hold(LAN, host(i), FROM, i, Some(&asked))).collect();
+        assert_eq!(outcomes.iter().filter(|o| o.is_ok()).count(), ASKS_EACH_TICK);
+        assert_eq!(asked.all.borrow().len(), ASKS_EACH_TICK);
+        assert_eq!(neighbours.views().count(), ASKS_EACH_TICK);
+        assert!(neighbours.tick().is_empty(), "none has waited long");
+        assert_eq!(neighbours.hold(LAN, host(250), FROM, 0, Some(&asked)), Ok(()), "a new share");
+    }
+
+    #[test]
+    fn what_the_kernel_refuses_is_not_held() {
+        let (mut neighbours, refuses) = (Neighbours::default(), Asked { refuses: true, ..Asked::default() });
+        assert_eq!(neighbours.hold(LAN, host(1), FROM, 0, Some(&refuses)), Err("resolution_refused"));
+        assert_eq!(neighbours.hold(LAN, host(1), FROM, 0, None::<&Asked>), Err("unresolved_no_tap"));
+        assert_eq!(neighbours.held, 0);
     }
 }

@@ -11,17 +11,19 @@ use dataplane::tables::Tables;
 use dataplane::verdict::PuntReason;
 use dpdk_sys::Mbuf;
 
-use super::forward::{Forwarder, Outcome};
+use super::forward::{Decided, Forwarder, Outcome};
 use super::icmp::{self, Fault};
 use super::neighbours::Neighbours;
 use super::publish::Publisher;
+use ipnetwork::IpNetwork;
+
 use crate::config::model::Config;
 use crate::kernel::{KernelSide, WriteOutcome};
 use crate::rib::AdjacencyDesc;
 use dataplane::adjacency::Adjacency;
 use dataplane::header::{ipv4, ipv6};
 
-/// Errors a second that we send at most, and at once.
+/// Errors of each kind that we send in a second at most, and at once.
 const ICMP_RATE: f64 = 200.0;
 
 /// How packets that control handled ended, by name.
@@ -75,7 +77,8 @@ pub struct Punts {
     /// How they ended.
     pub outcomes: Outcomes,
     forwarder: Forwarder,
-    icmp: Rate,
+    /// By [`Fault::kind`], so that a flood of one kind leaves path-MTU discovery its share.
+    icmp: [Rate; Fault::KINDS],
 }
 
 /// What `Punts` works with, borrowed from the router for one packet.
@@ -91,7 +94,7 @@ pub struct Surroundings<'a> {
 impl Punts {
     /// The way of punted packets, those that go on over `forwarder`.
     pub fn new(forwarder: Forwarder) -> Self {
-        let icmp = Rate { tokens: ICMP_RATE, last: Instant::now() };
+        let icmp = std::array::from_fn(|_| Rate { tokens: ICMP_RATE, last: Instant::now() });
         Self { outcomes: Outcomes::default(), forwarder, icmp }
     }
 
@@ -99,13 +102,13 @@ impl Punts {
     pub fn handle(&mut self, punted: Punted<Mbuf>, neighbours: &mut Neighbours<Held>, with: &Surroundings) {
         match punted.reason {
             PuntReason::Unresolved => self.unresolved(punted, neighbours, with),
-            PuntReason::TtlExpired => self.error(&punted, Fault::TimeExceeded, with),
+            PuntReason::TtlExpired => self.error(&punted, Fault::TimeExceeded, neighbours, with),
             PuntReason::ExceedsMtu => {
                 let mtu = match with.publisher.tables.adjacency(punted.adjacency) {
                     Adjacency::Forward(adjacency) => adjacency.mtu,
                     _ => 1280,
                 };
-                self.error(&punted, Fault::TooBig(mtu), with);
+                self.error(&punted, Fault::TooBig(mtu), neighbours, with);
             }
             PuntReason::Arp
             | PuntReason::NeighbourDiscovery
@@ -156,7 +159,7 @@ impl Punts {
         // It may have been resolved, or have gone, while the packet was on its way here.
         let wanted = wanted.filter(|(sub_if, address)| !neighbours.is_resolved(*sub_if, *address));
         let Some((sub_if, address)) = wanted else {
-            return self.go_on(punted.sub_if, held, &with.publisher.tables);
+            return self.go_on(punted.sub_if, held, neighbours, with);
         };
         let held = neighbours.hold(sub_if, address, punted.sub_if, held, with.kernel);
         self.outcomes.count(match held {
@@ -166,48 +169,87 @@ impl Punts {
     }
 
     /// Sends on a packet that waited, received on `from`.
-    pub fn go_on(&mut self, from: SubIfId, held: Held, tables: &Tables) {
+    pub fn go_on(
+        &mut self,
+        from: SubIfId,
+        held: Held,
+        neighbours: &mut Neighbours<Held>,
+        with: &Surroundings,
+    ) {
+        let tables = &with.publisher.tables;
         let Some(sub_if) = tables.sub_interfaces.get(from) else { return };
-        let outcome = self.forwarder.forward(held.packet, sub_if, tables);
-        self.outcomes.count(match outcome {
-            Outcome::Sent => "released",
-            Outcome::Ended(why) => why,
-        });
+        match self.forwarder.forward(held.packet, sub_if, tables) {
+            Decided::Done(Outcome::Sent) => self.outcomes.count("released"),
+            Decided::Done(Outcome::Ended(why)) => self.outcomes.count(why),
+            // It waits once; if it must wait again, the neighbour has gone meanwhile.
+            Decided::Punted(punted) if punted.reason == PuntReason::Unresolved => {
+                self.outcomes.count("unresolved_again");
+            }
+            Decided::Punted(punted) => self.handle(punted, neighbours, with),
+        }
     }
 
     /// Ends a packet that waited in vain, received on `from`.
-    pub fn give_up(&mut self, from: SubIfId, held: &Held, with: &Surroundings) {
+    pub fn give_up(
+        &mut self,
+        from: SubIfId,
+        held: &Held,
+        neighbours: &mut Neighbours<Held>,
+        with: &Surroundings,
+    ) {
         self.outcomes.count("host_unreachable");
-        self.send_error(held.packet.bytes(), held.l3_offset, from, Fault::HostUnreachable, with);
+        let (frame, l3_offset) = (held.packet.bytes(), held.l3_offset);
+        self.send_error(frame, l3_offset, from, Fault::HostUnreachable, neighbours, with);
     }
 
-    fn error(&mut self, punted: &Punted<Mbuf>, fault: Fault, with: &Surroundings) {
-        self.send_error(punted.packet.bytes(), punted.l3_offset, punted.sub_if, fault, with);
+    fn error(
+        &mut self,
+        punted: &Punted<Mbuf>,
+        fault: Fault,
+        neighbours: &mut Neighbours<Held>,
+        with: &Surroundings,
+    ) {
+        let (frame, l3_offset) = (punted.packet.bytes(), punted.l3_offset);
+        self.send_error(frame, l3_offset, punted.sub_if, fault, neighbours, with);
     }
 
-    fn send_error(&mut self, frame: &[u8], l3_offset: u8, from: SubIfId, fault: Fault, with: &Surroundings) {
+    fn send_error(
+        &mut self,
+        frame: &[u8],
+        l3_offset: u8,
+        from: SubIfId,
+        fault: Fault,
+        neighbours: &mut Neighbours<Held>,
+        with: &Surroundings,
+    ) {
         let packet = frame.get(usize::from(l3_offset)..).unwrap_or(&[]);
         let is_v4 = packet.first().is_some_and(|b| b >> 4 == 4);
         let ours = with.config.sub_interfaces.get(usize::from(from.0)).and_then(|sub_if| {
-            sub_if.addresses.iter().map(ipnetwork::IpNetwork::ip).find(|address| address.is_ipv4() == is_v4)
+            sub_if.addresses.iter().map(IpNetwork::ip).find(|address| address.is_ipv4() == is_v4)
         });
-        let (Some(ours), Some(sub_if)) = (ours, with.publisher.tables.sub_interfaces.get(from)) else {
+        let tables = &with.publisher.tables;
+        let (Some(ours), Some(sub_if)) = (ours, tables.sub_interfaces.get(from)) else {
             return self.outcomes.count("icmp_no_address");
         };
         let Some((error, ethertype)) = icmp::error(packet, fault, ours) else {
             return self.outcomes.count("icmp_not_due");
         };
-        if !self.icmp.take() {
+        if !self.icmp[fault.kind()].take() {
             return self.outcomes.count("icmp_rate_limited");
         }
-        let outcome = match self.forwarder.wrap(&error, ethertype, sub_if) {
-            Ok(frame) => self.forwarder.forward(frame, sub_if, &with.publisher.tables),
-            Err(outcome) => outcome,
+        let decided = match self.forwarder.wrap(&error, ethertype, sub_if) {
+            Ok(frame) => self.forwarder.forward(frame, sub_if, tables),
+            Err(outcome) => Decided::Done(outcome),
         };
-        self.outcomes.count(match outcome {
-            Outcome::Sent => "icmp_sent",
-            Outcome::Ended(why) => why,
-        });
+        match decided {
+            Decided::Done(Outcome::Sent) => self.outcomes.count("icmp_sent"),
+            Decided::Done(Outcome::Ended(why)) => self.outcomes.count(why),
+            // The sender's own address is not resolved yet: the error waits as any packet does.
+            Decided::Punted(punted) if punted.reason == PuntReason::Unresolved => {
+                self.unresolved(punted, neighbours, with);
+            }
+            Decided::Punted(punted) => self.outcomes.count(punted.reason.name()),
+        }
     }
 
     /// Sends a frame that the kernel wrote into the TAP of `id`.

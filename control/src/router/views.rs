@@ -157,7 +157,7 @@ impl Control {
             interface: self.sub_if_name(neighbour.sub_if),
             address: neighbour.address.to_string(),
             mac: neighbour.mac.map(mac).unwrap_or_default(),
-            state: neighbour.state.to_string(),
+            state: neighbour.state.name().to_string(),
             held: neighbour.held,
         };
         self.neighbours.views().map(one).collect()

@@ -29,23 +29,33 @@ pub struct Workers {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// The cores that the configuration names, or else the last one that this process may use.
+/// The cores that the configuration names, or else the last one that this process may use. Isolated cores
+/// (`isolcpus`) are not among those that a process may use until it asks for them, as a worker does.
 ///
 /// # Errors
-/// A core that this process may not use.
+/// A core that is not there.
 pub fn cores(config: &Config) -> Result<Vec<usize>, RouterError> {
-    let allowed: Vec<usize> =
-        core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
     if config.workers.cores.is_empty() {
-        return Ok(vec![allowed.iter().max().copied().unwrap_or(0)]);
+        let allowed = core_affinity::get_core_ids().unwrap_or_default();
+        return Ok(vec![allowed.iter().map(|core| core.id).max().unwrap_or(0)]);
     }
-    match config.workers.cores.iter().find(|core| !allowed.contains(core)) {
+    // Without the file, the worker's own attempt is the judge.
+    let Ok(online) = std::fs::read_to_string("/sys/devices/system/cpu/online") else {
+        return Ok(config.workers.cores.clone());
+    };
+    let online = online.trim();
+    match config.workers.cores.iter().find(|core| !in_list(online, **core)) {
         None => Ok(config.workers.cores.clone()),
-        Some(core) => {
-            let allowed: Vec<_> = allowed.iter().map(usize::to_string).collect();
-            Err(RouterError::Core { core: *core, allowed: format!("cores {}", allowed.join(", ")) })
-        }
+        Some(core) => Err(RouterError::Core { core: *core, online: online.to_string() }),
     }
+}
+
+/// Whether `core` is in a list such as `0-3,8,10-11`.
+fn in_list(list: &str, core: usize) -> bool {
+    list.split(',').any(|part| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        matches!((first.parse::<usize>(), last.parse::<usize>()), (Ok(first), Ok(last)) if (first..=last).contains(&core))
+    })
 }
 
 impl Workers {
@@ -94,6 +104,12 @@ impl Workers {
 }
 
 impl Workers {
+    /// The core of a worker whose thread has ended, if there is one: a fault of ours.
+    pub fn dead(&self) -> Option<usize> {
+        let ended = self.threads.iter().position(JoinHandle::is_finished)?;
+        self.cores.get(ended).copied()
+    }
+
     /// Ends all threads. Each finishes the burst it is at, so that the counters add up.
     pub fn stop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
@@ -110,6 +126,7 @@ impl Drop for Workers {
         self.stop();
         // What is left in the rings goes back to the pool.
         for rings in &self.rings {
+            while rings.urgent.pop().is_some() {}
             while rings.punt.pop().is_some() {}
             while rings.inject.pop().is_some() {}
         }
@@ -150,5 +167,18 @@ impl Seat {
         worker.run(&self.stop);
         drop(worker);
         drop(guard);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::in_list;
+
+    #[test]
+    fn lists_of_cores_are_read() {
+        for (core, there) in [(0, true), (3, true), (4, false), (8, true), (11, true), (12, false)] {
+            assert_eq!(in_list("0-3,8,10-11", core), there, "{core}");
+        }
+        assert!(!in_list("", 0));
     }
 }

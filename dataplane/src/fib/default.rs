@@ -68,3 +68,28 @@ impl DefaultWriter {
 pub(super) fn value(group: GroupId) -> Result<Value, FibError> {
     if group > super::MAX_GROUP { Err(FibError::Group { group }) } else { Ok(group.0 + 1) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_is_noticed_even_when_it_was_taken_back() {
+        let (route, mut writer) = (DefaultRoute::default(), DefaultWriter::default());
+        writer.change(&route, Some(GroupId(7)));
+        let seen = route.seen();
+        assert!(route.held(seen));
+        writer.change(&route, Some(GroupId(7)));
+        assert!(route.held(seen), "nothing changed");
+        assert_eq!(writer.change(&route, Some(GroupId(8))), Some(GroupId(7)));
+        assert!(!route.held(seen));
+        assert_eq!(writer.change(&route, Some(GroupId(7))), Some(GroupId(8)));
+        assert!(!route.held(seen));
+        assert_eq!(
+            (seen.group(0), route.seen().group(0), seen.group(4)),
+            (GroupId(7), GroupId(7), GroupId(3))
+        );
+        assert_eq!(writer.change(&route, None), Some(GroupId(7)));
+        assert_eq!(route.seen().group(0), GroupId::NO_ROUTE);
+    }
+}

@@ -11,6 +11,7 @@ mod chunks;
 mod default;
 mod error;
 mod memory;
+mod node6;
 mod pages;
 mod routes;
 mod search6;

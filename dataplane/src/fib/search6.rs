@@ -5,7 +5,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::shape6::{BLOCKS, Node, count, escape, is_escape, key, line, node, rank, root_cell, step};
+use super::node6::{BLOCKS, Node, count, escape, is_escape, key, line, node, rank, root_cell, step};
 use super::v6::{BATCH, Fib6};
 use crate::ids::GroupId;
 

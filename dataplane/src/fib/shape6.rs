@@ -1,198 +1,26 @@
-//! The blocks of an IPv6 table, as the writer lays them out and readers read them.
-//!
-//! A chunk's tree is a search tree over the next 32 bits of the address. A *leaf* has up to 16 runs: the last
-//! address of each but the final one, ascending, then a 16-bit value for each, then a 32-bit cell for each value
-//! that does not fit in 15 bits. Up to 11 runs are one cache line. A *fork* has up to 16 children: one line with
-//! the last address of each but the final one, one line with their handles. The child, or run, of an address is
-//! how many of the last addresses are below it; one instruction compares with all of them.
-//!
-//! A handle is the block's offset, how many last addresses it has (4 bits), and whether it is a fork (1 bit). The
-//! last address of a node as a whole is never stored, so that an address of all ones needs no special case.
+//! How an IPv6 table is built: its nodes, see `node6`, and its root.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::FibError;
 use super::memory::{Cell, Memory};
+use super::node6::{
+    BLOCKS, ESCAPE, FIRST_MIDDLE, FIRST_NUMBER, FORK_LINKS, LITERAL, MIDDLE, MIDDLE_BITS, MIDDLES, Node,
+    ONLY, STARTS, TOP, TOP_BITS, entry_cell, is_escape, rank, step,
+};
 use super::routes::Value;
 use super::shape::{Shape, Splice};
 use super::sweep::{Goal, Run, push};
 
-/// Bits that index the first part of the root.
-const TOP_BITS: u8 = 16;
-/// Bits that index the second part, where there is one.
-const MIDDLE_BITS: u8 = 12;
-/// Entries of a second part.
-const MIDDLE: usize = 1 << MIDDLE_BITS;
-/// How many second parts there can be: one for each /16 of the space that is handed out, `2000::/3`, and as many
-/// more for private use.
-const MIDDLES: usize = 1 << 14;
-// The root, in 32-bit words: a cell that stays 0, where top entries that were never written lead; the top entries;
-// for each its only cell, for where there is no second part; the second parts. A top entry is the place of its cell
-// or second part, doubled, plus 1 for a second part.
-/// Where the top entries begin: a cache line on.
-const TOP: usize = 16;
-/// Where their only cells begin.
-const ONLY: usize = TOP + (1 << TOP_BITS);
-/// Where second parts begin.
-const FIRST_MIDDLE: usize = ONLY + (1 << TOP_BITS);
-/// Where the blocks begin, in 32-bit words.
-pub(super) const BLOCKS: usize = FIRST_NUMBER + MIDDLES * MIDDLE;
-/// Where the writer's own numbers for the entries of second parts begin.
-const FIRST_NUMBER: usize = FIRST_MIDDLE + MIDDLES * MIDDLE;
-/// How much of that is the root proper.
-pub(super) const ROOT: usize = FIRST_NUMBER;
-/// A run's value from here on is the place of its cell: 32-bit words from the start of the leaf.
-const ESCAPE: u32 = 0x8000;
-/// A cell with this bit holds a value, else the handle of a deeper tree.
-const LITERAL: u32 = 1 << 31;
 /// Children of a fork, and the most runs of a leaf.
 const WIDTH: usize = 16;
 /// Runs of a leaf that fill a cache line; built so, there is room for more.
 const FILL: usize = 11;
-/// Words of a fork, and where its handles begin, in 32-bit words.
+/// 64-bit words of a fork.
 const FORK_WORDS: usize = 16;
-const FORK_LINKS: usize = 16;
 
-/// A handle, taken apart.
-#[derive(Clone, Copy)]
-pub(super) struct Node(u32);
-
-impl Node {
-    fn new(offset: u32, lasts: usize, fork: bool) -> Self {
-        Self(offset << 5 | (lasts as u32) << 1 | u32::from(fork))
-    }
-
-    /// Where it is, in 64-bit words.
-    fn offset(self) -> u32 {
-        self.0 >> 5
-    }
-
-    /// Where it is, in 32-bit words.
-    #[inline(always)]
-    pub(super) fn at(self) -> usize {
-        (self.0 >> 4 & !1) as usize
-    }
-
-    /// How many last addresses it stores.
-    #[inline(always)]
-    pub(super) fn lasts(self) -> u32 {
-        self.0 >> 1 & 15
-    }
-
-    /// 1 for a fork, 0 for a leaf.
-    #[inline(always)]
-    pub(super) fn is_fork(self) -> usize {
-        (self.0 & 1) as usize
-    }
-}
-
-/// The 32 bits of an address that a level's trees look at.
-#[inline(always)]
-pub(super) fn key(addr: u128, level: usize) -> u32 {
-    (addr << Shape6::STARTS[level] >> 96) as u32
-}
-
-/// The tree under an address's entry of the root.
-#[inline(always)]
-pub(super) fn root(heads: &[AtomicU32], addr: u128) -> u32 {
-    heads[root_cell(heads, addr)].load(Ordering::Acquire)
-}
-
-/// The last entry of the root for an address.
-#[inline(always)]
-pub(super) fn root_cell(heads: &[AtomicU32], addr: u128) -> usize {
-    let high = (addr >> 64) as u64;
-    let entry = heads[TOP + (high >> (64 - TOP_BITS)) as usize].load(Ordering::Acquire);
-    entry_cell(entry, (high >> (64 - TOP_BITS - MIDDLE_BITS)) as u32)
-}
-
-/// The cell that a top entry leads to: its only one, or that of `chunk` in its second part.
-#[inline(always)]
-fn entry_cell(entry: u32, chunk: u32) -> usize {
-    let mask = (entry & 1).wrapping_neg() & (MIDDLE as u32 - 1);
-    ((entry >> 1) + (chunk & mask)) as usize
-}
-
-/// Asks for the memory of an address's entry of the root. What leads there is in the nearest cache: few of the
-/// top's entries are in use.
-#[inline(always)]
-pub(super) fn prefetch_root(heads: &[AtomicU32], addr: u128) {
-    super::prefetch(heads.as_ptr().wrapping_add(root_cell(heads, addr)));
-}
-
-/// The cache line with all of a node's last addresses: a node either lies within a line or begins one.
-#[inline(always)]
-pub(super) fn line(cells: &[AtomicU32], node: Node) -> &[AtomicU32] {
-    let start = node.at() & !15;
-    &cells[start..start + 16]
-}
-
-/// Of a line's 16 comparisons, one bit each, those that are the node's own: how many are true.
-#[inline(always)]
-pub(super) fn count(below: u32, node: Node) -> u32 {
-    let place = node.at() as u32 & 15;
-    (below >> place & ((1 << node.lasts()) - 1)).count_ones()
-}
-
-/// How many of a node's last addresses are below `key`.
-#[inline(always)]
-pub(super) fn rank(cells: &[AtomicU32], node: Node, key: u32) -> u32 {
-    let mut below = 0;
-    for (at, last) in line(cells, node).iter().enumerate() {
-        below |= u32::from(last.load(Ordering::Relaxed) < key) << at;
-    }
-    count(below, node)
-}
-
-/// What a node says for the run or child `rank`: a leaf its 16 bits, a fork a handle. Acquire: a handle may lead
-/// to a block that was not there a moment ago. No branch: which of the two it is cannot be foreseen.
-#[inline(always)]
-pub(super) fn step(cells: &[AtomicU32], node: Node, rank: u32) -> u32 {
-    let leaf = !node.0 & 1;
-    let base = if leaf == 0 { FORK_LINKS as u32 } else { node.lasts() };
-    let found = cells[node.at() + (base + (rank >> leaf)) as usize].load(Ordering::Acquire);
-    // All bits of a handle; of two values, the one.
-    (found >> ((rank & leaf) * 16)) & (leaf.wrapping_sub(1) | 0xFFFF)
-}
-
-/// Whether what a node says is the place of a cell. Of a fork it never is.
-#[inline(always)]
-pub(super) fn is_escape(node: Node, said: u32) -> bool {
-    said & (!node.0 & 1) << 15 != 0
-}
-
-/// Goes on where a leaf of a level says `said`, to the value.
-#[cold]
-#[inline(never)]
-pub(super) fn escape(cells: &[AtomicU32], leaf: Node, said: u32, addr: u128, level: usize) -> Value {
-    let found = cells[leaf.at() + (said - ESCAPE) as usize].load(Ordering::Acquire);
-    if found & LITERAL != 0 { found & !LITERAL } else { resolve(cells, found, addr, level + 1) }
-}
-
-/// The value for an address, from a level's tree on.
-#[inline]
-pub(super) fn resolve(cells: &[AtomicU32], tree: u32, addr: u128, level: usize) -> Value {
-    let key = key(addr, level);
-    let mut node = Node(tree);
-    loop {
-        let found = step(cells, node, rank(cells, node, key));
-        if node.is_fork() == 1 {
-            node = Node(found);
-        } else if is_escape(node, found) {
-            return escape(cells, node, found, addr, level);
-        } else {
-            return found;
-        }
-    }
-}
-
-/// A handle as a node.
-#[inline(always)]
-pub(super) fn node(tree: u32) -> Node {
-    Node(tree)
-}
-
+/// The 64-bit words of a leaf.
 fn leaf_words(lasts: usize, cells: usize) -> usize {
     (cells_at(lasts) + cells).div_ceil(2)
 }
@@ -359,7 +187,7 @@ impl Shape6 {
 }
 
 impl Shape for Shape6 {
-    const STARTS: &'static [u8] = &[TOP_BITS + MIDDLE_BITS, 60, 92, 124];
+    const STARTS: &'static [u8] = &STARTS;
     const WINDOWS: &'static [u8] = &[32, 32, 32, 4];
     const DEEP_UNIFORM: bool = true;
     const SPLICES: bool = true;

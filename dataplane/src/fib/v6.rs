@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use super::FibError;
 use super::default::{DefaultRoute, DefaultWriter, value};
+use super::node6::{BLOCKS, ROOT, prefetch_root, resolve, root};
 use super::pages::{Pages, Room};
 use super::routes::Value;
 use super::search6::batch;
-use super::shape6::{BLOCKS, ROOT, Shape6, prefetch_root, resolve, root};
+use super::shape6::Shape6;
 use super::writer::{Writer, mask128};
 use crate::grace::GracePeriod;
 use crate::ids::GroupId;

@@ -16,7 +16,10 @@ pub fn run<P: Packet>(burst: &mut Burst<P>, tables: &Tables) {
         let vrf = vrf_of(burst, left.trailing_zeros() as usize);
         let same = Bits(left).fold(0, |set, i| set | u64::from(vrf_of(burst, i) == vrf) << i);
         left &= !same;
-        let Some(vrf) = tables.vrf(vrf) else { continue };
+        let Some(vrf) = tables.vrf(vrf) else {
+            Bits(same).for_each(|i| burst.group[i] = GroupId::NO_ROUTE);
+            continue;
+        };
         let (v4, v6) = (same & !burst.ipv6, same & burst.ipv6);
         batch(v4, &burst.dst4, &mut burst.group, |addresses, out| vrf.v4.lookup_batch(addresses, out));
         batch(v6, &burst.dst6, &mut burst.group, |addresses, out| vrf.v6.lookup_batch(addresses, out));

@@ -31,7 +31,7 @@ pub fn run<P: Packet>(burst: &mut Burst<P>, tables: &Tables) {
 }
 
 /// Which kind of packet to our own address it is, so that each kind has its own budget on the way up.
-fn local_reason(packet: &[u8], is_ipv6: bool) -> PuntReason {
+pub(super) fn local_reason(packet: &[u8], is_ipv6: bool) -> PuntReason {
     const TCP: u8 = 6;
     const UDP: u8 = 17;
     let (protocol, l4) = if is_ipv6 {

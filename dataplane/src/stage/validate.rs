@@ -4,6 +4,7 @@
 use crate::burst::{Bits, Burst};
 use crate::header::{checksum, ipv4, ipv6};
 use crate::packet::Packet;
+use crate::stage::select::local_reason;
 use crate::verdict::{DropReason, PuntReason, Verdict};
 
 /// Checks each packet's header, and notes its length and destination.
@@ -67,6 +68,7 @@ fn validate6<P: Packet>(burst: &mut Burst<P>, i: usize) -> Verdict {
     }
     let (source, destination) = (ipv6::source(packet), ipv6::destination(packet));
     let discovery = ipv6::is_neighbour_discovery(packet);
+    let link_local = ipv6::is_link_local(destination).then(|| local_reason(packet, true));
     burst.l3_len[i] = total_len as u16;
     burst.dst6[i] = destination;
     let multicast = ipv6::is_multicast(destination);
@@ -84,8 +86,8 @@ fn validate6<P: Packet>(burst: &mut Burst<P>, i: usize) -> Verdict {
     if destination <= 1 {
         return Verdict::Drop(DropReason::MartianDestination);
     }
-    if ipv6::is_link_local(destination) {
-        return Verdict::Punt(if discovery { PuntReason::NeighbourDiscovery } else { PuntReason::Local });
+    if let Some(reason) = link_local {
+        return Verdict::Punt(reason);
     }
     burst.link_local_source |= u64::from(ipv6::is_link_local(source)) << i;
     Verdict::Forward

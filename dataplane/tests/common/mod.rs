@@ -88,6 +88,8 @@ pub struct Router {
     pub rings: Rings<HeapPacket>,
     pub counters: Arc<WorkerCounters>,
     pub ports: usize,
+    pub domain: Arc<Domain<Tables>>,
+    pub domain_tables: Tables,
 }
 
 /// Routes and neighbours for [`Router::new`].
@@ -151,11 +153,12 @@ impl Router {
         })));
         let counters = Arc::new(WorkerCounters::new(ports, sub_interfaces.all().len()));
         let rings = Rings::new(PUNT_RING);
-        let (_domain, mut readers) = Domain::new(tables, 1);
+        let domain_tables = tables.clone();
+        let (domain, mut readers) = Domain::new(tables, 1);
         let mut reader = readers.remove(0);
         reader.online();
         let worker = Worker::new(io.clone(), reader, &rings, Arc::clone(&counters), 2_000_000_000, false);
-        Self { io, worker, rings, counters, ports }
+        Self { io, worker, rings, counters, ports, domain, domain_tables }
     }
 
     pub fn receive(&self, port: usize, frame: &[u8]) {
