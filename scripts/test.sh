@@ -27,4 +27,4 @@ else
 fi
 
 say "End to end: real routers and hosts in network namespaces"
-cargo test -p tests -- --test-threads=1
+cargo test -p tests --no-fail-fast -- --test-threads=1
