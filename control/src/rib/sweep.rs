@@ -16,9 +16,20 @@ impl Rib {
 
     /// The retain time of a lost source is over: what is still stale of it goes.
     pub fn sweep_source(&mut self, id: SourceId) {
+        self.sweep_before(id, u16::MAX);
+    }
+
+    /// The number of a source's present generation. It grows when the source is lost, and when it comes.
+    pub fn generation(&self, id: SourceId) -> u16 {
+        self.sources.indices(id).into_iter().map(|s| self.sources.get(s).generation).max().unwrap_or(0)
+    }
+
+    /// As [`Self::sweep_source`], but leaves what was announced in `generation` or later: of a source that was lost
+    /// twice, what it announced between has its own retain time.
+    pub fn sweep_before(&mut self, id: SourceId, generation: u16) {
         for source in self.sources.indices(id) {
-            self.sweep(source, Family::Ipv4);
-            self.sweep(source, Family::Ipv6);
+            self.sweep_table::<V4>(source, generation);
+            self.sweep_table::<V6>(source, generation);
         }
     }
 
@@ -40,27 +51,28 @@ impl Rib {
     /// Takes out what is stale of a source and family.
     pub(super) fn sweep(&mut self, source: u16, family: Family) {
         match family {
-            Family::Ipv4 => self.sweep_table::<V4>(source),
-            Family::Ipv6 => self.sweep_table::<V6>(source),
+            Family::Ipv4 => self.sweep_table::<V4>(source, u16::MAX),
+            Family::Ipv6 => self.sweep_table::<V6>(source, u16::MAX),
         }
     }
 
-    fn sweep_table<K: Prefix>(&mut self, source: u16) {
+    fn sweep_table<K: Prefix>(&mut self, source: u16, before: u16) {
         let from = self.sources.get(source);
         let stale = from.count(K::FAMILY).stale;
         if stale == 0 {
             return;
         }
-        let generation = from.generation;
+        let current = from.generation;
+        // Numbers above the present one are from before they started anew.
+        let gone = |g: u16| g != current && (g < before || g > current);
         let table = &K::afi(&self.vrfs[usize::from(from.vrf.0)]).table;
         let mut keys = Vec::with_capacity(stale);
         keys.extend(table.iter_from(K::new(K::ZERO, 0)).filter_map(|(key, entry)| {
-            let stale =
-                entry.paths.as_slice().iter().any(|p| p.source == source && p.generation != generation);
+            let stale = entry.paths.as_slice().iter().any(|p| p.source == source && gone(p.generation));
             stale.then_some(key)
         }));
         for key in keys {
-            self.take_paths(source, key, |path| path.generation != generation);
+            self.take_paths(source, key, |path| gone(path.generation));
         }
     }
 }

@@ -65,9 +65,8 @@ pub struct Control {
     publisher: Publisher,
     pub(super) neighbours: Neighbours<Held>,
     pub(super) links: Vec<bool>,
-    /// Sources that were lost or came back, and when what is still stale of them goes: the retain time after the
-    /// first loss, however often they come and go meanwhile.
-    sweeps: Vec<(Instant, SourceId)>,
+    /// Losses of sources whose retain time is not over.
+    sweeps: Vec<Sweep>,
     /// Whether the FIB refused a write that is to be tried again.
     unwritten: bool,
     /// End-of-RIB marks, and when they count.
@@ -87,6 +86,17 @@ const ROUTE_TURN: usize = 64;
 const NAP: Duration = Duration::from_micros(500);
 /// How often links, neighbours and timers are looked at.
 const TICK: Duration = Duration::from_millis(100);
+
+/// A loss of a source: what it had announced in generations before `generation` goes then.
+#[derive(Clone, Copy, Debug)]
+struct Sweep {
+    at: Instant,
+    source: SourceId,
+    generation: u16,
+}
+
+/// Losses of one source that are remembered each; of more, the last ones share the last one's time.
+const MAX_SWEEPS: usize = 16;
 
 /// How long after an end-of-RIB mark stale routes go: FRR marks the end before it has announced the networks of
 /// its own configuration.
@@ -267,8 +277,8 @@ impl Control {
                 }
                 continue;
             }
-            self.source_timers(&event);
             self.apply(&event);
+            self.source_timers(&event);
         }
         worked
     }
@@ -279,15 +289,21 @@ impl Control {
         }
     }
 
-    /// A lost source's routes go after its retain time, and so does what a returned one does not announce again,
-    /// should its end-of-RIB mark never come.
+    /// What a source had announced before it was lost goes after its retain time, unless it was announced again.
     fn source_timers(&mut self, event: &SourceEvent) {
         if let RouteEvent::Up | RouteEvent::Down { .. } = event.event {
-            let retain = self.config.bgp.as_ref().map_or(Duration::ZERO, |bgp| bgp.retain);
             self.marks.retain(|(_, mark)| mark.source != event.source);
-            if !self.sweeps.iter().any(|(_, source)| *source == event.source) {
-                self.sweeps.push((Instant::now() + retain, event.source));
+        }
+        if let RouteEvent::Down { .. } = event.event {
+            let retain = self.config.bgp.as_ref().map_or(Duration::ZERO, |bgp| bgp.retain);
+            let of_source = |sweep: &&Sweep| sweep.source == event.source;
+            if self.sweeps.iter().filter(of_source).count() >= MAX_SWEEPS
+                && let Some(newest) = self.sweeps.iter().rposition(|sweep| sweep.source == event.source)
+            {
+                self.sweeps.remove(newest);
             }
+            let generation = self.rib.generation(event.source);
+            self.sweeps.push(Sweep { at: Instant::now() + retain, source: event.source, generation });
         }
     }
 
@@ -302,17 +318,20 @@ impl Control {
 
     fn tick(&mut self) {
         let now = Instant::now();
-        let due: Vec<_> = self.sweeps.iter().filter(|(at, _)| *at <= now).map(|(_, s)| *s).collect();
-        self.sweeps.retain(|(at, _)| *at > now);
-        for source in due {
-            self.rib.sweep_source(source);
+        let (due, later): (Vec<_>, _) =
+            std::mem::take(&mut self.sweeps).into_iter().partition(|sweep| sweep.at <= now);
+        self.sweeps = later;
+        for Sweep { source, generation, .. } in due {
+            // Generations start anew once in 65,536 losses; all before that is swept then.
+            if generation <= self.rib.generation(source) {
+                self.rib.sweep_before(source, generation);
+            }
         }
         let (due, later) = std::mem::take(&mut self.marks).into_iter().partition(|(at, _)| *at <= now);
         self.marks = later;
         for (_, mark) in due {
             self.apply(&mark);
         }
-        self.forget_idle_sweeps();
         for port in 0..self.links.len() {
             // A port that cannot tell keeps the state it had.
             let Ok(link) = self.hardware.ports[port].port.link() else { continue };
@@ -331,18 +350,6 @@ impl Control {
         if self.unwritten {
             self.commit();
         }
-    }
-
-    /// A source of which nothing is stale any more has its whole retain time again when it is lost next.
-    fn forget_idle_sweeps(&mut self) {
-        if self.sweeps.is_empty() {
-            return;
-        }
-        let stale: Vec<_> = (self.rib.sources())
-            .filter(|source| source.ipv4_stale + source.ipv6_stale > 0)
-            .map(|source| SourceId(source.source))
-            .collect();
-        self.sweeps.retain(|(_, source)| stale.contains(source));
     }
 
     /// Tells the RIB and the kernel of a port's link.

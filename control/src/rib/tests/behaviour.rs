@@ -221,6 +221,30 @@ fn a_lost_source_forwards_until_it_is_swept() {
 }
 
 #[test]
+fn each_loss_has_its_own_retain_time() {
+    let (mut rib, mut plain) = two_links();
+    let lose = |rib: &mut Rib| {
+        send(rib, 2, RouteEvent::Down { reason: "killed".into() });
+        rib.generation(SourceId(2))
+    };
+    announce(&mut rib, 2, &["192.0.2.0/24", "198.51.100.0/24"], via(&["10.0.0.2"]));
+    let first = lose(&mut rib);
+    send(&mut rib, 2, RouteEvent::Up);
+    announce(&mut rib, 2, &["198.51.100.0/24"], via(&["10.0.0.2"]));
+    let second = lose(&mut rib);
+    let _ = plain.commit(&mut rib);
+    assert!(plain.group("192.0.2.0/24").is_some() && plain.group("198.51.100.0/24").is_some());
+    rib.sweep_before(SourceId(2), first);
+    let _ = plain.commit(&mut rib);
+    assert_eq!(plain.group("192.0.2.0/24"), None, "not announced since the first loss");
+    assert!(plain.group("198.51.100.0/24").is_some(), "announced between: it has until the second time");
+    rib.sweep_before(SourceId(2), second);
+    let _ = plain.commit(&mut rib);
+    assert_eq!(plain.group("198.51.100.0/24"), None);
+    assert_all_returns(rib, plain, 2);
+}
+
+#[test]
 fn generations_wrap_without_harm() {
     let (mut rib, mut plain) = two_links();
     announce(&mut rib, 2, &["192.0.2.0/24"], via(&["10.0.0.2"]));
