@@ -75,7 +75,7 @@ pub struct Args {
     #[arg(long)]
     no_updates: bool,
     /// Where the real Internet tables are.
-    #[arg(long, default_value = "/work/shared/data")]
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data"))]
     data: PathBuf,
     /// The core to run on.
     #[arg(long, default_value_t = 0)]

@@ -1,4 +1,4 @@
-//! The real Internet tables, where they are there (`TURNPIKE_TABLES`, or `/work/shared/data`): every /24 of IPv4,
+//! The real Internet tables, where they are there (`TURNPIKE_TABLES`, or `shared/data` beside the checkout): every /24 of IPv4,
 //! the ends of every route of IPv6, against a table built another way; then everything is withdrawn.
 
 use std::path::PathBuf;
@@ -11,8 +11,10 @@ use crate::ids::GroupId;
 
 /// The lines of a table, or `None` when it is not there.
 fn lines(name: &str) -> Option<String> {
-    let folder =
-        std::env::var_os("TURNPIKE_TABLES").map_or_else(|| PathBuf::from("/work/shared/data"), PathBuf::from);
+    let folder = std::env::var_os("TURNPIKE_TABLES").map_or_else(
+        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data")),
+        PathBuf::from,
+    );
     let path = folder.join(name);
     if cfg!(miri) || !path.exists() {
         eprintln!("skipped: no {}", path.display());
