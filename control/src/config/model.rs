@@ -216,6 +216,14 @@ pub struct Sources {
     pub static_distance: u8,
     /// Distance of routes from `[bgp]`.
     pub bgp_distance: u8,
+    /// How many equal paths of a prefix are used together, 1 to 64.
+    pub max_paths: u8,
+}
+
+impl Default for Sources {
+    fn default() -> Self {
+        Self { static_distance: 1, bgp_distance: 200, max_paths: 64 }
+    }
 }
 
 /// `[bgp]`: the native receive-side speaker.

@@ -253,7 +253,8 @@ fn sources(s: &mut Section<'_, '_, '_>) -> Sources {
         let key = if s.has("bgp_distance") { "bgp_distance" } else { "static_distance" };
         s.error(key, format!("both sources have distance {distance}; give them two, the lower one wins"));
     }
-    Sources { static_distance: of_static.unwrap_or(1), bgp_distance: of_bgp.unwrap_or(200) }
+    let max_paths = s.value_or("max_paths", 64, integer(1..=64));
+    Sources { static_distance: of_static.unwrap_or(1), bgp_distance: of_bgp.unwrap_or(200), max_paths }
 }
 
 fn api_socket(s: &mut Section<'_, '_, '_>) -> PathBuf {

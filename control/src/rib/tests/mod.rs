@@ -132,7 +132,7 @@ fn check_snapshot(snapshot: &GroupsSnapshot) {
 }
 
 fn rib() -> Rib {
-    let mut rib = Rib::new(2, &Distances { static_distance: 1, bgp_distance: 20 });
+    let mut rib = Rib::new(2, &Distances { static_distance: 1, bgp_distance: 20, max_paths: 64 });
     rib.add_source(SourceId(2), SourceKind::Bgp);
     rib.add_source(SourceId(3), SourceKind::Bgp);
     rib
