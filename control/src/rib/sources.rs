@@ -62,6 +62,8 @@ impl Sources {
             SourceKind::Connected => 0,
             SourceKind::Static => self.distances.static_distance,
             SourceKind::Bgp => self.distances.bgp_distance,
+            SourceKind::Fpm => self.distances.fpm_distance,
+            SourceKind::Netlink => self.distances.netlink_distance,
         }
     }
 
@@ -90,8 +92,10 @@ impl Sources {
             SourceKind::Connected => 0,
             SourceKind::Static => 1,
             SourceKind::Bgp => 2,
+            SourceKind::Fpm => 3,
+            SourceKind::Netlink => 4,
         };
-        let rank = 16 + 4 * u16::from(self.distance(kind)) + order;
+        let rank = 16 + 8 * u16::from(self.distance(kind)) + order;
         self.list.push(Source { id, vrf, kind, generation: 0, rank, counts: [Count::default(); 2] });
         self.index.insert((id, vrf), index);
         Ok(index)
