@@ -51,7 +51,7 @@ fn the_demo_speaker_announces_withdraws_and_closes() {
     ])
     .unwrap();
     demo.end_of_rib().unwrap();
-    let hop = |address: &str| vec![NextHop { address: address.parse().unwrap(), weight: 1 }];
+    let hop = |address: &str| vec![NextHop::new(address.parse().unwrap())];
     let first = rig.next();
     assert_eq!(announced(&first), (vec![nlri("10.1.0.0/16", 1), nlri("10.2.0.0/16", 1)], hop("192.0.2.1")));
     let RouteEvent::Update { attributes, .. } = first else { unreachable!() };
@@ -160,7 +160,7 @@ fn attributes_are_read() {
     let RouteEvent::Update { withdrawn, announced, attributes } = rig.next() else { panic!() };
     assert_eq!((withdrawn, announced), (vec![nlri("10.9.9.0/24", 0)], vec![nlri("10.1.0.0/16", 0)]));
     let expected = Attributes {
-        next_hops: vec![NextHop { address: "192.0.2.1".parse().unwrap(), weight: 1 }],
+        next_hops: vec![NextHop::new("192.0.2.1".parse().unwrap())],
         local_pref: 200,
         as_path: vec![12_076, 4_200_000_000, 8075],
         as_path_len: 3,

@@ -188,7 +188,7 @@ impl Rib {
             let next_hops = match &route.target {
                 StaticTarget::Discard => Vec::new(),
                 StaticTarget::Via(gateways) => {
-                    gateways.iter().map(|address| NextHop { address: *address, weight: 1 }).collect()
+                    gateways.iter().map(|address| NextHop::new(*address)).collect()
                 }
             };
             let attributes = Arc::new(Attributes { next_hops, local_pref: 100, ..Attributes::default() });
@@ -224,13 +224,16 @@ impl Rib {
         }
         let mut weights = BTreeMap::new();
         for next_hop in &attributes.next_hops {
-            let weight: &mut u8 = weights.entry(next_hop.address).or_default();
+            let weight: &mut u8 = weights.entry((next_hop.address, next_hop.interface)).or_default();
             *weight = next_hop.weight.max(1).max(*weight);
         }
         let tables = &mut self.vrfs[usize::from(vrf.0)];
         let mut legs: Vec<Leg> = weights
             .into_iter()
-            .map(|(address, weight)| Leg { nh: self.next_hops.acquire(tables, vrf, address), weight })
+            .map(|((address, interface), weight)| Leg {
+                nh: self.next_hops.acquire(tables, vrf, address, interface),
+                weight,
+            })
             .collect();
         legs.sort_unstable();
         self.slots.add(key, Target::Via(legs.into()))

@@ -64,6 +64,8 @@ impl Sources {
             SourceKind::Connected => 0,
             SourceKind::Static => self.distances.static_distance,
             SourceKind::Bgp => self.distances.bgp_distance,
+            SourceKind::Fpm => self.distances.fpm_distance,
+            SourceKind::Netlink => self.distances.netlink_distance,
         }
     }
 
@@ -117,6 +119,8 @@ fn rank(distance: u8, kind: SourceKind) -> u16 {
         SourceKind::Connected => 0,
         SourceKind::Static => 1,
         SourceKind::Bgp => 2,
+        SourceKind::Fpm => 3,
+        SourceKind::Netlink => 4,
     };
-    16 + 4 * u16::from(distance) + order
+    16 + 8 * u16::from(distance) + order
 }

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use dataplane::ids::VrfId;
+use dataplane::ids::{SubIfId, VrfId};
 use ipnetwork::IpNetwork;
 
 /// Number of one source instance: the connected routes, the static ones, or one BGP session.
@@ -24,6 +24,23 @@ pub enum SourceKind {
     Static,
     /// A session of the native BGP speaker.
     Bgp,
+    /// FRR's zebra, over its Forwarding Plane Manager protocol.
+    Fpm,
+    /// A routing table of the Linux kernel, over rtnetlink.
+    Netlink,
+}
+
+impl SourceKind {
+    /// Its name in output.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Connected => "connected",
+            Self::Static => "static",
+            Self::Bgp => "bgp",
+            Self::Fpm => "fpm",
+            Self::Netlink => "netlink",
+        }
+    }
 }
 
 /// Address families, as BGP's AFI with SAFI unicast (RFC 4760).
@@ -55,6 +72,15 @@ pub struct NextHop {
     pub address: IpAddr,
     /// Relative share of flows, 1 or more.
     pub weight: u8,
+    /// The sub-interface of a link-local gateway, which its address does not tell; others are found by their address.
+    pub interface: Option<SubIfId>,
+}
+
+impl NextHop {
+    /// A gateway that is found by its address, with a share of 1.
+    pub const fn new(address: IpAddr) -> Self {
+        Self { address, weight: 1, interface: None }
+    }
 }
 
 /// What one or many prefixes share: where they lead, and by what they are preferred. Shared by `Arc`, since a

@@ -71,7 +71,7 @@ fn attributes() -> impl Strategy<Value = Attributes> {
         |(next_hops, local_pref, as_path, med, igp)| Attributes {
             next_hops: next_hops
                 .into_iter()
-                .map(|(address, weight)| NextHop { address: ip(address), weight })
+                .map(|(address, weight)| NextHop { weight, ..NextHop::new(ip(address)) })
                 .collect(),
             local_pref,
             as_path_len: as_path.len() as u32,
