@@ -36,8 +36,25 @@ pub enum Request {
     Drops,
     /// BGP sessions.
     Bgp,
+    /// Not to show, but to do: something with a BGP session.
+    BgpPeer {
+        /// The peer's name.
+        peer: String,
+        /// What to do.
+        order: BgpOrder,
+    },
     /// All that the live table of `make run` needs, in one go.
     Summary,
+}
+
+/// What can be done with a BGP session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BgpOrder {
+    /// Ask the peer for all its routes again (RFC 2918).
+    Refresh,
+    /// End the session with Cease / Administrative Reset, and let the peer in again if it was kept out.
+    Reset,
 }
 
 /// The reply: a value, or why there is none.

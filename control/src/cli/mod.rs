@@ -11,6 +11,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::api::{BgpOrder, Request, client};
+
 /// The data plane of a customer-edge router in front of a private cloud circuit.
 #[derive(Debug, Parser)]
 #[command(name = "turnpike", version, disable_version_flag = true)]
@@ -34,6 +36,16 @@ enum Command {
     },
     /// Ask a running turnpike.
     Show(Show),
+    /// Do something with a BGP session of a running turnpike.
+    Bgp {
+        /// What to do.
+        order: Order,
+        /// The peer's name in the configuration.
+        peer: String,
+        /// The socket of the turnpike to ask.
+        #[arg(long, default_value = crate::config::DEFAULT_SOCKET)]
+        socket: PathBuf,
+    },
     /// Forward built-in traffic between virtual ports, with routes from a built-in BGP speaker, and show it live.
     Demo {
         /// End after so many seconds; 0: on Ctrl-C.
@@ -42,6 +54,15 @@ enum Command {
     },
     /// The version of turnpike and of DPDK.
     Version,
+}
+
+/// What can be done with a BGP session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Order {
+    /// Ask the peer for all its routes again.
+    Refresh,
+    /// End the session; let the peer in again if it was kept out for announcing too much.
+    Reset,
 }
 
 /// What to ask, and of whom.
@@ -96,12 +117,21 @@ pub fn print(text: &str) -> Result<(), String> {
     }
 }
 
+fn bgp(order: Order, peer: String, socket: &std::path::Path) -> Result<(), String> {
+    let order = match order {
+        Order::Refresh => BgpOrder::Refresh,
+        Order::Reset => BgpOrder::Reset,
+    };
+    client::ask(socket, &Request::BgpPeer { peer, order }).map(|_| ()).map_err(|error| error.to_string())
+}
+
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run { config } => run::run(&config),
         Command::Check { file } => check::check(&file),
         Command::Show(show) => show::show(&show),
+        Command::Bgp { order, peer, socket } => bgp(order, peer, &socket),
         Command::Demo { seconds } => crate::demo::run(seconds),
         Command::Version => {
             print(&format!("turnpike {} with DPDK {}\n", env!("CARGO_PKG_VERSION"), dpdk_sys::DPDK_VERSION))

@@ -9,7 +9,7 @@ use super::errors::Report;
 use super::model::{self, Config, SubInterface};
 use super::names::Names;
 use super::vrfs::Vrfs;
-use super::{check, references, tap};
+use super::{bgp_references, check, references, tap};
 
 /// IPv6's least MTU (RFC 8200, section 5).
 const IPV6_MIN_MTU: u16 = 1280;
@@ -40,7 +40,7 @@ pub(super) fn assemble(mut draft: Draft, report: &mut Report<'_>) -> Option<Conf
     check::overlaps(&seen, &vrfs.list, draft.kernel.taps, report);
     let routes = references::routes(&draft.routes, &seen, &vrfs, report);
     let neighbours = references::neighbours(&draft.neighbours, &seen, &sub_names, report);
-    let peers = references::peers(&draft.bgp_peers, &vrfs, report);
+    let peers = bgp_references::peers(&draft, &seen, &vrfs, report);
 
     if !report.is_clean() {
         return None;

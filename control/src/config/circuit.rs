@@ -8,7 +8,7 @@ use super::draft::{NamedCircuit, Sub};
 use super::errors::{At, Place};
 use super::model::{Billing, Circuit, CircuitLink, Encapsulation, LinkRole, PeeringKind, Tag};
 use super::section::{Section, read};
-use super::values::{TPID_DOT1Q, asn, bandwidth, choice, mtu, name, pcp, tap, tpid, vlan_id};
+use super::values::{TPID_DOT1Q, asn, bandwidth, boolean, choice, mtu, name, pcp, tap, tpid, vlan_id};
 
 /// AS of the Microsoft edge.
 const MICROSOFT_ASN: u32 = 12076;
@@ -49,6 +49,7 @@ pub(super) fn circuit(s: &mut Section<'_, '_, '_>, index: usize, subs: &mut Vec<
         _ => s.opt("s_tag", vlan_id),
     };
     let outer_tpid = s.opt_or("outer_tpid", TPID_DOT1Q, tpid);
+    let premium = s.value_or("premium", false, boolean);
     if tags == Some(Tags::Single) {
         for key in ["s_tag", "outer_tpid"] {
             if s.has(key) {
@@ -89,6 +90,7 @@ pub(super) fn circuit(s: &mut Section<'_, '_, '_>, index: usize, subs: &mut Vec<
         name: shared.name.unwrap_or_default(),
         bandwidth_mbps: mbps.map_or(0, |m| m.value),
         billing: billing.map_or(Billing::Metered, |b| b.value),
+        premium,
     };
     NamedCircuit { name, model }
 }

@@ -5,7 +5,9 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::errors::{At, Place};
-use super::model::{Bgp, Circuit, CircuitLink, Encapsulation, Kernel, Memory, Sources, Target, Workers};
+use super::model::{
+    Bgp, BgpPeer, Circuit, CircuitLink, Encapsulation, Filter, Kernel, Memory, Sources, Target, Workers,
+};
 
 /// A whole text, section by section.
 pub(super) struct Draft {
@@ -21,6 +23,8 @@ pub(super) struct Draft {
     /// Without its peers.
     pub bgp: Option<Bgp>,
     pub bgp_peers: Vec<Peer>,
+    pub bgp_filters: Vec<NamedFilter>,
+    pub bgp_announce: Vec<Announce>,
     pub kernel: Kernel,
     pub api_socket: PathBuf,
     pub memory: Memory,
@@ -87,6 +91,23 @@ pub(super) struct Peer {
     pub address: Option<At<IpAddr>>,
     pub asn: Option<u32>,
     pub vrf: Option<At<String>>,
-    pub add_path: bool,
-    pub namespace: Option<String>,
+    pub import: Option<At<String>>,
+    /// The rest, under a name, address, AS and VRF that stand for those above.
+    pub rest: BgpPeer,
+}
+
+/// `[[bgp.filter]]`, with the place of its name.
+pub(super) struct NamedFilter {
+    pub name: Option<At<String>>,
+    pub filter: Filter,
+}
+
+/// `[[bgp.announce]]`.
+pub(super) struct Announce {
+    pub prefixes: Vec<At<IpNetwork>>,
+    pub vrf: Option<At<String>>,
+    /// Names of peers; none: all of the VRF.
+    pub peers: Vec<At<String>>,
+    pub next_hop: Option<IpAddr>,
+    pub communities: Vec<u32>,
 }

@@ -12,6 +12,8 @@ use std::path::Path;
 mod address;
 mod assemble;
 mod bgp;
+mod bgp_filter;
+mod bgp_references;
 mod check;
 mod circuit;
 mod draft;

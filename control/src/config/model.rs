@@ -1,11 +1,17 @@
 //! The configuration as the rest of the program sees it: checked, complete, in indices instead of names.
 
-use std::net::{IpAddr, Ipv4Addr};
+mod bgp;
+
+use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use dataplane::ids::{PortId, SubIfId, VrfId};
 use ipnetwork::IpNetwork;
+
+pub use bgp::{
+    AnnounceLimits, Announcement, Bgp, BgpMode, BgpPeer, CommunityMatch, Filter, MaxPrefix, MaxPrefixAction,
+    Password, PrefixMatch, Rule,
+};
 
 /// A whole configuration. Every index in it is valid.
 #[derive(Clone, Debug, PartialEq)]
@@ -149,6 +155,8 @@ pub struct Circuit {
     pub bandwidth_mbps: u32,
     /// How its data is billed.
     pub billing: Billing,
+    /// Whether it has the premium add-on: private peering then takes 10,000 IPv4 prefixes, not 4,000.
+    pub premium: bool,
 }
 
 /// How a circuit's data is billed.
@@ -234,40 +242,6 @@ impl Default for Sources {
             max_paths: 64,
         }
     }
-}
-
-/// `[bgp]`: the native receive-side speaker.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Bgp {
-    /// Where to listen, e.g. `127.0.0.1:1790`; empty: nowhere.
-    pub listen: Vec<std::net::SocketAddr>,
-    /// Our AS.
-    pub asn: u32,
-    /// Our router id.
-    pub router_id: Ipv4Addr,
-    /// How long a lost session's routes stay, counted from the loss.
-    pub retain: Duration,
-    /// Hold time we propose.
-    pub hold_time: Duration,
-    /// Who may connect; others are refused.
-    pub peers: Vec<BgpPeer>,
-}
-
-/// `[[bgp.peer]]`: one external speaker that may push routes.
-#[derive(Clone, Debug, PartialEq)]
-pub struct BgpPeer {
-    /// Its name in output; defaults to its address.
-    pub name: String,
-    /// The address it connects from.
-    pub address: IpAddr,
-    /// Its AS; equal to ours for iBGP.
-    pub asn: u32,
-    /// The VRF its routes go to.
-    pub vrf: VrfId,
-    /// Whether we offer to receive several paths for a prefix (RFC 7911).
-    pub add_path: bool,
-    /// The namespace to listen in for it, by name; `None`: the one turnpike started in.
-    pub namespace: Option<String>,
 }
 
 /// `[kernel]`: the TAPs.

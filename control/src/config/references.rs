@@ -1,4 +1,4 @@
-//! Static routes, static neighbours and BGP peers: what each says about interfaces and VRFs.
+//! Static routes and static neighbours: what each says about interfaces and VRFs.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -8,9 +8,9 @@ use ipnetwork::IpNetwork;
 
 use super::address::{is_broadcast_address, is_network_address};
 use super::check::Subs;
-use super::draft::{Neighbour, Peer, Route};
+use super::draft::{Neighbour, Route};
 use super::errors::{Place, Report};
-use super::model::{BgpPeer, StaticNeighbour, StaticRoute, SubInterface, Target};
+use super::model::{StaticNeighbour, StaticRoute, SubInterface, Target};
 use super::names::Names;
 use super::vrfs::Vrfs;
 
@@ -98,46 +98,4 @@ fn check_on_interface(sub: &SubInterface, address: IpAddr) -> Result<(), String>
         return Err(format!("{address} is no host of {there}: it is the subnet's own or broadcast address"));
     }
     Ok(())
-}
-
-/// `[[bgp.peer]]`: told apart by name, and by address within a namespace.
-pub(super) fn peers(peers: &[Peer], vrfs: &Vrfs, report: &mut Report<'_>) -> Vec<Option<BgpPeer>> {
-    let mut names: BTreeMap<String, Place> = BTreeMap::new();
-    let mut addresses: BTreeMap<(Option<&str>, IpAddr), Place> = BTreeMap::new();
-    let mut resolved = Vec::with_capacity(peers.len());
-    for peer in peers {
-        let vrf = peer.vrf.as_ref().and_then(|vrf| vrfs.resolve(vrf, report));
-        let Some(address) = peer.address else {
-            resolved.push(None);
-            continue;
-        };
-        let same_address = addresses.get(&(peer.namespace.as_deref(), address.value)).copied();
-        let name = peer.name.as_ref().map_or_else(|| address.value.to_string(), |n| n.value.clone());
-        let name_place = peer.name.as_ref().map_or(address.place, |n| n.place);
-        if let Some(first) = same_address {
-            let line = report.line(first);
-            let message = format!(
-                "{} is a peer already (line {line}), and a connection says no more than its address: give one of \
-                 them another address or namespace",
-                address.value
-            );
-            report.error(address.place, message);
-        } else if let Some(first) = names.get(&name) {
-            let line = report.line(*first);
-            let message =
-                format!("{name:?} is the name of a peer already (line {line}): set `name` to another");
-            report.error(name_place, message);
-        }
-        addresses.entry((peer.namespace.as_deref(), address.value)).or_insert(address.place);
-        names.entry(name.clone()).or_insert(name_place);
-        resolved.push(vrf.zip(peer.asn).map(|(vrf, asn)| BgpPeer {
-            name,
-            address: address.value,
-            asn,
-            vrf,
-            add_path: peer.add_path,
-            namespace: peer.namespace.clone(),
-        }));
-    }
-    resolved
 }

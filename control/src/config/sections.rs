@@ -52,7 +52,7 @@ pub(super) fn document(root: &Value<'_>, report: &mut Report<'_>) -> Draft {
         }
         let routes = each(top, "route", route);
         let neighbours = each(top, "neighbour", neighbour);
-        let (bgp, bgp_peers) = bgp(top);
+        let bgp = bgp(top);
         Draft {
             ports,
             vrfs,
@@ -60,8 +60,10 @@ pub(super) fn document(root: &Value<'_>, report: &mut Report<'_>) -> Draft {
             subs,
             routes,
             neighbours,
-            bgp,
-            bgp_peers,
+            bgp: bgp.speaker,
+            bgp_peers: bgp.peers,
+            bgp_filters: bgp.filters,
+            bgp_announce: bgp.announce,
             workers: one(top, "workers", workers),
             sources: one(top, "routes", sources),
             kernel: one(top, "kernel", |s| Kernel { taps: s.value_or("taps", true, boolean) }),

@@ -83,6 +83,10 @@ pub struct Control {
 const TURN: usize = 256;
 /// Prefixes that are taken from each source in a turn.
 const ROUTE_TURN: usize = 4096;
+/// How long the BGP sessions may take to end.
+const FAREWELL: Duration = Duration::from_secs(5);
+/// How long their last packets are served after that.
+const LAST_WORDS: Duration = Duration::from_millis(20);
 /// How long the thread waits for work before it looks into the workers' rings again.
 const NAP: Duration = Duration::from_micros(500);
 /// How often links, neighbours and timers are looked at.
@@ -174,13 +178,45 @@ impl Control {
                 self.nap();
             }
         }
-        if let Some(bgp) = self.bgp.take() {
-            bgp.stop();
-        }
+        self.take_leave();
         for call in self.inputs.calls.try_iter() {
             let _ = call.reply.send(Reply::Error("turnpike is stopping".into()));
         }
         result
+    }
+
+    /// Ends the BGP sessions. Peers are also met over TAPs: their packets are served until all have been told.
+    fn take_leave(&mut self) {
+        let Some(bgp) = self.bgp.take() else { return };
+        let leaving = std::thread::Builder::new().name("bgp-leave".to_owned()).spawn(move || bgp.stop());
+        // Without the thread, what was moved into it is dropped, which ends the sessions as well.
+        let Ok(leaving) = leaving else { return };
+        let end = Instant::now() + FAREWELL;
+        while !leaving.is_finished() && Instant::now() < end {
+            let mut worked = self.punted();
+            worked |= self.kernel_frames();
+            worked |= self.kernel_neighbours();
+            self.settle();
+            if !worked {
+                std::thread::sleep(NAP);
+            }
+        }
+        // What the kernel still sends in these TCP connections.
+        let end = Instant::now() + LAST_WORDS;
+        while Instant::now() < end {
+            if !(self.punted() | self.kernel_frames()) {
+                std::thread::sleep(NAP);
+            }
+        }
+        if leaving.is_finished() {
+            // A panic there was logged by the panic hook.
+            let _ = leaving.join();
+        } else {
+            tracing::warn!(
+                "BGP sessions did not end in {} s: the rest end without a word",
+                FAREWELL.as_secs()
+            );
+        }
     }
 
     /// Waits for work of any kind that announces itself; the workers' rings do not.

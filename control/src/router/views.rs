@@ -10,7 +10,7 @@ use ipnetwork::IpNetwork;
 use serde_json::Value;
 
 use super::control::Control;
-use crate::api::{Reply, Request, view};
+use crate::api::{BgpOrder, Reply, Request, view};
 use crate::config::model::{Encapsulation, SubInterface};
 use crate::rib::RouteView;
 use crate::source::Family;
@@ -34,6 +34,7 @@ impl Control {
             Request::Workers => json(&self.worker_views()),
             Request::Drops => json(&self.drop_report()),
             Request::Bgp => self.bgp_views(),
+            Request::BgpPeer { peer, order } => self.bgp_order(peer, *order),
             Request::Summary => json(&self.summary()),
         };
         match value {
@@ -272,6 +273,15 @@ impl Control {
         let mut value = json(&found)?;
         self.put_names(&mut value);
         Ok(value)
+    }
+
+    fn bgp_order(&self, peer: &str, order: BgpOrder) -> Result<Value, String> {
+        let speaker = self.bgp.as_ref().ok_or("there is no [bgp] in the configuration")?;
+        match order {
+            BgpOrder::Refresh => speaker.refresh(peer)?,
+            BgpOrder::Reset => speaker.reset(peer)?,
+        }
+        Ok(Value::Null)
     }
 
     fn bgp_views(&self) -> Result<Value, String> {

@@ -1,6 +1,7 @@
 //! Route sources: what announces and withdraws routes, and the one form in which all of them say it.
 
 pub mod bgp;
+pub mod charge;
 pub mod queue;
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -115,6 +116,8 @@ pub struct Attributes {
     pub originator: Option<Ipv4Addr>,
     /// Length of the `CLUSTER_LIST` (RFC 4456); shorter is preferred.
     pub cluster_len: u32,
+    /// To whom its memory is booked.
+    pub charge: charge::Charge,
 }
 
 /// Who speaks on a BGP session: what best-path selection asks about a path and is not in its attributes.

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use dataplane::ids::{PortId, SubIfId, VrfId};
@@ -120,8 +121,13 @@ fn the_rest_of_the_sections() {
     assert_eq!(
         config.circuits,
         [
-            Circuit { name: "er1".into(), bandwidth_mbps: 10_000, billing: Billing::Metered },
-            Circuit { name: "a-long-circuit-name".into(), bandwidth_mbps: 500, billing: Billing::Unlimited }
+            Circuit { name: "er1".into(), bandwidth_mbps: 10_000, billing: Billing::Metered, premium: false },
+            Circuit {
+                name: "a-long-circuit-name".into(),
+                bandwidth_mbps: 500,
+                billing: Billing::Unlimited,
+                premium: false
+            }
         ]
     );
     let via = vec!["192.0.2.254".parse().unwrap(), "192.0.2.253".parse().unwrap()];
@@ -168,6 +174,46 @@ fn the_rest_of_the_sections() {
     assert_eq!(config.memory, Memory { huge_pages: HugePages::Never, buffers: Some(4096), eal_args });
 }
 
+fn edge_filter() -> Filter {
+    let prefix = |text: &str| PrefixMatch { prefix: text.parse().unwrap(), ge: 16, le: 24 };
+    let rule = Rule {
+        prefixes: vec![prefix("10.0.0.0/8"), prefix("172.16.0.0/12")],
+        communities: vec![
+            CommunityMatch::Standard([Some(12076), None]),
+            CommunityMatch::Large([Some(65010), Some(1), Some(2)]),
+        ],
+        as_path: vec![12076],
+        origin_as: vec![12076],
+        permit: true,
+        local_pref: Some(200),
+        weight: Some(10),
+        distance: Some(30),
+    };
+    Filter { name: "edge".into(), rules: vec![rule], permit_rest: true }
+}
+
+fn announcement(prefix: &str) -> Announcement {
+    let next_hop = Some("192.0.2.1".parse().unwrap());
+    Announcement { prefix: prefix.parse().unwrap(), next_hop, communities: vec![64512 << 16 | 1] }
+}
+
+#[test]
+fn a_peer_at_the_far_end_of_a_link_has_its_circuits_limits() {
+    let peer = |address: &str, vrf: &str| {
+        format!("\n[[bgp.peer]]\naddress = \"{address}\"\nasn = 12076\nvrf = \"{vrf}\"\n")
+    };
+    let limits = |text: &str, address: &str, vrf: &str| {
+        let text = text.replace("\n[[bgp.filter]]", &format!("{}\n[[bgp.filter]]", peer(address, vrf)));
+        let config = parse("t.toml", &text).unwrap_or_else(|e| panic!("{e}"));
+        config.bgp.unwrap().peers.last().unwrap().announce_limits
+    };
+    let whole = crate::config::tests::COMPLETE;
+    assert_eq!(limits(whole, "10.0.0.2", "private"), Some(AnnounceLimits::PRIVATE));
+    assert_eq!(limits(whole, "192.0.2.99", "private"), None, "on the LAN");
+    let premium = whole.replacen("[[circuit]]\n", "[[circuit]]\npremium = true\n", 1);
+    assert_eq!(limits(&premium, "10.0.0.2", "private"), Some(AnnounceLimits::PRIVATE_PREMIUM));
+}
+
 #[test]
 fn bgp_with_its_peers() {
     let bgp = complete().bgp.expect("[bgp] is there");
@@ -178,20 +224,27 @@ fn bgp_with_its_peers() {
         bgp.peers,
         [
             BgpPeer {
-                name: "frr".into(),
-                address: IpAddr::V4(Ipv4Addr::LOCALHOST),
-                asn: 64512,
-                vrf: VrfId(1),
                 add_path: false,
-                namespace: Some("ns-private".into())
+                namespace: Some("ns-private".into()),
+                ..BgpPeer::new("frr".into(), IpAddr::V4(Ipv4Addr::LOCALHOST), 64512, VrfId(1))
             },
             BgpPeer {
-                name: "::1".into(),
-                address: "::1".parse().unwrap(),
-                asn: 64513,
-                vrf: VrfId(0),
-                add_path: true,
-                namespace: None
+                mode: BgpMode::Both,
+                port: 1179,
+                local_address: Some("::2".parse().unwrap()),
+                connect_retry: Duration::from_secs(5),
+                password: Password::new("secret".into()),
+                ttl_security: Some(1),
+                max_prefix: MaxPrefix {
+                    ipv4: Some(4000),
+                    ipv6: Some(100),
+                    warning: 80,
+                    action: MaxPrefixAction::Restart(Duration::from_mins(1)),
+                },
+                import: Some(Arc::new(edge_filter())),
+                announce: ["192.0.2.0/24", "2001:db8::/48"].map(announcement).to_vec(),
+                announce_limits: Some(AnnounceLimits::MICROSOFT),
+                ..BgpPeer::new("::1".into(), "::1".parse().unwrap(), 64513, VrfId(0))
             }
         ]
     );

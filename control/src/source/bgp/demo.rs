@@ -14,11 +14,13 @@ use ipnetwork::IpNetwork;
 use socket2::{Domain, Socket, Type};
 
 use self::encode::Path;
+use super::announce::Announcer;
 use super::connection::{Connection, Ready, is_retry};
 use super::protocol::{AddPath, Cease, Negotiated, Output, Protocol, SessionConfig, State, Timer};
 use super::rustbgpd::{Rustbgpd, end_of_rib};
 use super::wake::Waker;
 use super::{BgpError, lock};
+use crate::source::charge::Account;
 
 /// How long TCP, and then the exchange of OPENs, may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -104,6 +106,8 @@ impl DemoSpeaker {
             hold_time: HOLD_TIME,
             open_time: CONNECT_TIMEOUT.as_secs() as u16,
             add_path: AddPath::Send,
+            announcer: Announcer::default(),
+            account: Account::default(),
         };
         let (established, result) = bounded(1);
         let worker = Worker {

@@ -7,22 +7,21 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use socket2::{Domain, Protocol as IpProtocol, Socket, Type};
 
-use super::connection::Connection;
+use super::collision::Direction;
+use super::gate::Gate;
 use super::limit::RateLimit;
 use super::peer::{Control, Peer};
-use super::protocol::{AddPath, Cease, Notification, SessionConfig};
-use super::rustbgpd::Rustbgpd;
-use super::session::SessionThread;
-use super::wake::{Waker, wait};
-use super::{BgpError, Limits};
-use crate::config::model::Bgp;
+use super::protocol::{Cease, Notification};
+use super::wake::wait;
+use super::{BgpError, tcp_options};
+use crate::config::model::{BgpMode, BgpPeer};
 
 const NAMESPACES: &str = "/run/netns";
 const BACKLOG: i32 = 128;
@@ -37,30 +36,48 @@ pub(super) struct Listener {
     pub namespace: Option<String>,
 }
 
-/// What the accepting thread shares with the speaker.
-#[derive(Debug)]
-pub(super) struct Gate {
-    pub waker: Waker,
-    pub closing: AtomicBool,
-    pub refused: AtomicU64,
-    pub peers: Vec<Arc<Peer>>,
-}
-
 /// The accepting thread.
 pub(super) struct Acceptor {
     pub gate: Arc<Gate>,
     pub listeners: Vec<Listener>,
-    pub config: Bgp,
-    pub limits: Limits,
     pub log: RateLimit,
 }
 
-/// Listens on `address` in `namespace`. The address need not exist yet: a TAP may bring it later.
-pub(super) fn listen(address: SocketAddr, namespace: Option<&str>) -> Result<Listener, BgpError> {
+/// Listens on `address` in `namespace`, for those of `peers` that are there and may connect. The address need not
+/// exist yet: a TAP may bring it later.
+pub(super) fn listen(
+    address: SocketAddr,
+    namespace: Option<&str>,
+    peers: &[BgpPeer],
+) -> Result<Listener, BgpError> {
+    let here: Vec<&BgpPeer> = peers
+        .iter()
+        .filter(|peer| {
+            peer.namespace.as_deref() == namespace
+                && peer.mode != BgpMode::Active
+                && peer.address.is_ipv4() == address.is_ipv4()
+        })
+        .collect();
+    let guard = |socket: TcpListener| {
+        for peer in &here {
+            if let Some(password) = &peer.password {
+                tcp_options::set_md5(&socket, peer.address, password)?;
+            }
+            if peer.ttl_security.is_some() {
+                tcp_options::set_ttl_255(&socket, address.is_ipv6())?;
+            }
+        }
+        // With a peer that is not guarded, the others are guarded from when their connection is accepted.
+        let all: Option<Vec<u8>> = here.iter().map(|peer| peer.ttl_security).collect();
+        if let Some(hops) = all.and_then(|all| all.into_iter().max()) {
+            tcp_options::set_gtsm(&socket, address.is_ipv6(), hops)?;
+        }
+        Ok(socket)
+    };
     let socket = match namespace {
         None => socket(address),
         Some(name) => {
-            let path = Path::new(NAMESPACES).join(name);
+            let path = namespace_path(name);
             // Only a thread as a whole can be in another namespace, so a short-lived one makes the socket.
             let inside = std::thread::scope(|scope| {
                 scope
@@ -72,17 +89,22 @@ pub(super) fn listen(address: SocketAddr, namespace: Option<&str>) -> Result<Lis
         }
     };
     let namespace = namespace.map(str::to_owned);
-    match socket {
+    match socket.and_then(guard) {
         Ok(socket) => Ok(Listener { socket, namespace }),
         Err(source) => Err(BgpError::Listen { address, namespace, source }),
     }
+}
+
+/// The file of a namespace, as `ip netns` has it.
+pub(super) fn namespace_path(name: &str) -> PathBuf {
+    Path::new(NAMESPACES).join(name)
 }
 
 fn namespace_error(name: &str, path: PathBuf, source: io::Error) -> BgpError {
     BgpError::Namespace { name: name.to_owned(), path, source }
 }
 
-fn enter(path: &Path) -> io::Result<()> {
+pub(super) fn enter(path: &Path) -> io::Result<()> {
     let file = std::fs::File::open(path)?;
     Ok(move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?)
 }
@@ -161,20 +183,22 @@ impl Acceptor {
         from: SocketAddr,
     ) -> Result<Option<JoinHandle<()>>, TcpStream> {
         let namespace = &self.listeners[index].namespace;
-        let known =
-            |peer: &&Arc<Peer>| peer.config.address == from.ip() && peer.config.namespace == *namespace;
+        let known = |peer: &&Arc<Peer>| {
+            let config = &peer.config;
+            config.address == from.ip() && config.namespace == *namespace && config.mode != BgpMode::Active
+        };
         let Some(peer) = self.gate.peers.iter().find(known).cloned() else {
             self.gate.refused.fetch_add(1, Ordering::Relaxed);
-            self.refusal(from, "no [[bgp.peer]] has this address");
+            self.refusal(from, "no [[bgp.peer]] that may connect has this address");
             return Ok(None);
         };
         let Ok(control) = Control::new() else {
             self.refusal(from, "out of file descriptors");
             return Ok(None);
         };
-        if !peer.enter(&control) {
+        if let Err(reason) = peer.enter(&control, Direction::Incoming) {
             peer.counters.rejected.add(1);
-            self.refusal(from, "the peer is already connecting");
+            self.refusal(from, reason);
             return reject(stream, &peer);
         }
         match self.spawn(stream, &peer, &control) {
@@ -193,22 +217,7 @@ impl Acceptor {
         peer: &Arc<Peer>,
         control: &Arc<Control>,
     ) -> io::Result<JoinHandle<()>> {
-        let config = SessionConfig {
-            local_asn: self.config.asn,
-            peer_asn: peer.config.asn,
-            router_id: self.config.router_id,
-            hold_time: self.config.hold_time.as_secs() as u16,
-            open_time: self.limits.open_time.as_secs().clamp(1, 240) as u16,
-            add_path: if peer.config.add_path { AddPath::Receive } else { AddPath::Off },
-        };
-        let session = SessionThread {
-            peer: Arc::clone(peer),
-            control: Arc::clone(control),
-            connection: Connection::new(stream)?,
-            protocol: Box::new(Rustbgpd::new(config)),
-            external: self.config.asn != peer.config.asn,
-            max_prefixes: self.limits.max_prefixes,
-        };
+        let session = self.gate.session(stream, peer, control)?;
         // The system shows 15 bytes of it; a name with a NUL would be none.
         let name = format!("bgp-{}", peer.config.name.replace('\0', ""));
         Builder::new().name(name).spawn(move || session.run())

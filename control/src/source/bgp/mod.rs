@@ -1,22 +1,30 @@
 //! The native BGP speaker (RFC 4271) for external routers that push their routes to us, FRR or BIRD for example.
 //!
-//! It only listens, accepts configured peers, and announces nothing. One thread accepts; each connection has a
+//! It accepts configured peers and calls those it is told to call, and announces nothing but what the configuration
+//! lists. One thread accepts, one for each peer calls; each connection has a
 //! thread that reads it, runs the protocol machine ([`protocol`] is the seam to the library) and hands on
 //! [`super::RouteEvent`]s over a bounded queue of its own. Nothing that a peer sends can make it panic or grow without bound:
 //! a bad peer loses its session with the NOTIFICATION that is due, a line in the log and a counter.
 
+mod announce;
+mod collision;
 mod connection;
 pub mod demo;
+mod dial;
 mod error;
+mod filter;
 mod frame;
+mod gate;
 mod limit;
 mod listen;
 mod peer;
 mod prefixes;
 mod protocol;
+mod rate;
 mod rustbgpd;
 mod session;
 mod status;
+mod tcp_options;
 mod update;
 mod wake;
 
@@ -27,15 +35,16 @@ use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 pub use self::error::BgpError;
+use self::gate::Gate;
 use self::limit::RateLimit;
-use self::listen::{Acceptor, Gate};
+use self::listen::{Acceptor, Listener};
 use self::peer::Peer;
 pub use self::protocol::{Negotiated, Notification, State};
-pub use self::status::{NotificationCount, PeerStatus};
+pub use self::status::{FilterHits, MaxPrefixStatus, NotificationCount, PeerStatus, Told};
 use self::wake::Waker;
 use super::queue::Feed;
 use super::{RouteSource, SourceId, SourceKind, SourceStatus};
-use crate::config::model::{Bgp, BgpPeer};
+use crate::config::model::{Bgp, BgpMode, BgpPeer, Filter};
 
 /// What a peer may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,11 +54,14 @@ pub struct Limits {
     /// How many prefixes (with add-path: paths) a session may hold, before it ends with Cease / Maximum Number of
     /// Prefixes Reached. A full table of both families has some 1.2 million.
     pub max_prefixes: usize,
+    /// How much memory the attributes of a peer's routes may take, in bytes, before its session ends with Cease / Out
+    /// of Resources. A full table's take some 100 MB.
+    pub attribute_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { open_time: Duration::from_secs(15), max_prefixes: 8_000_000 }
+        Self { open_time: Duration::from_secs(15), max_prefixes: 8_000_000, attribute_bytes: 256 << 20 }
     }
 }
 
@@ -59,6 +71,7 @@ pub struct BgpSpeaker {
     gate: Arc<Gate>,
     listening: Vec<SocketAddr>,
     acceptor: Option<JoinHandle<Vec<JoinHandle<()>>>>,
+    dialers: Vec<JoinHandle<()>>,
 }
 
 impl BgpSpeaker {
@@ -94,32 +107,73 @@ impl BgpSpeaker {
         let numbered = (first_source.0..).zip(&config.peers).zip(feeds);
         let new = |((id, peer), feed): ((u32, &BgpPeer), Feed)| Peer::new(peer.clone(), SourceId(id), feed);
         let peers = numbered.map(|of_peer| Arc::new(new(of_peer))).collect();
-        let mut namespaces: Vec<Option<&str>> =
-            config.peers.iter().map(|peer| peer.namespace.as_deref()).collect();
-        namespaces.sort_unstable();
-        namespaces.dedup();
-        let mut listeners = Vec::new();
-        for namespace in namespaces {
-            for address in &config.listen {
-                listeners.push(listen::listen(*address, namespace)?);
-                tracing::info!(%address, namespace = namespace.unwrap_or("(own)"), "BGP listens");
-            }
-        }
+        let listeners = listen_all(config)?;
         let waker =
             Waker::new().map_err(|source| BgpError::Resources { what: "its accepting thread", source })?;
-        let gate =
-            Arc::new(Gate { waker, closing: AtomicBool::new(false), refused: AtomicU64::new(0), peers });
-        let listening = listeners.iter().filter_map(|listener| listener.socket.local_addr().ok()).collect();
-        let acceptor = Acceptor {
-            gate: Arc::clone(&gate),
-            listeners,
+        let gate = Arc::new(Gate {
+            waker,
+            closing: AtomicBool::new(false),
+            refused: AtomicU64::new(0),
+            peers,
             config: config.clone(),
             limits,
-            log: RateLimit::new(Instant::now()),
-        };
+        });
+        let listening = listeners.iter().filter_map(|listener| listener.socket.local_addr().ok()).collect();
+        // From here on an early return drops it, which ends what was started.
+        let mut speaker = Self { gate, listening, acceptor: None, dialers: Vec::new() };
+        let acceptor =
+            Acceptor { gate: Arc::clone(&speaker.gate), listeners, log: RateLimit::new(Instant::now()) };
         let thread = Builder::new().name("bgp-accept".to_owned()).spawn(move || acceptor.run());
-        let thread = thread.map_err(|source| BgpError::Resources { what: "its accepting thread", source })?;
-        Ok(Self { gate, listening, acceptor: Some(thread) })
+        speaker.acceptor =
+            Some(thread.map_err(|source| BgpError::Resources { what: "its accepting thread", source })?);
+        for peer in &speaker.gate.peers {
+            if peer.config.mode != BgpMode::Passive {
+                let dialer = dial::start(Arc::clone(&speaker.gate), Arc::clone(peer))?;
+                speaker.dialers.push(dialer);
+            }
+        }
+        Ok(speaker)
+    }
+
+    /// Puts other filters in the place of those that the peers have: `filters[i]` for peer `i`. A peer whose filter
+    /// changed is asked for all its routes again (RFC 2918); one that cannot be asked has its session reset.
+    pub fn set_filters(&self, filters: Vec<Option<Arc<Filter>>>) {
+        for (peer, filter) in self.gate.peers.iter().zip(filters) {
+            if peer.import().map(|import| import.filter()) != filter {
+                peer.set_import(filter);
+            }
+        }
+    }
+
+    /// Asks a peer for all its routes again.
+    ///
+    /// # Errors
+    ///
+    /// There is no such peer, or it has no session; for people.
+    pub fn refresh(&self, peer: &str) -> Result<(), String> {
+        let peer = self.peer(peer)?;
+        if peer.ask_refresh() {
+            Ok(())
+        } else {
+            Err(format!("BGP peer `{}` has no session", peer.config.name))
+        }
+    }
+
+    /// Ends a peer's session with Cease / Administrative Reset, and lets it in again if it was kept out.
+    ///
+    /// # Errors
+    ///
+    /// There is no such peer; for people.
+    pub fn reset(&self, peer: &str) -> Result<(), String> {
+        self.peer(peer)?.reset();
+        Ok(())
+    }
+
+    fn peer(&self, name: &str) -> Result<&Arc<Peer>, String> {
+        self.gate.peers.iter().find(|peer| peer.config.name == name).ok_or_else(|| {
+            let names: Vec<&str> = self.gate.peers.iter().map(|peer| peer.config.name.as_str()).collect();
+            format!("there is no BGP peer `{name}`; there are {}", names.join(", "))
+        })
     }
 
     /// Where it listens, namespace by namespace; with the port that the system chose where port 0 was configured.
@@ -144,16 +198,32 @@ impl BgpSpeaker {
     }
 
     fn end(&mut self) {
-        let Some(acceptor) = self.acceptor.take() else { return };
         self.gate.closing.store(true, Ordering::Release);
         self.gate.waker.wake();
         // A thread that panicked was logged by the panic hook; the others are joined all the same.
-        let sessions = acceptor.join().unwrap_or_default();
+        let sessions = self.acceptor.take().and_then(|acceptor| acceptor.join().ok()).unwrap_or_default();
         self.gate.peers.iter().for_each(|peer| peer.shut_down());
-        for session in sessions {
+        for session in sessions.into_iter().chain(std::mem::take(&mut self.dialers)) {
             let _ = session.join();
         }
     }
+}
+
+/// A socket for each address, in each namespace where somebody may connect.
+fn listen_all(config: &Bgp) -> Result<Vec<Listener>, BgpError> {
+    let listens = |peer: &&BgpPeer| peer.mode != BgpMode::Active;
+    let mut namespaces: Vec<Option<&str>> =
+        config.peers.iter().filter(listens).map(|peer| peer.namespace.as_deref()).collect();
+    namespaces.sort_unstable();
+    namespaces.dedup();
+    let mut listeners = Vec::new();
+    for namespace in namespaces {
+        for address in &config.listen {
+            listeners.push(listen::listen(*address, namespace, &config.peers)?);
+            tracing::info!(%address, namespace = namespace.unwrap_or("(own)"), "BGP listens");
+        }
+    }
+    Ok(listeners)
 }
 
 impl Drop for BgpSpeaker {

@@ -57,6 +57,14 @@ impl Prefixes {
         self.ipv4.present.len() + self.ipv6.present.len()
     }
 
+    /// Paths of a family.
+    pub(super) fn len_of(&self, family: Family) -> usize {
+        match family {
+            Family::Ipv4 => self.ipv4.present.len(),
+            Family::Ipv6 => self.ipv6.present.len(),
+        }
+    }
+
     pub(super) fn announce(&mut self, nlri: &Nlri) {
         match nlri.prefix {
             IpNetwork::V4(prefix) => self.ipv4.announce((prefix.ip(), prefix.prefix(), nlri.path_id)),

@@ -6,6 +6,10 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use ipnetwork::IpNetwork;
+
+use super::announce::Announcer;
+use crate::source::charge::Account;
 use crate::source::{Family, RouteEvent};
 
 /// Length of a BGP message's header in bytes (RFC 4271, section 4.1).
@@ -24,6 +28,10 @@ pub(super) struct SessionConfig {
     /// Seconds until the peer's OPEN must have come.
     pub open_time: u16,
     pub add_path: AddPath,
+    /// What we tell the peer.
+    pub announcer: Announcer,
+    /// To whom the attributes' memory is booked.
+    pub account: Account,
 }
 
 /// Which half of add-path (RFC 7911) we offer.
@@ -44,7 +52,9 @@ pub(super) enum Timer {
 /// A session's state (RFC 4271, section 8.2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 pub enum State {
-    /// No connection; we wait for the peer's.
+    /// It is kept out.
+    Idle,
+    /// No connection: we wait for the peer's, or call it.
     Active,
     /// Connected, our OPEN is sent.
     OpenSent,
@@ -80,6 +90,8 @@ pub struct Negotiated {
     pub ipv6_next_hops: bool,
     /// The peer can restart gracefully (RFC 4724); its restart time in seconds.
     pub graceful_restart: Option<u16>,
+    /// Families over which it can do so; without any it only helps others.
+    pub graceful_families: Vec<Family>,
 }
 
 /// A NOTIFICATION's code and subcode (RFC 4271, section 4.5).
@@ -142,6 +154,7 @@ impl fmt::Display for Notification {
 pub(super) enum Cease {
     TooManyPrefixes = 1,
     Shutdown = 2,
+    Reset = 4,
     Rejected = 5,
     Collision = 7,
     OutOfResources = 8,
@@ -187,6 +200,8 @@ pub(super) enum Output {
     Malformed(String),
     /// An UPDATE's routes have our own AS in their path, and came as withdrawals.
     Looped,
+    /// What we tell the peer of a family was sent: so many prefixes; and what was refused, with the reason.
+    Announced { family: Family, prefixes: usize, refused: Vec<(IpNetwork, &'static str)> },
     /// The peer begins to send all of a family again (RFC 7313).
     RefreshBegins(Family),
     /// It has done so: what it did not send again is gone.
@@ -206,4 +221,6 @@ pub(super) trait Protocol: Send {
     fn expired(&mut self, timer: Timer, out: &mut Vec<Output>);
     /// Ends the session from our side; `detail` is for our own log.
     fn cease(&mut self, cease: Cease, detail: String, out: &mut Vec<Output>);
+    /// Asks the peer to send all its routes again (RFC 2918). Returns whether it can be asked.
+    fn refresh(&mut self, out: &mut Vec<Output>) -> bool;
 }

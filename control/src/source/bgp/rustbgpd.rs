@@ -12,6 +12,7 @@ use rustbgpd_wire::{
     RouteRefreshMessage, RouteRefreshSubtype, Safi, UpdateMessage, encode_message,
 };
 
+use super::announce::Announced;
 use super::frame::{self, Frame, Kind};
 use super::protocol::{
     AddPath, Cease, Ending, HEADER_LENGTH, MAX_LENGTH, Negotiated, Notification, Output, Protocol,
@@ -137,6 +138,9 @@ impl Rustbgpd {
             enhanced_route_refresh: session.peer_enhanced_route_refresh,
             ipv6_next_hops: session.extended_nexthop_families.contains_key(&(Afi::Ipv4, Safi::Unicast)),
             graceful_restart: session.peer_gr_capable.then_some(session.peer_restart_time),
+            graceful_families: families(
+                &session.peer_gr_families.iter().map(|f| (f.afi, f.safi)).collect::<Vec<_>>(),
+            ),
         });
         self.decoder = Some(UpdateDecoder {
             ibgp: self.config.local_asn == session.peer_asn,
@@ -145,6 +149,7 @@ impl Rustbgpd {
             families: negotiated.families.clone(),
             add_path,
             last: Arc::default(),
+            account: self.config.account.clone(),
         });
         self.negotiated = Some(negotiated.clone());
         out.push(Output::Opened(negotiated));
@@ -157,7 +162,20 @@ impl Rustbgpd {
         }
         // Who sends routes says himself when he is through.
         if self.config.add_path != AddPath::Send {
+            for family in [Family::Ipv4, Family::Ipv6] {
+                self.announce(family, out);
+            }
             out.extend(negotiated.families.iter().map(|family| Output::Send(end_of_rib(*family))));
+        }
+    }
+
+    /// Tells the peer what it is to be told of a family.
+    fn announce(&self, family: Family, out: &mut Vec<Output>) {
+        let Some(negotiated) = &self.negotiated else { return };
+        let Announced { messages, prefixes, refused } = self.config.announcer.family(family, negotiated);
+        out.extend(messages.into_iter().map(Output::Send));
+        if prefixes > 0 || !refused.is_empty() {
+            out.push(Output::Announced { family, prefixes, refused });
         }
     }
 
@@ -216,13 +234,18 @@ impl Rustbgpd {
         let asked = refresh.afi().zip(refresh.safi()).and_then(|(afi, safi)| family(afi, safi));
         let Some(family) = asked.filter(|family| negotiated.families.contains(family)) else { return };
         match refresh.subtype() {
-            // We announce nothing, and nothing is what we send again.
-            RouteRefreshSubtype::Normal
-                if negotiated.enhanced_route_refresh && self.config.add_path != AddPath::Send =>
-            {
-                for subtype in [RouteRefreshSubtype::BoRR, RouteRefreshSubtype::EoRR] {
+            RouteRefreshSubtype::Normal if self.config.add_path != AddPath::Send => {
+                let marked = negotiated.enhanced_route_refresh;
+                let mark = |subtype, out: &mut Vec<Output>| {
                     let mark = RouteRefreshMessage::new_with_subtype(afi, safi, subtype);
                     send(&Message::RouteRefresh(mark), out);
+                };
+                if marked {
+                    mark(RouteRefreshSubtype::BoRR, out);
+                }
+                self.announce(family, out);
+                if marked {
+                    mark(RouteRefreshSubtype::EoRR, out);
                 }
             }
             RouteRefreshSubtype::BoRR => out.push(Output::RefreshBegins(family)),
@@ -305,6 +328,21 @@ impl Protocol for Rustbgpd {
         if !self.closed {
             self.notify(NotificationCode::Cease, cease as u8, Bytes::new(), detail, out);
         }
+    }
+
+    fn refresh(&mut self, out: &mut Vec<Output>) -> bool {
+        let established = self.fsm.state() == SessionState::Established;
+        let Some(negotiated) = self.negotiated.as_ref().filter(|n| established && n.route_refresh) else {
+            return false;
+        };
+        for family in &negotiated.families {
+            let afi = match family {
+                Family::Ipv4 => Afi::Ipv4,
+                Family::Ipv6 => Afi::Ipv6,
+            };
+            send(&Message::RouteRefresh(RouteRefreshMessage::new(afi, Safi::Unicast)), out);
+        }
+        true
     }
 }
 

@@ -11,11 +11,16 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ipnetwork::IpNetwork;
+
+use super::collision::Identity;
 use super::connection::{Connection, Ready, is_retry};
-use super::lock;
+use super::filter::Import;
 use super::peer::{Command, Control, Peer};
 use super::prefixes::Prefixes;
-use super::protocol::{Cease, Ending, Negotiated, Output, Protocol, State, Timer};
+use super::protocol::{Cease, Ending, Negotiated, Notification, Output, Protocol, State, Timer};
+use super::{Limits, lock};
+use crate::config::model::MaxPrefixAction;
 use crate::source::queue::FeedError;
 use crate::source::{Attributes, Family, RouteEvent, SourceEvent, Speaker};
 
@@ -28,7 +33,9 @@ pub(super) struct SessionThread {
     pub control: Arc<Control>,
     pub connection: Connection,
     pub protocol: Box<dyn Protocol>,
-    pub max_prefixes: usize,
+    pub limits: Limits,
+    /// Our router id and AS.
+    pub identity: Identity,
     /// Whether the peer is in another AS.
     pub external: bool,
 }
@@ -37,7 +44,12 @@ struct Session {
     thread: SessionThread,
     prefixes: Prefixes,
     established: bool,
-    router_id: Ipv4Addr,
+    negotiated: Option<Negotiated>,
+    import: Option<Arc<Import>>,
+    /// IPv4 and IPv6: whether it was warned that the limit is near, and that it is passed.
+    warned: [[bool; 2]; 2],
+    /// How long its routes stay after the end, where that is not the configured time.
+    retain: Option<Duration>,
     /// What is to be handed on.
     batch: Vec<SourceEvent>,
 }
@@ -48,11 +60,15 @@ impl SessionThread {
     /// Runs the connection to its end.
     pub(super) fn run(self) {
         let (peer, control) = (Arc::clone(&self.peer), Arc::clone(&self.control));
+        let import = peer.import();
         let mut session = Session {
             thread: self,
             prefixes: Prefixes::default(),
             established: false,
-            router_id: Ipv4Addr::UNSPECIFIED,
+            negotiated: None,
+            import,
+            warned: [[false; 2]; 2],
+            retain: None,
             batch: Vec::new(),
         };
         let ending = session.run();
@@ -81,6 +97,9 @@ impl Session {
     fn turn(&mut self) -> Step {
         self.obey()?;
         self.consume()?;
+        if self.established && self.thread.control.wants_refresh() {
+            self.refresh()?;
+        }
         if self.thread.connection.expired(Timer::Keepalive) {
             self.protocol(|protocol, out| protocol.expired(Timer::Keepalive, out))?;
         }
@@ -120,6 +139,7 @@ impl Session {
     fn obey(&mut self) -> Step {
         let (cease, detail) = match self.thread.control.command() {
             Command::None => return Step::Continue(()),
+            Command::Reset => (Cease::Reset, "it is reset by hand"),
             Command::Replace => (Cease::Collision, "replaced by the peer's new connection"),
             Command::Shutdown => (Cease::Shutdown, "turnpike stops"),
         };
@@ -147,6 +167,7 @@ impl Session {
                 Output::Opened(negotiated) => self.opened(&negotiated)?,
                 Output::Update(events) => self.update(events)?,
                 Output::Malformed(detail) => self.malformed(&detail),
+                Output::Announced { family, prefixes, refused } => self.announced(family, prefixes, &refused),
                 Output::Looped => self.thread.peer.counters.looped.add(1),
                 Output::RefreshBegins(family) => self.prefixes.begin_refresh(family),
                 Output::RefreshEnds(family) => self.end_refresh(family),
@@ -157,12 +178,12 @@ impl Session {
     }
 
     fn opened(&mut self, negotiated: &Negotiated) -> Step {
-        self.router_id = negotiated.router_id;
-        match self.thread.peer.claim(&self.thread.control, negotiated) {
+        self.negotiated = Some(negotiated.clone());
+        match self.thread.peer.claim(&self.thread.control, negotiated, self.thread.identity) {
             Ok(()) => Step::Continue(()),
-            Err(reason) => {
+            Err((cease, reason)) => {
                 self.thread.peer.counters.rejected.add(1);
-                self.cease(Cease::Rejected, reason)
+                self.cease(cease, reason)
             }
         }
     }
@@ -176,8 +197,11 @@ impl Session {
             self.established = true;
             self.thread.peer.counters.established.add(1);
             let peer = &self.thread.peer.config;
-            let speaker =
-                Speaker { external: self.thread.external, router_id: self.router_id, address: peer.address };
+            let speaker = Speaker {
+                external: self.thread.external,
+                router_id: self.negotiated.as_ref().map_or(Ipv4Addr::UNSPECIFIED, |n| n.router_id),
+                address: peer.address,
+            };
             self.deliver(RouteEvent::Up);
             self.deliver(RouteEvent::Speaker(speaker));
             let peer = &self.thread.peer.config;
@@ -191,6 +215,8 @@ impl Session {
         counters.updates.add(1);
         for event in &events {
             if let RouteEvent::Update { withdrawn, announced, .. } = event {
+                let changes = withdrawn.len() + announced.len();
+                lock(&self.thread.peer.rate).add(Instant::now(), changes);
                 counters.withdrawn.add(withdrawn.len());
                 counters.announced.add(announced.len());
                 for nlri in withdrawn {
@@ -201,15 +227,99 @@ impl Session {
                 }
             }
         }
-        counters.prefixes.set(self.prefixes.len());
+        self.count();
         for event in events {
-            self.deliver(event);
+            let filtered = match &self.import {
+                Some(import) => import.apply(event),
+                None => vec![event],
+            };
+            for event in filtered {
+                self.deliver(event);
+            }
         }
-        if self.prefixes.len() > self.thread.max_prefixes {
-            let detail = format!("it announced more than {} prefixes", self.thread.max_prefixes);
+        self.check_prefixes()?;
+        if self.thread.peer.account.bytes() > self.thread.limits.attribute_bytes {
+            self.retain = Some(Duration::ZERO);
+            let limit = self.thread.limits.attribute_bytes >> 20;
+            let detail = format!("the attributes of its routes take more than {limit} MB");
+            return self.cease(Cease::OutOfResources, detail);
+        }
+        Step::Continue(())
+    }
+
+    /// Shows how many prefixes there are.
+    fn count(&self) {
+        let counters = &self.thread.peer.counters;
+        counters.ipv4.set(self.prefixes.len_of(Family::Ipv4));
+        counters.ipv6.set(self.prefixes.len_of(Family::Ipv6));
+    }
+
+    /// The configured limits of each family, and the one for all.
+    fn check_prefixes(&mut self) -> Step {
+        let peer = Arc::clone(&self.thread.peer);
+        let max = &peer.config.max_prefix;
+        let families = [(Family::Ipv4, "IPv4", max.ipv4), (Family::Ipv6, "IPv6", max.ipv6)];
+        for (index, (family, word, limit)) in families.into_iter().enumerate() {
+            let Some(limit) = limit.map(|limit| limit as usize) else { continue };
+            let count = self.prefixes.len_of(family);
+            if count * 100 >= limit * usize::from(max.warning) && !self.warned[0][index] {
+                self.warned[0][index] = true;
+                peer.counters.prefix_warnings.add(1);
+                let name = &peer.config.name;
+                tracing::warn!(peer = %name, count, limit, "BGP peer nears its limit of {word} prefixes");
+            }
+            if count <= limit {
+                continue;
+            }
+            let detail = format!("it announced more than {limit} {word} prefixes");
+            let restart = match max.action {
+                MaxPrefixAction::Shut => None,
+                MaxPrefixAction::Restart(time) => Some(time),
+                MaxPrefixAction::Warn => {
+                    if !std::mem::replace(&mut self.warned[1][index], true) {
+                        tracing::warn!(peer = %peer.config.name, detail, "BGP peer is over its limit, session stays");
+                    }
+                    continue;
+                }
+            };
+            peer.hold(restart);
+            self.retain = Some(Duration::ZERO);
+            return self.cease(Cease::TooManyPrefixes, detail);
+        }
+        if self.prefixes.len() > self.thread.limits.max_prefixes {
+            let detail = format!("it announced more than {} prefixes", self.thread.limits.max_prefixes);
+            self.retain = Some(Duration::ZERO);
             return self.cease(Cease::TooManyPrefixes, detail);
         }
         Step::Continue(())
+    }
+
+    /// Takes the filter as it is now, and has the peer send all its routes again; if it cannot, the session has to
+    /// begin anew.
+    fn refresh(&mut self) -> Step {
+        self.import = self.thread.peer.import();
+        let mut out = Vec::new();
+        let asked = self.thread.protocol.refresh(&mut out);
+        self.perform(&mut out)?;
+        if asked {
+            self.thread.peer.counters.refreshes.add(1);
+            return Step::Continue(());
+        }
+        self.cease(Cease::Reset, "its filter changed, and it takes no ROUTE-REFRESH".to_owned())
+    }
+
+    fn announced(&self, family: Family, prefixes: usize, refused: &[(IpNetwork, &'static str)]) {
+        let peer = &self.thread.peer;
+        peer.told(family, prefixes, refused);
+        if let Some((prefix, reason)) = refused.first()
+            && let Some(suppressed) = lock(&peer.log).pass(Instant::now())
+        {
+            let (name, refused) = (&peer.config.name, refused.len());
+            tracing::error!(
+                peer = %name, %prefix, reason, refused, prefixes, suppressed,
+                "ALARM: BGP announcements are refused"
+            );
+        }
     }
 
     fn end_refresh(&mut self, family: Family) {
@@ -217,7 +327,7 @@ impl Session {
         if withdrawn.is_empty() {
             return;
         }
-        self.thread.peer.counters.prefixes.set(self.prefixes.len());
+        self.count();
         let attributes = Arc::new(Attributes::default());
         self.deliver(RouteEvent::Update { withdrawn, announced: Vec::new(), attributes });
     }
@@ -264,6 +374,20 @@ impl Session {
         SourceEvent { source: self.thread.peer.source, vrf: self.thread.peer.config.vrf, event }
     }
 
+    /// How long the peer's routes stay after this end, where that is not the configured time (RFC 4724, section 4.2;
+    /// RFC 8538 for the hard reset).
+    fn restart_time(&self, ending: &Ending) -> Option<Duration> {
+        match ending {
+            Ending::Received(Notification { code: 6, subcode: 9 }) => Some(Duration::ZERO),
+            Ending::Silent(_) => {
+                let restarts = |n: &&Negotiated| !n.graceful_families.is_empty();
+                let seconds = self.negotiated.as_ref().filter(restarts)?.graceful_restart?;
+                Some(Duration::from_secs(seconds.into()))
+            }
+            _ => None,
+        }
+    }
+
     /// Counts, logs and tells the end.
     fn finish(&mut self, ending: &Ending) {
         let peer = Arc::clone(&self.thread.peer);
@@ -275,7 +399,9 @@ impl Session {
         let reason = ending.to_string();
         peer.set_error(reason.clone());
         if self.established {
-            peer.counters.prefixes.set(0);
+            peer.counters.ipv4.set(0);
+            peer.counters.ipv6.set(0);
+            self.retain = self.retain.or_else(|| self.restart_time(ending));
             tracing::info!(peer = %peer.config.name, address = %peer.config.address, reason, "BGP session down");
             self.tell_loss(reason);
         } else if let Some(suppressed) = lock(&peer.log).pass(Instant::now()) {
@@ -286,7 +412,7 @@ impl Session {
 
     /// The loss, and what came before it, is told even to a slow consumer, except when the whole speaker stops.
     fn tell_loss(&mut self, reason: String) {
-        self.deliver(RouteEvent::Down { reason, retain: None });
+        self.deliver(RouteEvent::Down { reason, retain: self.retain });
         let mut events = std::mem::take(&mut self.batch);
         while let Err(FeedError::Full(again)) = self.thread.peer.feed.send(events, SEND_SLICE) {
             if self.thread.control.command() == Command::Shutdown {

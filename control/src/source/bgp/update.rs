@@ -15,12 +15,13 @@ use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use rustbgpd_wire::notification::{NotificationCode, update_subcode};
 use rustbgpd_wire::validate::validate_update_attributes_with_options;
 use rustbgpd_wire::{
-    Afi, AsPath, AsPathSegment, DecodeError, ErrorDisposition, Ipv4NlriEntry, MpReachNlri, NlriEntry,
-    Origin as WireOrigin, ParsedUpdate, PathAttribute, Prefix, RevisedParsedUpdate, Safi, UpdateMessage,
-    UpdateValidationOptions,
+    Afi, AsPath, AsPathSegment, DecodeError, ErrorDisposition, Ipv4NlriEntry, LargeCommunity, MpReachNlri,
+    NlriEntry, Origin as WireOrigin, ParsedUpdate, PathAttribute, Prefix, RevisedParsedUpdate, Safi,
+    UpdateMessage, UpdateValidationOptions,
 };
 
 use super::protocol::Output;
+use crate::source::charge::Account;
 use crate::source::{Attributes, Family, NextHop, Nlri, Origin, RouteEvent};
 
 const DEFAULT_LOCAL_PREF: u32 = 100;
@@ -35,6 +36,8 @@ pub(super) struct UpdateDecoder {
     pub add_path: Vec<(Afi, Safi)>,
     /// The attributes of the UPDATE before, shared again where they are equal: speakers send in that order.
     pub last: Arc<Attributes>,
+    /// To whom the attributes' memory is booked.
+    pub account: Account,
 }
 
 /// An UPDATE that ends the session: the NOTIFICATION that is due.
@@ -167,8 +170,9 @@ impl UpdateDecoder {
             return None;
         }
         if !announced.is_empty() {
-            let new = self.attributes(next_hop, attributes);
+            let mut new = self.attributes(next_hop, attributes);
             if *self.last != new {
+                new.charge = self.account.charge(size(&new));
                 self.last = Arc::new(new);
             }
         }
@@ -196,15 +200,27 @@ impl UpdateDecoder {
                 }
                 PathAttribute::LocalPref(value) if self.ibgp => result.local_pref = *value,
                 PathAttribute::Med(value) => result.med = *value,
+                PathAttribute::OriginatorId(originator) if self.ibgp => result.originator = Some(*originator),
+                PathAttribute::ClusterList(list) if self.ibgp => result.cluster_len = list.len() as u32,
                 other => {
                     if let Some(communities) = other.communities() {
                         result.communities = communities.to_vec();
+                    }
+                    if let Some(large) = other.large_communities() {
+                        let parts = |c: &LargeCommunity| [c.global_admin, c.local_data1, c.local_data2];
+                        result.large_communities = large.iter().map(parts).collect();
                     }
                 }
             }
         }
         result
     }
+}
+
+/// What a set of attributes takes of memory, in bytes, with its share of the tables that hold it.
+fn size(attributes: &Attributes) -> usize {
+    let lists = 4 * (attributes.as_path.len() + attributes.communities.len());
+    2 * size_of::<Attributes>() + lists + 12 * attributes.large_communities.len()
 }
 
 /// What is wrong with the attributes as a set, if it does not end the session.

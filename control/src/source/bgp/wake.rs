@@ -27,6 +27,26 @@ impl Waker {
     }
 }
 
+/// Waits until `output` can be written (or has failed). `false`: the waker was woken, or the deadline has passed.
+pub(super) fn wait_writable(waker: &Waker, output: BorrowedFd<'_>, deadline: Instant) -> io::Result<bool> {
+    loop {
+        let mut fds = [
+            PollFd::from_borrowed_fd(waker.0.as_fd(), PollFlags::IN),
+            PollFd::from_borrowed_fd(output, PollFlags::OUT),
+        ];
+        match poll(&mut fds, Some(&left_until(deadline))) {
+            Ok(_) => return Ok(fds[0].revents().is_empty() && !fds[1].revents().is_empty()),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn left_until(deadline: Instant) -> Timespec {
+    let left = deadline.saturating_duration_since(Instant::now());
+    Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() }
+}
+
 /// Waits until one of `inputs` can be read (or has failed), the waker is woken, or the deadline has passed.
 /// Returns for each input whether it is ready.
 pub(super) fn wait(
@@ -37,10 +57,7 @@ pub(super) fn wait(
     let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(inputs.len() + 1);
     fds.push(PollFd::from_borrowed_fd(waker.0.as_fd(), PollFlags::IN));
     fds.extend(inputs.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)));
-    let left = deadline.map(|deadline| {
-        let left = deadline.saturating_duration_since(Instant::now());
-        Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() }
-    });
+    let left = deadline.map(left_until);
     match poll(&mut fds, left.as_ref()) {
         Ok(_) => {}
         // A signal: the caller looks around and waits again.

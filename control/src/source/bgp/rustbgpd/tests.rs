@@ -10,7 +10,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::source::RouteEvent;
+use crate::source::bgp::announce::Announcer;
 use crate::source::bgp::demo::encode::{Path, announcements, withdrawals};
+use crate::source::charge::Account;
 
 fn machine(asn: u32, peer_asn: u32, router_id: u8, add_path: AddPath) -> Rustbgpd {
     Rustbgpd::new(SessionConfig {
@@ -20,6 +22,8 @@ fn machine(asn: u32, peer_asn: u32, router_id: u8, add_path: AddPath) -> Rustbgp
         hold_time: 90,
         open_time: 15,
         add_path,
+        announcer: Announcer::default(),
+        account: Account::default(),
     })
 }
 
