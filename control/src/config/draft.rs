@@ -1,11 +1,14 @@
 //! What the sections hold before names become indices: values with their places, `None` where one was wrong.
 
+use dataplane::punt::Budgets;
 use ipnetwork::IpNetwork;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::errors::{At, Place};
-use super::model::{Bgp, Circuit, CircuitLink, Encapsulation, Kernel, Memory, Sources, Target, Workers};
+use super::model::{
+    Bgp, Circuit, CircuitLink, Encapsulation, IcmpRates, Kernel, Memory, Sources, Target, Workers,
+};
 
 /// A whole text, section by section.
 pub(super) struct Draft {
@@ -23,6 +26,8 @@ pub(super) struct Draft {
     pub bgp_peers: Vec<Peer>,
     pub kernel: Kernel,
     pub api_socket: PathBuf,
+    pub icmp: IcmpRates,
+    pub punt: Budgets,
     pub memory: Memory,
 }
 
