@@ -1,6 +1,6 @@
 //! IPv6 hop-by-hop options (RFC 8200, sections 4.2 and 4.3): which packets go on, and which end here.
 
-use dataplane::header::{be32, ipv6};
+use dataplane::header::ipv6;
 
 const PAD1: u8 = 0;
 const PADN: u8 = 1;
@@ -68,7 +68,7 @@ fn one(packet: &[u8], option: &[u8], at: usize) -> Result<(), Refusal> {
         ROUTER_ALERT => Err(Refusal::Silent),
         // Jumbograms (RFC 2675, section 3) are longer than any frame here: what is left to say is which are no such.
         JUMBO if option.len() != 6 || at % 4 != 2 => Err(Refusal::Silent),
-        JUMBO if be32(option, 2) <= u32::from(u16::MAX) => Err(Refusal::Wrong(place + 2)),
+        JUMBO if option[2..4] == [0, 0] => Err(Refusal::Wrong(place + 2)),
         JUMBO if ipv6::payload_len(packet) != 0 => Err(Refusal::Wrong(place)),
         JUMBO => Err(Refusal::Silent),
         // The two highest bits say what becomes of a packet with an unknown option.

@@ -107,7 +107,15 @@ impl Router {
         let mut control = Control::new(
             config,
             inputs,
-            control::Parts { rib, fibs, publisher, kernel, workers, hardware, punts: Punts::new(forwarder, limiter) },
+            control::Parts {
+                rib,
+                fibs,
+                publisher,
+                kernel,
+                workers,
+                hardware,
+                punts: Punts::new(forwarder, limiter),
+            },
         );
         // Connected and static routes forward before the first peer is listened to.
         control.settle();

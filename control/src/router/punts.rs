@@ -125,7 +125,12 @@ impl Punts {
         });
     }
 
-    pub(super) fn unresolved(&mut self, punted: Punted<Mbuf>, neighbours: &mut Neighbours<Held>, with: &Surroundings) {
+    pub(super) fn unresolved(
+        &mut self,
+        punted: Punted<Mbuf>,
+        neighbours: &mut Neighbours<Held>,
+        with: &Surroundings,
+    ) {
         let packet = punted.packet.bytes().get(usize::from(punted.l3_offset)..).unwrap_or(&[]);
         let destination = match packet.first().map(|b| b >> 4) {
             Some(4) => IpAddr::V4(ipv4::destination(packet).into()),

@@ -52,12 +52,7 @@ impl Punts {
     }
 
     /// Forwards a packet whose options are right.
-    fn resume(
-        &mut self,
-        punted: Punted<Mbuf>,
-        neighbours: &mut Neighbours<Held>,
-        with: &Surroundings,
-    ) {
+    fn resume(&mut self, punted: Punted<Mbuf>, neighbours: &mut Neighbours<Held>, with: &Surroundings) {
         let tables = &with.publisher.tables;
         let Some(sub_if) = tables.sub_interfaces.get(punted.sub_if) else { return };
         match self.forwarder.forward(punted.packet, sub_if, tables, recorder(with.config)) {

@@ -17,7 +17,7 @@ pub fn be16(bytes: &[u8], at: usize) -> u16 {
 }
 
 /// The big-endian `u32` at `at`, or 0 past the end.
-pub fn be32(bytes: &[u8], at: usize) -> u32 {
+pub(crate) fn be32(bytes: &[u8], at: usize) -> u32 {
     match bytes.get(at..at + 4) {
         Some(b) => u32::from_be_bytes([b[0], b[1], b[2], b[3]]),
         None => 0,

@@ -91,11 +91,7 @@ fn validate6<P: Packet>(burst: &mut Burst<P>, i: usize) -> Verdict {
     burst.dst6[i] = destination;
     let multicast = ipv6::is_multicast(destination);
     // The unspecified source is right in duplicate address detection and MLD only (RFC 4291, section 2.5.2).
-    if ipv6::is_multicast(source)
-        || source == 1
-        || (source == 0 && !multicast)
-        || ipv6::is_mapped(source)
-    {
+    if ipv6::is_multicast(source) || source == 1 || (source == 0 && !multicast) || ipv6::is_mapped(source) {
         return Verdict::Drop(DropReason::MartianSource);
     }
     if multicast {
