@@ -13,14 +13,22 @@ struct Counter {
     removes: usize,
 }
 
+impl Counter {
+    fn count<A>(&mut self, changes: &[Change<A>]) {
+        let inserts = changes.iter().filter(|(.., group)| group.is_some()).count();
+        self.inserts += inserts;
+        self.removes += changes.len() - inserts;
+    }
+}
+
 impl FibSink for Counter {
-    fn insert(&mut self, _: VrfId, _: IpNetwork, _: GroupId) -> Result<(), FibSinkError> {
-        self.inserts += 1;
+    fn write4(&mut self, _: VrfId, changes: &[Change<u32>]) -> Result<(), (usize, FibSinkError)> {
+        self.count(changes);
         Ok(())
     }
 
-    fn remove(&mut self, _: VrfId, _: IpNetwork) -> Result<(), FibSinkError> {
-        self.removes += 1;
+    fn write6(&mut self, _: VrfId, changes: &[Change<u128>]) -> Result<(), (usize, FibSinkError)> {
+        self.count(changes);
         Ok(())
     }
 }
