@@ -216,6 +216,24 @@ pub struct Sources {
     pub static_distance: u8,
     /// Distance of routes from `[bgp]`.
     pub bgp_distance: u8,
+    /// Distance of routes from `[fpm]`.
+    pub fpm_distance: u8,
+    /// Distance of routes from `[netlink]`.
+    pub netlink_distance: u8,
+    /// How many equal paths of a prefix are used together, 1 to 64.
+    pub max_paths: u8,
+}
+
+impl Default for Sources {
+    fn default() -> Self {
+        Self {
+            static_distance: 1,
+            bgp_distance: 200,
+            fpm_distance: 150,
+            netlink_distance: 160,
+            max_paths: 64,
+        }
+    }
 }
 
 /// `[bgp]`: the native receive-side speaker.

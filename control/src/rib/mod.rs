@@ -6,7 +6,7 @@
 //! A commit can be had in slices, so that a full table that comes or goes holds up nothing else.
 //!
 //! - `table`: prefix → paths. `attrs`: what paths share. `sources`: who announces.
-//! - `best`: which paths are used. `resolve`: where their next hops lead.
+//! - `best`, `best_path`: which paths are used. `resolve`: where their next hops lead.
 //! - `groups`, `buckets`, `adjacency`: what FIB entries point to.
 //! - `own`: interfaces, links, neighbours. `sweep`: stale routes. `walk`: what concerns a whole table.
 //! - `commit`: out to the data plane; `decide`: where an entry leads; `write`: into the FIB.
@@ -15,6 +15,7 @@
 mod adjacency;
 mod attrs;
 mod best;
+mod best_path;
 mod buckets;
 mod commit;
 mod decide;
@@ -162,6 +163,7 @@ impl Rib {
         let source = self.sources.intern(event.source, event.vrf)?;
         match &event.event {
             RouteEvent::Up | RouteEvent::Down { .. } => self.next_generation(source),
+            RouteEvent::Speaker(speaker) => self.sources.get_mut(source).speaker = *speaker,
             RouteEvent::EndOfRib(family) => self.sweep(source, *family),
             RouteEvent::Update { withdrawn, announced, attributes } => {
                 for nlri in withdrawn {
@@ -194,7 +196,7 @@ impl Rib {
             let next_hops = match &route.target {
                 StaticTarget::Discard => Vec::new(),
                 StaticTarget::Via(gateways) => {
-                    gateways.iter().map(|address| NextHop { address: *address, weight: 1 }).collect()
+                    gateways.iter().map(|address| NextHop::new(*address)).collect()
                 }
             };
             let attributes = Arc::new(Attributes { next_hops, local_pref: 100, ..Attributes::default() });
@@ -230,13 +232,16 @@ impl Rib {
         }
         let mut weights = BTreeMap::new();
         for next_hop in &attributes.next_hops {
-            let weight: &mut u8 = weights.entry(next_hop.address).or_default();
+            let weight: &mut u8 = weights.entry((next_hop.address, next_hop.interface)).or_default();
             *weight = next_hop.weight.max(1).max(*weight);
         }
         let tables = &mut self.vrfs[usize::from(vrf.0)];
         let mut legs: Vec<Leg> = weights
             .into_iter()
-            .map(|(address, weight)| Leg { nh: self.next_hops.acquire(tables, vrf, address), weight })
+            .map(|((address, interface), weight)| Leg {
+                nh: self.next_hops.acquire(tables, vrf, address, interface),
+                weight,
+            })
             .collect();
         legs.sort_unstable();
         self.slots.add(key, Target::Via(legs.into()))

@@ -13,7 +13,7 @@ use super::groups::{GroupKey, Member};
 use super::prefix::{AnyPrefix, Prefix, V4, V6, with_prefix};
 use super::resolve::Hop;
 use super::table::{Entry, Path};
-use crate::source::{Family, Origin, SourceKind};
+use crate::source::{Family, Origin};
 
 /// A (sub-interface, gateway) pair that a next hop resolves to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -42,7 +42,7 @@ pub struct NextHopView {
 pub struct PathView {
     /// Number of its source.
     pub source: u32,
-    /// `connected`, `static` or `bgp`; `local` for our own addresses, `neighbour` for resolved neighbours.
+    /// `connected`, `static`, `bgp`, `fpm` or `netlink`; `local` for our own addresses, `neighbour` for resolved neighbours.
     pub kind: &'static str,
     /// Administrative distance.
     pub distance: u8,
@@ -153,7 +153,7 @@ pub struct SourceView {
     pub source: u32,
     /// Its table.
     pub vrf: u16,
-    /// `connected`, `static` or `bgp`.
+    /// `connected`, `static`, `bgp`, `fpm` or `netlink`.
     pub kind: &'static str,
     /// Administrative distance.
     pub distance: u8,
@@ -176,14 +176,6 @@ fn optional_text<S: serde::Serializer>(prefix: &Option<IpNetwork>, serializer: S
     match prefix {
         Some(prefix) => serializer.collect_str(prefix),
         None => serializer.serialize_none(),
-    }
-}
-
-fn kind_name(kind: SourceKind) -> &'static str {
-    match kind {
-        SourceKind::Connected => "connected",
-        SourceKind::Static => "static",
-        SourceKind::Bgp => "bgp",
     }
 }
 
@@ -258,8 +250,8 @@ impl Rib {
             Target::Own(Own::Broadcast) => ("connected", "discard", None),
             Target::Own(Own::Glean(subif)) => ("connected", "connected", Some(subif.0)),
             Target::Own(Own::Host(subif, _)) => ("neighbour", "neighbour", Some(subif.0)),
-            Target::Discard => (kind_name(source.kind), "discard", None),
-            Target::Via(_) => (kind_name(source.kind), "via", None),
+            Target::Discard => (source.kind.name(), "discard", None),
+            Target::Via(_) => (source.kind.name(), "via", None),
         };
         let next_hops = slot.legs().iter().filter_map(|leg| {
             let tracked = self.next_hops.get(leg.nh)?;
@@ -368,7 +360,7 @@ impl Rib {
             SourceView {
                 source: source.id.0,
                 vrf: source.vrf.0,
-                kind: kind_name(source.kind),
+                kind: source.kind.name(),
                 distance: self.sources.distance(source.kind),
                 ipv4: v4.total,
                 ipv4_stale: v4.stale,

@@ -20,6 +20,7 @@ use crate::config::model::{Bgp, Config};
 use crate::kernel::{KernelSide, NeighbourEvent, TapFrame};
 use crate::rib::Rib;
 use crate::source::bgp::{BgpError, BgpSpeaker};
+use crate::source::queue::Inbox;
 use crate::source::{RouteEvent, SourceEvent, SourceId};
 
 /// Where the control thread's work comes from.
@@ -31,10 +32,10 @@ pub struct Inputs {
     /// Changes of the kernel's neighbour tables.
     pub neighbours: Receiver<NeighbourEvent>,
     /// What route sources say.
-    pub routes: Receiver<SourceEvent>,
-    /// Senders of the last three: without them a channel that nobody uses would be ready at once, for ever.
+    pub routes: Inbox,
+    /// Senders of frames and neighbours: without them a channel that nobody uses would be ready at once, for ever.
     #[expect(dead_code, reason = "held, not used")]
-    pub open: (Sender<TapFrame>, Sender<NeighbourEvent>, Sender<SourceEvent>),
+    pub open: (Sender<TapFrame>, Sender<NeighbourEvent>),
 }
 
 /// What the control thread owns.
@@ -80,8 +81,8 @@ pub struct Control {
 
 /// Most of one kind that are handled before the next kind has its turn.
 const TURN: usize = 256;
-/// Route events in a turn: an event may bring a thousand prefixes.
-const ROUTE_TURN: usize = 64;
+/// Prefixes that are taken from each source in a turn.
+const ROUTE_TURN: usize = 4096;
 /// How long the thread waits for work before it looks into the workers' rings again.
 const NAP: Duration = Duration::from_micros(500);
 /// How often links, neighbours and timers are looked at.
@@ -93,6 +94,8 @@ struct Sweep {
     at: Instant,
     source: SourceId,
     generation: u16,
+    /// Whether the source came back meanwhile: that gives what is stale more time, once.
+    extended: bool,
 }
 
 /// Losses of one source that are remembered each; of more, the last ones share the last one's time.
@@ -186,7 +189,7 @@ impl Control {
         select.recv(&self.inputs.calls);
         select.recv(&self.inputs.frames);
         select.recv(&self.inputs.neighbours);
-        select.recv(&self.inputs.routes);
+        select.recv(self.inputs.routes.ready());
         let _ = select.ready_timeout(NAP);
     }
 
@@ -266,10 +269,9 @@ impl Control {
     }
 
     fn routes(&mut self) -> bool {
-        let mut worked = false;
-        for _ in 0..ROUTE_TURN {
-            let Ok(event) = self.inputs.routes.try_recv() else { break };
-            worked = true;
+        let events = self.inputs.routes.take(ROUTE_TURN);
+        let worked = !events.is_empty();
+        for event in events {
             if let RouteEvent::EndOfRib(_) = event.event {
                 // One of each is enough, however many a peer sends.
                 if !self.marks.iter().any(|(_, mark)| *mark == event) {
@@ -294,8 +296,19 @@ impl Control {
         if let RouteEvent::Up | RouteEvent::Down { .. } = event.event {
             self.marks.retain(|(_, mark)| mark.source != event.source);
         }
-        if let RouteEvent::Down { .. } = event.event {
-            let retain = self.config.bgp.as_ref().map_or(Duration::ZERO, |bgp| bgp.retain);
+        let configured = self.config.bgp.as_ref().map_or(Duration::ZERO, |bgp| bgp.retain);
+        if let RouteEvent::Up = event.event {
+            // It is back: what it announced before has until its end mark, and if none comes, this long.
+            let at = Instant::now() + configured;
+            for sweep in
+                self.sweeps.iter_mut().filter(|sweep| sweep.source == event.source && !sweep.extended)
+            {
+                sweep.at = sweep.at.max(at);
+                sweep.extended = true;
+            }
+        }
+        if let RouteEvent::Down { retain, .. } = event.event {
+            let retain = retain.unwrap_or(configured);
             let of_source = |sweep: &&Sweep| sweep.source == event.source;
             if self.sweeps.iter().filter(of_source).count() >= MAX_SWEEPS
                 && let Some(newest) = self.sweeps.iter().rposition(|sweep| sweep.source == event.source)
@@ -303,7 +316,12 @@ impl Control {
                 self.sweeps.remove(newest);
             }
             let generation = self.rib.generation(event.source);
-            self.sweeps.push(Sweep { at: Instant::now() + retain, source: event.source, generation });
+            self.sweeps.push(Sweep {
+                at: Instant::now() + retain,
+                source: event.source,
+                generation,
+                extended: false,
+            });
         }
     }
 

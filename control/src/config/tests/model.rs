@@ -152,7 +152,16 @@ fn the_rest_of_the_sections() {
         ]
     );
     assert_eq!(config.workers, Workers { cores: vec![1, 2], idle: Idle::Sleep });
-    assert_eq!(config.sources, Sources { static_distance: 5, bgp_distance: 20 });
+    assert_eq!(
+        config.sources,
+        Sources {
+            static_distance: 5,
+            bgp_distance: 20,
+            fpm_distance: 30,
+            netlink_distance: 40,
+            max_paths: 64
+        }
+    );
     assert_eq!(config.kernel, Kernel { taps: true });
     assert_eq!(config.api_socket, PathBuf::from("/run/t.sock"));
     let eal_args = vec!["--log-level=7".to_owned()];
@@ -197,7 +206,16 @@ fn defaults_fill_what_is_absent() {
     );
     let config = parse("t.toml", &text).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(config.workers, Workers { cores: vec![], idle: Idle::Poll });
-    assert_eq!(config.sources, Sources { static_distance: 1, bgp_distance: 200 });
+    assert_eq!(
+        config.sources,
+        Sources {
+            static_distance: 1,
+            bgp_distance: 200,
+            fpm_distance: 150,
+            netlink_distance: 160,
+            max_paths: 64
+        }
+    );
     assert_eq!(config.kernel, Kernel { taps: true });
     assert_eq!(config.api_socket, PathBuf::from("/run/turnpike.sock"));
     assert_eq!(config.memory, Memory { huge_pages: HugePages::Auto, buffers: None, eal_args: vec![] });

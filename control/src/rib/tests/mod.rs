@@ -156,7 +156,7 @@ fn check_snapshot(snapshot: &GroupsSnapshot) {
 }
 
 fn rib() -> Rib {
-    let mut rib = Rib::new(2, &Distances { static_distance: 1, bgp_distance: 20 });
+    let mut rib = Rib::new(2, &Distances { bgp_distance: 20, ..Distances::default() });
     rib.add_source(SourceId(2), SourceKind::Bgp);
     rib.add_source(SourceId(3), SourceKind::Bgp);
     rib
@@ -177,7 +177,7 @@ fn interface(vrf: VrfId, addresses: &[&str]) -> SubInterface {
 }
 
 fn via(next_hops: &[&str]) -> Attributes {
-    let next_hops = next_hops.iter().map(|a| NextHop { address: ip(a), weight: 1 }).collect();
+    let next_hops = next_hops.iter().map(|a| NextHop::new(ip(a))).collect();
     Attributes { next_hops, local_pref: 100, ..Attributes::default() }
 }
 

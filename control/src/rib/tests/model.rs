@@ -73,14 +73,14 @@ fn attributes() -> impl Strategy<Value = Attributes> {
         |(next_hops, local_pref, as_path, med, igp)| Attributes {
             next_hops: next_hops
                 .into_iter()
-                .map(|(address, weight)| NextHop { address: ip(address), weight })
+                .map(|(address, weight)| NextHop { weight, ..NextHop::new(ip(address)) })
                 .collect(),
             local_pref,
             as_path_len: as_path.len() as u32,
             as_path,
             origin: if igp { Origin::Igp } else { Origin::Incomplete },
             med,
-            communities: vec![],
+            ..Attributes::default()
         },
     )
 }
@@ -384,7 +384,7 @@ fn run(rib: &mut Rib, op: &Op) {
             );
         }
         Op::Up(source) => send(rib, *source, RouteEvent::Up),
-        Op::Down(source) => send(rib, *source, RouteEvent::Down { reason: String::new() }),
+        Op::Down(source) => send(rib, *source, RouteEvent::Down { reason: String::new(), retain: None }),
         Op::EndOfRib(source, family) => send(rib, *source, RouteEvent::EndOfRib(*family)),
         Op::Sweep(source) => rib.sweep_source(SourceId(*source)),
         Op::Link(subif, up) => drop(rib.set_link(SubIfId(*subif), *up)),
