@@ -103,11 +103,13 @@ impl Rib {
     /// FIB entry that it reads from then on: so it swaps the tables and waits until each worker has been quiescent
     /// (or the workers load the tables after the look-up).
     pub fn commit(&mut self, publish: &mut dyn FnMut(&GroupsSnapshot), fib: &mut dyn FibSink) -> Commit {
+        self.retry();
         self.commit_slice(publish, fib, &mut || true)
     }
 
     /// Brings the data plane up to date as far as it comes while there is `more` time, of which it asks every few
-    /// hundred entries; the groups always. [`Self::is_dirty`] tells whether something is left.
+    /// hundred entries; the groups always. [`Self::is_dirty`] tells whether something is left. Writes that failed
+    /// are not among it: see [`Self::retry`].
     pub fn commit_slice(
         &mut self,
         publish: &mut dyn FnMut(&GroupsSnapshot),
@@ -116,7 +118,6 @@ impl Rib {
     ) -> Commit {
         let done = Commit { ticket: self.ticket, ..Commit::default() };
         let mut work = Work { publish, fib, more, done, failures: 0 };
-        self.retry();
         loop {
             let changed = self.next_hops.resolve(&self.vrfs, &self.slots, &self.sources);
             self.rebuild_groups(&changed);

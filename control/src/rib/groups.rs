@@ -361,8 +361,9 @@ impl Groups {
         self.adjacencies.iter().filter_map(|(_, adjacency)| {
             let AdjKey::Neighbour(subif, address) = adjacency.key else { return None };
             let resolved = matches!(self.adjacencies.neighbour(subif, address), Neighbour::Reachable(_));
-            let used =
-                |id: &GroupId| self.get(*id).is_some_and(|g| g.refs > 0 && matches!(g.key, GroupKey::Via { .. }));
+            let used = |id: &GroupId| {
+                self.get(*id).is_some_and(|g| g.refs > 0 && matches!(g.key, GroupKey::Via { .. }))
+            };
             let wanted = !resolved && self.adjacencies.link_up(subif) && adjacency.groups.iter().any(used);
             wanted.then_some((subif, address))
         })

@@ -105,6 +105,8 @@ pub(super) struct Entry {
     pub pending: bool,
     /// Whether it leads nowhere any more, and waits for its removal from the FIB.
     pub gone: bool,
+    /// Whether `installed` is not what was decided last: a write failed, or a removal waits.
+    pub unsure: bool,
 }
 
 type Shard<K> = BTreeMap<<K as Prefix>::Local, Entry>;

@@ -101,10 +101,8 @@ impl Rib {
         let index = usize::from(vrf.0);
         while !K::afi(&self.vrfs[index]).walk.is_done() && more() {
             let walk = &mut K::afi_mut(&mut self.vrfs[index]).walk;
-            let (start, pass) = walk
-                .now
-                .take()
-                .unwrap_or_else(|| (K::new(K::ZERO, 0), std::mem::take(&mut walk.next)));
+            let (start, pass) =
+                walk.now.take().unwrap_or_else(|| (K::new(K::ZERO, 0), std::mem::take(&mut walk.next)));
             let next = self.step(index, start, &pass);
             K::afi_mut(&mut self.vrfs[index]).walk.now = next.map(|next| (next, pass));
         }
@@ -112,13 +110,13 @@ impl Rib {
 
     /// One step of a pass, from `start` on. Returns where the next one starts.
     fn step<K: Prefix>(&mut self, index: usize, start: K, pass: &Pass) -> Option<K> {
-        let of_interest = |path: &Path| {
-            pass.is_flipped(path.slot) || pass.stale.iter().any(|stale| stale.has(path))
-        };
+        let of_interest =
+            |path: &Path| pass.is_flipped(path.slot) || pass.stale.iter().any(|stale| stale.has(path));
         let mut entries = K::afi(&self.vrfs[index]).table.iter_from(start);
-        let found = entries.by_ref().take(STEP).filter_map(|(key, entry)| {
-            entry.paths.as_slice().iter().any(of_interest).then_some(key)
-        });
+        let found = entries
+            .by_ref()
+            .take(STEP)
+            .filter_map(|(key, entry)| entry.paths.as_slice().iter().any(of_interest).then_some(key));
         let found: Vec<K> = found.collect();
         let next = entries.next().map(|(key, _)| key);
         drop(entries);

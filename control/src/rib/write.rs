@@ -18,8 +18,8 @@ const GIVE_UP: usize = 64;
 const RETRY: usize = 1024;
 
 impl Rib {
-    /// Puts what failed before onto the lists again, a part of it.
-    pub(super) fn retry(&mut self) {
+    /// Has writes tried again that failed in earlier commits, a thousand of each table.
+    pub fn retry(&mut self) {
         fn again<K: Prefix>(afi: &mut Afi<K>) {
             let count = RETRY.min(afi.pending.len());
             for key in afi.pending.drain(..count).collect::<Vec<_>>() {
@@ -72,11 +72,11 @@ impl Rib {
         let afi = K::afi_mut(&mut self.vrfs[index]);
         let Some(entry) = afi.table.get_mut(key) else { return };
         entry.dirty = false;
-        let (installed, pending) = (entry.installed, entry.pending);
+        let (installed, unsure) = (entry.installed, std::mem::take(&mut entry.unsure));
         let group = self.decide(vrf, key);
         let afi = K::afi_mut(&mut self.vrfs[index]);
-        // After a failed write `installed` does not say what was decided last.
-        if !afi.hosts.is_empty() && key.len() < K::BITS && (group != installed || pending) {
+        // The hosts below follow what is decided.
+        if !afi.hosts.is_empty() && key.len() < K::BITS && (group != installed || unsure) {
             let hosts: Vec<K::Addr> = afi.hosts.range(key.first()..=key.last()).copied().collect();
             for addr in hosts {
                 afi.mark(K::host(addr));
@@ -85,6 +85,7 @@ impl Rib {
         let at = afi.looked + afi.dirty.len() as u64;
         let Some(entry) = afi.table.get_mut(key) else { return };
         if group == GroupId::NO_ROUTE && installed != group {
+            entry.unsure = true;
             if !std::mem::replace(&mut entry.gone, true) {
                 afi.gone.push_back((key, at));
             }
@@ -196,8 +197,7 @@ impl Rib {
     /// Forgets an entry that has no paths and is not in the FIB.
     fn drop_if_empty<K: Prefix>(&mut self, vrf: VrfId, key: K) {
         let table = &mut K::afi_mut(&mut self.vrfs[usize::from(vrf.0)]).table;
-        let empty =
-            |e: &Entry| e.paths.as_slice().is_empty() && e.installed == GroupId::NO_ROUTE && !e.dirty;
+        let empty = |e: &Entry| e.paths.as_slice().is_empty() && e.installed == GroupId::NO_ROUTE && !e.dirty;
         if table.get(key).is_some_and(empty) {
             table.remove(key);
         }
@@ -206,9 +206,9 @@ impl Rib {
 
 /// Has a write tried again in a later commit.
 fn put_off_write<K: Prefix>(afi: &mut Afi<K>, key: K) {
-    if let Some(entry) = afi.table.get_mut(key)
-        && !std::mem::replace(&mut entry.pending, true)
-    {
+    let Some(entry) = afi.table.get_mut(key) else { return };
+    entry.unsure = true;
+    if !std::mem::replace(&mut entry.pending, true) {
         afi.pending.push_back(key);
     }
 }

@@ -3,6 +3,7 @@
 mod behaviour;
 mod model;
 mod scale;
+mod slices;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -47,7 +48,10 @@ impl Sink<'_> {
     fn write(&mut self, vrf: VrfId, prefix: IpNetwork, group: Option<GroupId>) -> Result<(), FibSinkError> {
         if let Some(group) = group {
             let published = self.published.borrow();
-            assert!((group.0 as usize) < published.groups.len(), "{group:?} is written before it is published");
+            assert!(
+                (group.0 as usize) < published.groups.len(),
+                "{group:?} is written before it is published"
+            );
             assert_ne!(group, GroupId::NO_ROUTE);
         }
         if self.plain.failing > 0 {
@@ -86,6 +90,7 @@ impl FibSink for Sink<'_> {
 
 impl Plain {
     fn commit(&mut self, rib: &mut Rib) -> Commit {
+        rib.retry();
         self.slice(rib, usize::MAX)
     }
 
