@@ -95,6 +95,10 @@ impl Paths {
 
 /// What is known of a prefix.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each says where the entry stands, and one does not exclude another"
+)]
 pub(super) struct Entry {
     pub paths: Paths,
     /// What the FIB holds for it; `NO_ROUTE`: nothing. The entry owns a reference to it.
