@@ -262,15 +262,15 @@ fn over_the_limit_it_may_come_back_after_a_while() {
     rig.until("p", up);
 }
 
-fn only(prefix: &str, local_pref: Option<u32>) -> Option<Arc<Filter>> {
+fn only(prefix: &str, local_pref: Option<u32>) -> Arc<Filter> {
     let prefixes = vec![PrefixMatch { prefix: prefix.parse().unwrap(), ge: 8, le: 24 }];
     let rule = Rule { prefixes, permit: true, local_pref, ..Rule::default() };
-    Some(Arc::new(Filter { name: "only".to_owned(), rules: vec![rule], permit_rest: false }))
+    Arc::new(Filter { name: "only".to_owned(), rules: vec![rule], permit_rest: false })
 }
 
 #[test]
 fn a_filter_decides_and_a_new_one_asks_for_all_routes_again() {
-    let rig = rig(|peer| peer.import = only("10.0.0.0/8", Some(700)));
+    let rig = rig(|peer| peer.import = Some(only("10.0.0.0/8", Some(700))));
     // With route refresh (capability 2).
     let mut hello = open(ASN, 30, ID);
     hello.extend([2, 2, 2, 0]);
@@ -289,13 +289,13 @@ fn a_filter_decides_and_a_new_one_asks_for_all_routes_again() {
     assert_eq!((hits.rules, hits.rest), (vec![1], 1));
 
     assert_eq!((script.receive().0, script.receive().0), (2, 2), "End-of-RIB");
-    rig.speaker.set_filters(vec![only("192.168.0.0/16", None)]);
+    rig.speaker.set_filters(vec![Some(only("192.168.0.0/16", None))]);
     assert_eq!(script.receive(), (5, vec![0, 1, 0, 1]), "ROUTE-REFRESH for IPv4");
     assert_eq!(script.receive(), (5, vec![0, 2, 0, 1]), "ROUTE-REFRESH for IPv6");
     script.send(&routes);
     assert_eq!(prefixes(&rig.next()), (vec!["192.168.0.0/16".to_owned()], vec!["10.1.0.0/16".to_owned()]));
     // The same filter once more changes nothing, and asks for nothing.
-    rig.speaker.set_filters(vec![only("192.168.0.0/16", None)]);
+    rig.speaker.set_filters(vec![Some(only("192.168.0.0/16", None))]);
     rig.speaker.refresh("p").unwrap();
     assert_eq!((script.receive().0, script.receive().0), (5, 5));
     rig.until("p", |status| status.refreshes == 2);
@@ -306,7 +306,7 @@ fn a_peer_that_cannot_be_asked_begins_anew() {
     let rig = rig(|_| {});
     let script = Script::establish(PEER, rig.address, &open(ASN, 30, ID));
     rig.until("p", up);
-    rig.speaker.set_filters(vec![only("10.0.0.0/8", None)]);
+    rig.speaker.set_filters(vec![Some(only("10.0.0.0/8", None))]);
     assert_eq!(script.notification(), (6, 4, vec![]));
 }
 
@@ -319,7 +319,7 @@ fn what_is_listed_is_announced_and_nothing_else() {
     let rig = rig(|peer| {
         peer.asn = 12_076;
         peer.announce = vec![
-            announcement("192.0.2.0/24", vec![65_010 << 16 | 1]),
+            announcement("192.0.2.0/24", vec![0xfdf2_0001]),
             announcement("198.51.100.0/25", vec![]),
             announcement("2001:db8::/32", vec![]),
         ];

@@ -60,6 +60,8 @@ pub(super) fn assemble(mut draft: Draft, report: &mut Report<'_>) -> Option<Conf
         },
         kernel: draft.kernel,
         api_socket: draft.api_socket,
+        icmp: draft.icmp,
+        punt: draft.punt,
         memory: draft.memory,
     })
 }

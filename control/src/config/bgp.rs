@@ -152,7 +152,7 @@ fn announce(s: &mut Section<'_, '_, '_>) -> Announce {
     Announce {
         prefixes: all(s.list("prefix", prefix)),
         vrf: s.opt_or("vrf", "default".to_owned(), name),
-        peers: s.list("peer", name).into_iter().flatten().flatten().collect(),
+        peers: s.list("peer", text).into_iter().flatten().flatten().collect(),
         next_hop: s.opt("next_hop", host).map(|n| n.value),
         communities: s
             .list("communities", bgp_filter::community)

@@ -1,12 +1,14 @@
 //! What the sections hold before names become indices: values with their places, `None` where one was wrong.
 
+use dataplane::punt::Budgets;
 use ipnetwork::IpNetwork;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::errors::{At, Place};
 use super::model::{
-    Bgp, BgpPeer, Circuit, CircuitLink, Encapsulation, Filter, Kernel, Memory, Sources, Target, Workers,
+    Bgp, BgpPeer, Circuit, CircuitLink, Encapsulation, Filter, IcmpRates, Kernel, Memory, Sources, Target,
+    Workers,
 };
 
 /// A whole text, section by section.
@@ -27,6 +29,8 @@ pub(super) struct Draft {
     pub bgp_announce: Vec<Announce>,
     pub kernel: Kernel,
     pub api_socket: PathBuf,
+    pub icmp: IcmpRates,
+    pub punt: Budgets,
     pub memory: Memory,
 }
 

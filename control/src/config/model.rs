@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use dataplane::ids::{PortId, SubIfId, VrfId};
+use dataplane::punt::Budgets;
 use ipnetwork::IpNetwork;
 
 pub use bgp::{
@@ -37,6 +38,10 @@ pub struct Config {
     pub bgp: Option<Bgp>,
     /// `[kernel]`.
     pub kernel: Kernel,
+    /// `[icmp]`.
+    pub icmp: IcmpRates,
+    /// `[punt]`: what each worker may send to the control thread, by reason.
+    pub punt: Budgets,
     /// `[api]`: where the unix socket is.
     pub api_socket: PathBuf,
     /// `[memory]`.
@@ -250,6 +255,15 @@ pub struct Kernel {
     /// Whether each sub-interface has a TAP. Without one there is no ARP, ND, ping or BGP over it: give
     /// `[[neighbour]]`s.
     pub taps: bool,
+}
+
+/// `[icmp]`: how many errors of each kind we send a second; 0: no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IcmpRates {
+    /// About what came in on one sub-interface.
+    pub per_interface: u32,
+    /// About what came in on one sub-interface, to one IPv4 address or IPv6 /64.
+    pub per_destination: u32,
 }
 
 /// `[memory]`.

@@ -194,7 +194,7 @@ fn edge_filter() -> Filter {
 
 fn announcement(prefix: &str) -> Announcement {
     let next_hop = Some("192.0.2.1".parse().unwrap());
-    Announcement { prefix: prefix.parse().unwrap(), next_hop, communities: vec![64512 << 16 | 1] }
+    Announcement { prefix: prefix.parse().unwrap(), next_hop, communities: vec![0xfc00_0001] }
 }
 
 #[test]

@@ -149,12 +149,11 @@ fn reach(next_hop: Ipv6Addr, ipv4: bool, nlri: &[u8]) -> Vec<u8> {
 
 /// An attribute with a length of two bytes where it needs one.
 fn attribute(flags: u8, kind: u8, value: &[u8]) -> Vec<u8> {
-    let mut bytes = match u8::try_from(value.len()) {
-        Ok(length) => vec![flags, kind, length],
-        Err(_) => {
-            let [high, low] = (value.len() as u16).to_be_bytes();
-            vec![flags | 0x10, kind, high, low]
-        }
+    let mut bytes = if let Ok(length) = u8::try_from(value.len()) {
+        vec![flags, kind, length]
+    } else {
+        let [high, low] = (value.len() as u16).to_be_bytes();
+        vec![flags | 0x10, kind, high, low]
     };
     bytes.extend(value);
     bytes

@@ -128,7 +128,7 @@ mod tests {
         Arc::new(Attributes {
             local_pref: 100,
             as_path: vec![12_076, 8075],
-            communities: vec![12_076 << 16 | 51_004],
+            communities: vec![0x2f2c_c73c],
             large_communities: vec![[65_010, 1, 2]],
             ..Attributes::default()
         })
