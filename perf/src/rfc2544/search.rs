@@ -117,7 +117,7 @@ pub fn throughput<E>(
             return Ok(found);
         }
         let guess = best_delivered * 0.999;
-        let first_guess = low == 0.0 && guess > high * 0.05 && guess < high * (1.0 - goal.resolution);
+        let first_guess = low == 0.0 && guess > high * 0.001 && guess < high * (1.0 - goal.resolution);
         next = if first_guess { guess } else { f64::midpoint(low, high) };
     }
     Ok(found)
