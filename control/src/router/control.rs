@@ -12,6 +12,8 @@ use super::hardware::{Hardware, OpenPort};
 use super::neighbours::{Neighbours, Released};
 use super::publish::{Fibs, Publisher};
 use super::punts::{Held, Punts, Surroundings};
+use super::sources::Rates;
+use super::table_sources::TableSources;
 use super::workers::Workers;
 use super::{bgp_source, sub_if_ids};
 use crate::api::Reply;
@@ -20,6 +22,7 @@ use crate::config::model::{Bgp, Config};
 use crate::kernel::{KernelSide, NeighbourEvent, TapFrame};
 use crate::rib::Rib;
 use crate::source::bgp::{BgpError, BgpSpeaker};
+use crate::source::rtnl::Batch;
 use crate::source::{RouteEvent, SourceEvent, SourceId};
 
 /// Where the control thread's work comes from.
@@ -30,8 +33,10 @@ pub struct Inputs {
     pub frames: Receiver<TapFrame>,
     /// Changes of the kernel's neighbour tables.
     pub neighbours: Receiver<NeighbourEvent>,
-    /// What route sources say.
+    /// What BGP sessions say.
     pub routes: Receiver<SourceEvent>,
+    /// What other route sources say, a queue for each of their threads.
+    pub batches: Vec<Receiver<Batch>>,
     /// Senders of the last three: without them a channel that nobody uses would be ready at once, for ever.
     #[expect(dead_code, reason = "held, not used")]
     pub open: (Sender<TapFrame>, Sender<NeighbourEvent>, Sender<SourceEvent>),
@@ -60,6 +65,8 @@ pub struct Control {
     pub(super) config: Config,
     inputs: Inputs,
     pub(super) bgp: Option<BgpSpeaker>,
+    pub(super) tables: TableSources,
+    pub(super) rates: Rates,
     pub(super) rib: Rib,
     pub(super) fibs: Fibs,
     publisher: Publisher,
@@ -82,6 +89,8 @@ pub struct Control {
 const TURN: usize = 256;
 /// Route events in a turn: an event may bring a thousand prefixes.
 const ROUTE_TURN: usize = 64;
+/// Batches of a source in a turn: each brings some thousand prefixes at most.
+const BATCH_TURN: usize = 8;
 /// How long the thread waits for work before it looks into the workers' rings again.
 const NAP: Duration = Duration::from_micros(500);
 /// How often links, neighbours and timers are looked at.
@@ -113,6 +122,8 @@ impl Control {
             config,
             inputs,
             bgp: None,
+            tables: TableSources::default(),
+            rates: Rates::default(),
             rib,
             fibs,
             publisher,
@@ -145,6 +156,16 @@ impl Control {
         Ok(())
     }
 
+    /// Starts the sources that follow others' tables, if the configuration has any.
+    ///
+    /// # Errors
+    /// One does not start.
+    pub fn start_tables(&mut self) -> Result<(), RouterError> {
+        let (tables, batches) = TableSources::start(&self.config, self.kernel.as_ref())?;
+        (self.tables, self.inputs.batches) = (tables, batches);
+        Ok(())
+    }
+
     /// Runs until `stop` is set.
     ///
     /// # Errors
@@ -157,6 +178,7 @@ impl Control {
             worked |= self.kernel_frames();
             worked |= self.kernel_neighbours();
             worked |= self.routes();
+            worked |= self.batches();
             worked |= self.calls();
             if tick.elapsed() >= TICK {
                 tick = Instant::now();
@@ -174,6 +196,7 @@ impl Control {
         if let Some(bgp) = self.bgp.take() {
             bgp.stop();
         }
+        self.tables = TableSources::default();
         for call in self.inputs.calls.try_iter() {
             let _ = call.reply.send(Reply::Error("turnpike is stopping".into()));
         }
@@ -187,6 +210,9 @@ impl Control {
         select.recv(&self.inputs.frames);
         select.recv(&self.inputs.neighbours);
         select.recv(&self.inputs.routes);
+        for batches in &self.inputs.batches {
+            select.recv(batches);
+        }
         let _ = select.ready_timeout(NAP);
     }
 
@@ -283,6 +309,20 @@ impl Control {
         worked
     }
 
+    /// Some of each source's, so that none waits for another.
+    fn batches(&mut self) -> bool {
+        let mut worked = false;
+        for source in 0..self.inputs.batches.len() {
+            for _ in 0..BATCH_TURN {
+                let Ok(batch) = self.inputs.batches[source].try_recv() else { break };
+                self.apply(&batch.event);
+                batch.taken();
+                worked = true;
+            }
+        }
+        worked
+    }
+
     fn apply(&mut self, event: &SourceEvent) {
         if let Err(error) = self.rib.apply(event) {
             tracing::error!("a route event was refused: {error}");
@@ -350,6 +390,8 @@ impl Control {
         if self.unwritten {
             self.commit();
         }
+        let status = self.source_status();
+        self.rates.sample(now, &status);
     }
 
     /// Tells the RIB and the kernel of a port's link.
@@ -374,6 +416,7 @@ impl Control {
         match SourceId(source) {
             Rib::CONNECTED => "connected".into(),
             Rib::STATIC => "static".into(),
+            id if TableSources::is(id) => TableSources::name(id),
             _ => {
                 let peers = self.config.bgp.iter().flat_map(|bgp| &bgp.peers);
                 let mut named = peers.enumerate().filter(|(i, _)| bgp_source(*i).0 == source);

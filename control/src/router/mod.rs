@@ -8,6 +8,8 @@ mod icmp;
 mod neighbours;
 mod publish;
 mod punts;
+mod sources;
+mod table_sources;
 mod views;
 mod workers;
 
@@ -76,6 +78,9 @@ impl Router {
         for i in 0..config.bgp.as_ref().map_or(0, |bgp| bgp.peers.len()) {
             rib.add_source(bgp_source(i), SourceKind::Bgp);
         }
+        for (id, kind) in table_sources::TableSources::ids(&config) {
+            rib.add_source(id, kind);
+        }
 
         let (frames, frame_queue) = bounded(QUEUE);
         let (neighbours, neighbour_queue) = bounded(QUEUE);
@@ -93,6 +98,7 @@ impl Router {
             frames: frame_queue,
             neighbours: neighbour_queue,
             routes: route_queue,
+            batches: Vec::new(),
             open: (keep_frames, keep_neighbours, routes.clone()),
         };
         let mut control = Control::new(
@@ -103,6 +109,7 @@ impl Router {
         // Connected and static routes forward before the first peer is listened to.
         control.settle();
         control.start_bgp(|bgp| BgpSpeaker::start(bgp, Rib::FIRST_DYNAMIC, routes))?;
+        control.start_tables()?;
         Ok(Self { api: Some(api), control })
     }
 
