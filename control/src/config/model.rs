@@ -224,11 +224,19 @@ pub struct Sources {
     pub fpm_distance: u8,
     /// Distance of routes from `[netlink]`.
     pub netlink_distance: u8,
+    /// How many equal paths of a prefix are used together, 1 to 64.
+    pub max_paths: u8,
 }
 
 impl Default for Sources {
     fn default() -> Self {
-        Self { static_distance: 1, bgp_distance: 200, fpm_distance: 150, netlink_distance: 160 }
+        Self {
+            static_distance: 1,
+            bgp_distance: 200,
+            fpm_distance: 150,
+            netlink_distance: 160,
+            max_paths: 64,
+        }
     }
 }
 

@@ -272,8 +272,9 @@ fn sources(s: &mut Section<'_, '_, '_>) -> Sources {
             );
         }
     }
+    let max_paths = s.value_or("max_paths", default.max_paths, integer(1..=64));
     let [static_distance, bgp_distance, fpm_distance, netlink_distance] = distances;
-    Sources { static_distance, bgp_distance, fpm_distance, netlink_distance }
+    Sources { static_distance, bgp_distance, fpm_distance, netlink_distance, max_paths }
 }
 
 fn api_socket(s: &mut Section<'_, '_, '_>) -> PathBuf {

@@ -5,7 +5,7 @@
 //! up to date in an order that loses no packet. Ten changes to a prefix between two commits cost one FIB write.
 //!
 //! - `table`: prefix → paths. `attrs`: what paths share. `sources`: who announces.
-//! - `best`: which paths are used. `resolve`: where their next hops lead.
+//! - `best`, `best_path`: which paths are used. `resolve`: where their next hops lead.
 //! - `groups`, `buckets`, `adjacency`: what FIB entries point to.
 //! - `own`: interfaces, links, neighbours. `sweep`: stale routes. `commit`: out to the data plane.
 //! - `view`: answers for the API.
@@ -13,6 +13,7 @@
 mod adjacency;
 mod attrs;
 mod best;
+mod best_path;
 mod buckets;
 mod commit;
 mod groups;
@@ -159,6 +160,7 @@ impl Rib {
         let source = self.sources.intern(event.source, event.vrf)?;
         match &event.event {
             RouteEvent::Up | RouteEvent::Down { .. } => self.next_generation(source),
+            RouteEvent::Speaker(speaker) => self.sources.get_mut(source).speaker = *speaker,
             RouteEvent::EndOfRib(family) => self.sweep(source, *family),
             RouteEvent::Update { withdrawn, announced, attributes } => {
                 for nlri in withdrawn {

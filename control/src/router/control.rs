@@ -22,7 +22,7 @@ use crate::config::model::{Bgp, Config};
 use crate::kernel::{KernelSide, NeighbourEvent, TapFrame};
 use crate::rib::Rib;
 use crate::source::bgp::{BgpError, BgpSpeaker};
-use crate::source::rtnl::Batch;
+use crate::source::queue::Inbox;
 use crate::source::{RouteEvent, SourceEvent, SourceId};
 
 /// Where the control thread's work comes from.
@@ -33,13 +33,11 @@ pub struct Inputs {
     pub frames: Receiver<TapFrame>,
     /// Changes of the kernel's neighbour tables.
     pub neighbours: Receiver<NeighbourEvent>,
-    /// What BGP sessions say.
-    pub routes: Receiver<SourceEvent>,
-    /// What other route sources say, a queue for each of their threads.
-    pub batches: Vec<Receiver<Batch>>,
-    /// Senders of the last three: without them a channel that nobody uses would be ready at once, for ever.
+    /// What route sources say.
+    pub routes: Inbox,
+    /// Senders of frames and neighbours: without them a channel that nobody uses would be ready at once, for ever.
     #[expect(dead_code, reason = "held, not used")]
-    pub open: (Sender<TapFrame>, Sender<NeighbourEvent>, Sender<SourceEvent>),
+    pub open: (Sender<TapFrame>, Sender<NeighbourEvent>),
 }
 
 /// What the control thread owns.
@@ -87,10 +85,8 @@ pub struct Control {
 
 /// Most of one kind that are handled before the next kind has its turn.
 const TURN: usize = 256;
-/// Route events in a turn: an event may bring a thousand prefixes.
-const ROUTE_TURN: usize = 64;
-/// Batches of a source in a turn: each brings some thousand prefixes at most.
-const BATCH_TURN: usize = 8;
+/// Prefixes that are taken from each source in a turn.
+const ROUTE_TURN: usize = 4096;
 /// How long the thread waits for work before it looks into the workers' rings again.
 const NAP: Duration = Duration::from_micros(500);
 /// How often links, neighbours and timers are looked at.
@@ -102,6 +98,8 @@ struct Sweep {
     at: Instant,
     source: SourceId,
     generation: u16,
+    /// Whether the source came back meanwhile: that gives what is stale more time, once.
+    extended: bool,
 }
 
 /// Losses of one source that are remembered each; of more, the last ones share the last one's time.
@@ -161,8 +159,8 @@ impl Control {
     /// # Errors
     /// One does not start.
     pub fn start_tables(&mut self) -> Result<(), RouterError> {
-        let (tables, batches) = TableSources::start(&self.config, self.kernel.as_ref())?;
-        (self.tables, self.inputs.batches) = (tables, batches);
+        let routes = &mut self.inputs.routes;
+        self.tables = TableSources::start(&self.config, self.kernel.as_ref(), || routes.feed())?;
         Ok(())
     }
 
@@ -178,7 +176,6 @@ impl Control {
             worked |= self.kernel_frames();
             worked |= self.kernel_neighbours();
             worked |= self.routes();
-            worked |= self.batches();
             worked |= self.calls();
             if tick.elapsed() >= TICK {
                 tick = Instant::now();
@@ -209,10 +206,7 @@ impl Control {
         select.recv(&self.inputs.calls);
         select.recv(&self.inputs.frames);
         select.recv(&self.inputs.neighbours);
-        select.recv(&self.inputs.routes);
-        for batches in &self.inputs.batches {
-            select.recv(batches);
-        }
+        select.recv(self.inputs.routes.ready());
         let _ = select.ready_timeout(NAP);
     }
 
@@ -292,10 +286,9 @@ impl Control {
     }
 
     fn routes(&mut self) -> bool {
-        let mut worked = false;
-        for _ in 0..ROUTE_TURN {
-            let Ok(event) = self.inputs.routes.try_recv() else { break };
-            worked = true;
+        let events = self.inputs.routes.take(ROUTE_TURN);
+        let worked = !events.is_empty();
+        for event in events {
             if let RouteEvent::EndOfRib(_) = event.event {
                 // One of each is enough, however many a peer sends.
                 if !self.marks.iter().any(|(_, mark)| *mark == event) {
@@ -305,20 +298,6 @@ impl Control {
             }
             self.apply(&event);
             self.source_timers(&event);
-        }
-        worked
-    }
-
-    /// Some of each source's, so that none waits for another.
-    fn batches(&mut self) -> bool {
-        let mut worked = false;
-        for source in 0..self.inputs.batches.len() {
-            for _ in 0..BATCH_TURN {
-                let Ok(batch) = self.inputs.batches[source].try_recv() else { break };
-                self.apply(&batch.event);
-                batch.taken();
-                worked = true;
-            }
         }
         worked
     }
@@ -334,8 +313,19 @@ impl Control {
         if let RouteEvent::Up | RouteEvent::Down { .. } = event.event {
             self.marks.retain(|(_, mark)| mark.source != event.source);
         }
-        if let RouteEvent::Down { .. } = event.event {
-            let retain = self.config.bgp.as_ref().map_or(Duration::ZERO, |bgp| bgp.retain);
+        let configured = self.config.bgp.as_ref().map_or(Duration::ZERO, |bgp| bgp.retain);
+        if let RouteEvent::Up = event.event {
+            // It is back: what it announced before has until its end mark, and if none comes, this long.
+            let at = Instant::now() + configured;
+            for sweep in
+                self.sweeps.iter_mut().filter(|sweep| sweep.source == event.source && !sweep.extended)
+            {
+                sweep.at = sweep.at.max(at);
+                sweep.extended = true;
+            }
+        }
+        if let RouteEvent::Down { retain, .. } = event.event {
+            let retain = retain.unwrap_or(configured);
             let of_source = |sweep: &&Sweep| sweep.source == event.source;
             if self.sweeps.iter().filter(of_source).count() >= MAX_SWEEPS
                 && let Some(newest) = self.sweeps.iter().rposition(|sweep| sweep.source == event.source)
@@ -343,7 +333,12 @@ impl Control {
                 self.sweeps.remove(newest);
             }
             let generation = self.rib.generation(event.source);
-            self.sweeps.push(Sweep { at: Instant::now() + retain, source: event.source, generation });
+            self.sweeps.push(Sweep {
+                at: Instant::now() + retain,
+                source: event.source,
+                generation,
+                extended: false,
+            });
         }
     }
 

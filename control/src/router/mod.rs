@@ -29,6 +29,7 @@ use crate::kernel::{KernelSide, TapSpec};
 use crate::rib::Rib;
 use crate::source::SourceKind;
 use crate::source::bgp::BgpSpeaker;
+use crate::source::queue::Inbox;
 use control::{Control, Inputs};
 pub use error::RouterError;
 use forward::Forwarder;
@@ -44,8 +45,8 @@ pub struct Router {
     control: Control,
 }
 
-/// Events that may wait for the control thread, of each kind. A BGP session that is faster waits; frames of the
-/// kernel beyond that are dropped, and counted.
+/// Events of the kernel that may wait for the control thread, of each kind; frames beyond that are dropped, and
+/// counted.
 const QUEUE: usize = 1024;
 
 impl Router {
@@ -84,7 +85,9 @@ impl Router {
 
         let (frames, frame_queue) = bounded(QUEUE);
         let (neighbours, neighbour_queue) = bounded(QUEUE);
-        let (routes, route_queue) = bounded(QUEUE);
+        let mut routes = Inbox::new();
+        let peers = config.bgp.as_ref().map_or(0, |bgp| bgp.peers.len());
+        let feeds = (0..peers).map(|_| routes.feed()).collect();
         let (keep_frames, keep_neighbours) = (frames.clone(), neighbours.clone());
         let kernel = if config.kernel.taps {
             Some(KernelSide::start(tap_specs(&config, &macs), frames, neighbours)?)
@@ -97,9 +100,8 @@ impl Router {
             calls: call_queue,
             frames: frame_queue,
             neighbours: neighbour_queue,
-            routes: route_queue,
-            batches: Vec::new(),
-            open: (keep_frames, keep_neighbours, routes.clone()),
+            routes,
+            open: (keep_frames, keep_neighbours),
         };
         let mut control = Control::new(
             config,
@@ -108,7 +110,7 @@ impl Router {
         );
         // Connected and static routes forward before the first peer is listened to.
         control.settle();
-        control.start_bgp(|bgp| BgpSpeaker::start(bgp, Rib::FIRST_DYNAMIC, routes))?;
+        control.start_bgp(|bgp| BgpSpeaker::start(bgp, Rib::FIRST_DYNAMIC, feeds))?;
         control.start_tables()?;
         Ok(Self { api: Some(api), control })
     }

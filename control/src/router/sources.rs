@@ -8,8 +8,8 @@ use dataplane::ids::VrfId;
 use super::control::Control;
 use crate::api::view;
 use crate::rib::SourceView;
-use crate::source::bgp::BgpSpeaker;
 use crate::source::SourceStatus;
+use crate::source::bgp::BgpSpeaker;
 
 /// How long a rate is taken over.
 const WINDOW: Duration = Duration::from_secs(1);

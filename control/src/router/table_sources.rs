@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use crossbeam::channel::Receiver;
 use dataplane::ids::{SubIfId, VrfId};
 
 use super::error::RouterError;
@@ -11,7 +10,7 @@ use crate::config::model::Config;
 use crate::kernel::KernelSide;
 use crate::source::fpm::FpmServer;
 use crate::source::netlink::NetlinkSource;
-use crate::source::rtnl::Batch;
+use crate::source::queue::Feed;
 use crate::source::{RouteSource as _, SourceId, SourceKind, SourceStatus};
 
 /// The first number of FPM's tables; below are BGP sessions.
@@ -27,32 +26,29 @@ pub struct TableSources {
 }
 
 impl TableSources {
-    /// Starts what the configuration has; gives what they say.
+    /// Starts what the configuration has. `feed` makes a queue for a thread.
     ///
     /// # Errors
     /// One does not start.
     pub fn start(
         config: &Config,
         kernel: Option<&KernelSide>,
-    ) -> Result<(Self, Vec<Receiver<Batch>>), RouterError> {
+        mut feed: impl FnMut() -> Feed,
+    ) -> Result<Self, RouterError> {
         let interfaces = |vrf: VrfId| -> HashMap<u32, SubIfId> {
             let in_vrf = sub_if_ids(config).filter(|(_, sub_if)| sub_if.vrf == vrf);
             in_vrf.filter_map(|(id, _)| Some((kernel?.kernel_index(id)?, id))).collect()
         };
-        let (mut this, mut batches) = (Self::default(), Vec::new());
+        let mut this = Self::default();
         if let Some(fpm) = &config.fpm {
-            let (server, receivers) = FpmServer::start(fpm, SourceId(FIRST_FPM), &interfaces)?;
-            this.fpm = Some(server);
-            batches.extend(receivers);
+            this.fpm = Some(FpmServer::start(fpm, SourceId(FIRST_FPM), &interfaces, &mut feed)?);
         }
         if let Some(netlink) = &config.netlink {
             let taps = config.kernel.taps;
-            let (source, receivers) =
-                NetlinkSource::start(netlink, SourceId(FIRST_NETLINK), &interfaces, taps)?;
-            this.netlink = Some(source);
-            batches.extend(receivers);
+            let first = SourceId(FIRST_NETLINK);
+            this.netlink = Some(NetlinkSource::start(netlink, first, &interfaces, taps, &mut feed)?);
         }
-        Ok((this, batches))
+        Ok(this)
     }
 
     /// All of them by number.

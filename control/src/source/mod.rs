@@ -3,10 +3,12 @@
 pub mod bgp;
 pub mod fpm;
 pub mod netlink;
+pub mod queue;
 pub mod rtnl;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use dataplane::ids::{SubIfId, VrfId};
 use ipnetwork::IpNetwork;
@@ -103,6 +105,38 @@ pub struct Attributes {
     pub med: u32,
     /// COMMUNITIES (RFC 1997).
     pub communities: Vec<u32>,
+    /// `LARGE_COMMUNITY` (RFC 8092).
+    pub large_communities: Vec<[u32; 3]>,
+    /// A preference of this router's own, set by a filter; higher is preferred, before `LOCAL_PREF`. 0 where nobody
+    /// set one.
+    pub weight: u32,
+    /// Administrative distance in place of the source's, set by a filter.
+    pub distance: Option<u8>,
+    /// What it costs to reach the next hop, as far as the source knows; lower is preferred. 0 where it does not.
+    pub metric: u32,
+    /// `ORIGINATOR_ID` of a reflected route (RFC 4456), which counts in place of the speaker's router id.
+    pub originator: Option<Ipv4Addr>,
+    /// Length of the `CLUSTER_LIST` (RFC 4456); shorter is preferred.
+    pub cluster_len: u32,
+}
+
+/// Who speaks on a BGP session: what best-path selection asks about a path and is not in its attributes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Speaker {
+    /// Whether it is in another AS than we are (eBGP).
+    pub external: bool,
+    /// Its router id, from its OPEN.
+    pub router_id: Ipv4Addr,
+    /// Its address.
+    pub address: IpAddr,
+}
+
+impl Default for Speaker {
+    /// What stands for a source that is no BGP session.
+    fn default() -> Self {
+        let nobody = Ipv4Addr::UNSPECIFIED;
+        Self { external: false, router_id: nobody, address: nobody.into() }
+    }
 }
 
 /// One prefix of a batch.
@@ -119,6 +153,8 @@ pub struct Nlri {
 pub enum RouteEvent {
     /// The source (re)connected: what it announced before is stale until announced again or swept.
     Up,
+    /// Who speaks, right after [`Self::Up`]; only BGP sessions say it.
+    Speaker(Speaker),
     /// Withdrawn and announced prefixes of one message; within it the withdrawals come first.
     Update {
         /// Prefixes that go.
@@ -134,6 +170,9 @@ pub enum RouteEvent {
     Down {
         /// Why, for people.
         reason: String,
+        /// How long its routes stay, if it knows better than the configuration: the peer's own restart time (RFC 4724),
+        /// or not at all after it was shut down for what it sent.
+        retain: Option<Duration>,
     },
 }
 
@@ -203,23 +242,23 @@ impl SourceStatus {
     }
 
     /// With these counters.
-    fn with(mut self, stats: &rtnl::Stats) -> Self {
+    fn with(mut self, stats: &rtnl::Stats, queue: &queue::FeedStats) -> Self {
         let get = |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
         self.up = stats.up.load(std::sync::atomic::Ordering::Relaxed);
         self.routes = get(&stats.routes);
         self.announced = get(&stats.announced);
         self.withdrawn = get(&stats.withdrawn);
-        self.waiting = get(&stats.pending);
+        self.waiting = get(&stats.pending) + queue.prefixes as u64;
         self.refused = get(&stats.refused);
         self.malformed = get(&stats.malformed);
         self.starts = get(&stats.starts);
-        self.lag_us = Some(stats.lag().as_micros() as u64);
+        self.lag_us = Some((stats.lag() + queue.lag).as_micros() as u64);
         self.last_error = stats.last_error();
         self
     }
 }
 
-/// A running route source. It was given its end of a bounded channel of [`SourceEvent`]s when it was started, and
+/// A running route source. It was given its end of a [`queue`] for each instance when it was started, and
 /// does its blocking input on threads of its own; this is what the rest of the program holds of it.
 pub trait RouteSource: Send {
     /// Its name in output.
@@ -229,6 +268,6 @@ pub trait RouteSource: Send {
     /// One entry for each instance: a session, a connection, a table.
     fn status(&self) -> Vec<SourceStatus>;
     /// Takes leave of whoever is at the other end and joins the threads. Waits for no consumer: what does not fit
-    /// into the channel any more is dropped.
+    /// into the queue any more is dropped.
     fn stop(self: Box<Self>);
 }

@@ -154,7 +154,13 @@ fn the_rest_of_the_sections() {
     assert_eq!(config.workers, Workers { cores: vec![1, 2], idle: Idle::Sleep });
     assert_eq!(
         config.sources,
-        Sources { static_distance: 5, bgp_distance: 20, fpm_distance: 30, netlink_distance: 40 }
+        Sources {
+            static_distance: 5,
+            bgp_distance: 20,
+            fpm_distance: 30,
+            netlink_distance: 40,
+            max_paths: 64
+        }
     );
     assert_eq!(config.kernel, Kernel { taps: true });
     assert_eq!(config.api_socket, PathBuf::from("/run/t.sock"));
@@ -228,7 +234,13 @@ fn defaults_fill_what_is_absent() {
     assert_eq!(config.workers, Workers { cores: vec![], idle: Idle::Poll });
     assert_eq!(
         config.sources,
-        Sources { static_distance: 1, bgp_distance: 200, fpm_distance: 150, netlink_distance: 160 }
+        Sources {
+            static_distance: 1,
+            bgp_distance: 200,
+            fpm_distance: 150,
+            netlink_distance: 160,
+            max_paths: 64
+        }
     );
     assert_eq!(config.kernel, Kernel { taps: true });
     assert_eq!(config.api_socket, PathBuf::from("/run/turnpike.sock"));

@@ -228,7 +228,7 @@ fn a_lost_source_forwards_until_it_is_swept() {
     announce(&mut rib, 3, &["203.0.113.0/24"], Attributes { local_pref: 50, ..via(&["10.0.1.2"]) });
     let _ = plain.commit(&mut rib);
     let (inserts, removes) = (plain.inserts, plain.removes);
-    send(&mut rib, 2, RouteEvent::Down { reason: "hold timer".into() });
+    send(&mut rib, 2, RouteEvent::Down { reason: "hold timer".into(), retain: None });
     let _ = plain.commit(&mut rib);
     send(&mut rib, 2, RouteEvent::Up);
     announce(&mut rib, 2, &["192.0.2.0/24"], via(&["10.0.0.2"]));
@@ -252,7 +252,7 @@ fn a_lost_source_forwards_until_it_is_swept() {
 fn each_loss_has_its_own_retain_time() {
     let (mut rib, mut plain) = two_links();
     let lose = |rib: &mut Rib| {
-        send(rib, 2, RouteEvent::Down { reason: "killed".into() });
+        send(rib, 2, RouteEvent::Down { reason: "killed".into(), retain: None });
         rib.generation(SourceId(2))
     };
     announce(&mut rib, 2, &["192.0.2.0/24", "198.51.100.0/24"], via(&["10.0.0.2"]));

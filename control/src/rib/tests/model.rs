@@ -78,7 +78,7 @@ fn attributes() -> impl Strategy<Value = Attributes> {
             as_path,
             origin: if igp { Origin::Igp } else { Origin::Incomplete },
             med,
-            communities: vec![],
+            ..Attributes::default()
         },
     )
 }
@@ -360,7 +360,7 @@ fn run(rib: &mut Rib, op: &Op) {
             );
         }
         Op::Up(source) => send(rib, *source, RouteEvent::Up),
-        Op::Down(source) => send(rib, *source, RouteEvent::Down { reason: String::new() }),
+        Op::Down(source) => send(rib, *source, RouteEvent::Down { reason: String::new(), retain: None }),
         Op::EndOfRib(source, family) => send(rib, *source, RouteEvent::EndOfRib(*family)),
         Op::Sweep(source) => rib.sweep_source(SourceId(*source)),
         Op::Link(subif, up) => drop(rib.set_link(SubIfId(*subif), *up)),

@@ -17,11 +17,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
-use crossbeam::channel::Receiver;
 use dataplane::ids::{SubIfId, VrfId};
 
-use super::rtnl::{Batch, Feed, Manners, Protocols, Replica, Stats, Table, Tables};
-use super::{RouteSource, SourceId, SourceKind, SourceStatus};
+use super::rtnl::{Followed, Manners, Outlet, Protocols, Replica, Stats, Table, Tables};
+use super::{RouteSource, SourceId, SourceKind, SourceStatus, queue};
 use crate::config::model;
 use crate::kernel::netns::{NetnsError, Place, run_in};
 use crate::kernel::wake::Wake;
@@ -62,7 +61,7 @@ pub enum FpmError {
 pub struct FpmServer {
     threads: Vec<Thread>,
     /// In the order of the configuration.
-    tables: Vec<(SourceStatus, Arc<Stats>)>,
+    tables: Vec<Followed>,
 }
 
 #[derive(Debug)]
@@ -76,7 +75,7 @@ struct Thread {
 pub type Interfaces<'a> = &'a dyn Fn(VrfId) -> HashMap<u32, SubIfId>;
 
 impl FpmServer {
-    /// Listens in the namespace of each table. Table `i` is source `first + i`. The receivers give what changes.
+    /// Listens in the namespace of each table. Table `i` is source `first + i`. `feed` makes a queue for a thread.
     ///
     /// # Errors
     /// [`FpmError`]; nothing is left running then.
@@ -84,7 +83,8 @@ impl FpmServer {
         config: &model::Fpm,
         first: SourceId,
         interfaces: Interfaces<'_>,
-    ) -> Result<(Self, Vec<Receiver<Batch>>), FpmError> {
+        mut feed: impl FnMut() -> queue::Feed,
+    ) -> Result<Self, FpmError> {
         let mut namespaces: Vec<&Option<String>> = config.tables.iter().map(|t| &t.namespace).collect();
         namespaces.sort_unstable();
         namespaces.dedup();
@@ -92,9 +92,8 @@ impl FpmServer {
         let stats: Vec<Arc<Stats>> = config.tables.iter().map(|_| Arc::default()).collect();
         for (i, (table, stats)) in config.tables.iter().zip(&stats).enumerate() {
             let status = SourceStatus::new(first.0 + i as u32, SourceKind::Fpm, table.vrf);
-            this.tables.push((status, Arc::clone(stats)));
+            this.tables.push(Followed { status, stats: Arc::clone(stats), feed: None });
         }
-        let mut receivers = Vec::new();
         for namespace in namespaces {
             let here = || {
                 config.tables.iter().zip(&stats).enumerate().filter(|(_, (t, _))| t.namespace == *namespace)
@@ -109,12 +108,12 @@ impl FpmServer {
             };
             let tables = Tables::new(here().map(table).collect());
             let stats = here().map(|(_, (_, stats))| Arc::clone(stats)).collect();
-            let (feed, receiver) = Feed::new();
+            let feed = feed();
+            here().for_each(|(i, _)| this.tables[i].feed = Some(feed.clone()));
             let replica = Replica::new(Manners::Zebra, tables, stats);
-            this.threads.push(spawn(config, namespace.as_deref(), replica, feed)?);
-            receivers.push(receiver);
+            this.threads.push(spawn(config, namespace.as_deref(), replica, Outlet::new(feed))?);
         }
-        Ok((this, receivers))
+        Ok(this)
     }
 
     /// Where it listens, namespace by namespace.
@@ -127,7 +126,7 @@ fn spawn(
     config: &model::Fpm,
     namespace: Option<&str>,
     replica: Replica,
-    feed: Feed,
+    outlet: Outlet,
 ) -> Result<Thread, FpmError> {
     let place = Place(namespace.map(Into::into));
     let listener = run_in(namespace, || {
@@ -140,7 +139,7 @@ fn spawn(
     let listening = listener.local_addr().ok();
     tracing::info!(address = %config.listen, %place, "FPM listens");
     let wake = Arc::new(Wake::new().map_err(|source| FpmError::Resources { source })?);
-    let server = Server::new(listener, place, config, Arc::clone(&wake), replica, feed);
+    let server = Server::new(listener, place, config, Arc::clone(&wake), replica, outlet);
     let thread = Builder::new().name("fpm".to_owned()).spawn(move || server.run());
     let handle = thread.map_err(|source| FpmError::Resources { source })?;
     Ok(Thread { wake, handle: Some(handle), listening })
@@ -156,7 +155,7 @@ impl RouteSource for FpmServer {
     }
 
     fn status(&self) -> Vec<SourceStatus> {
-        self.tables.iter().map(|(status, stats)| status.clone().with(stats)).collect()
+        self.tables.iter().map(Followed::status).collect()
     }
 
     fn stop(self: Box<Self>) {

@@ -17,7 +17,7 @@ use crate::kernel::netns::Place;
 use crate::kernel::wake::Wake;
 use crate::source::bgp::limit::RateLimit;
 use crate::source::rtnl::feed::add;
-use crate::source::rtnl::{Feed, Replica};
+use crate::source::rtnl::{Outlet, Replica};
 
 const BACKLOG: i32 = 8;
 /// How long until it is looked again whether the control thread has room.
@@ -47,7 +47,7 @@ pub(super) struct Server {
     place: Place,
     wake: Arc<Wake>,
     replica: Replica,
-    feed: Feed,
+    outlet: Outlet,
     quiet: Duration,
     retain: Duration,
     connection: Option<Connection>,
@@ -63,11 +63,11 @@ impl Server {
         config: &model::Fpm,
         wake: Arc<Wake>,
         replica: Replica,
-        feed: Feed,
+        outlet: Outlet,
     ) -> Self {
         let log = RateLimit::new(Instant::now());
         let (quiet, retain) = (config.quiet, config.retain);
-        Self { listener, place, wake, replica, feed, quiet, retain, connection: None, lost: None, log }
+        Self { listener, place, wake, replica, outlet, quiet, retain, connection: None, lost: None, log }
     }
 
     /// Until told to stop, or nobody takes the routes any more.
@@ -91,7 +91,7 @@ impl Server {
             }
             self.timers(Instant::now());
             let replica = &mut self.replica;
-            if !self.feed.fill(|| replica.next()) {
+            if !self.outlet.fill(|| replica.news()) {
                 return;
             }
             if let Some((prefix, why)) = self.replica.take_problem()
@@ -112,7 +112,7 @@ impl Server {
         let now = Instant::now();
         let kept = self.lost.filter(|_| self.connection.is_none()).map(|lost| lost + self.retain);
         let look = self.connection.as_ref().and_then(|c| c.look);
-        let room = self.feed.is_waiting().then(|| now + NO_ROOM);
+        let room = self.outlet.is_waiting().then(|| now + NO_ROOM);
         let timeout = [kept, look, room].into_iter().flatten().min().map(|at| {
             // Not a moment too early, or it would be in vain.
             let left = at.saturating_duration_since(now) + Duration::from_micros(100);

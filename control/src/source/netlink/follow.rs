@@ -20,7 +20,7 @@ use crate::kernel::wake::Wake;
 use crate::source::bgp::limit::RateLimit;
 use crate::source::rtnl::feed::add;
 use crate::source::rtnl::message::NLM_F_DUMP_INTR;
-use crate::source::rtnl::{Event, Feed, Link, Replica, decode, messages};
+use crate::source::rtnl::{Event, Link, Outlet, Replica, decode, messages};
 
 /// Datagrams that are read before what they changed is handed on.
 const TURN: usize = 256;
@@ -42,7 +42,7 @@ pub(super) struct Follower {
     place: Place,
     wake: Arc<Wake>,
     replica: Replica,
-    feed: Feed,
+    outlet: Outlet,
     /// Interfaces that are down, by index.
     down: HashSet<u32>,
     /// When the tables are to be read again.
@@ -67,7 +67,7 @@ impl Follower {
         place: Place,
         wake: Arc<Wake>,
         replica: Replica,
-        feed: Feed,
+        outlet: Outlet,
     ) -> Self {
         let now = Instant::now();
         Self {
@@ -76,7 +76,7 @@ impl Follower {
             place,
             wake,
             replica,
-            feed,
+            outlet,
             down: HashSet::new(),
             due: Some(now),
             finished: now,
@@ -110,7 +110,7 @@ impl Follower {
                 return Ok(());
             }
             let replica = &mut self.replica;
-            if !self.feed.fill(|| replica.next()) {
+            if !self.outlet.fill(|| replica.news()) {
                 return Ok(());
             }
             if let Some((prefix, why)) = self.replica.take_problem()
@@ -128,7 +128,7 @@ impl Follower {
             PollFd::from_borrowed_fd(self.wake.as_fd(), PollFlags::IN),
         ];
         let now = Instant::now();
-        let room = self.feed.is_waiting().then(|| now + NO_ROOM);
+        let room = self.outlet.is_waiting().then(|| now + NO_ROOM);
         let timeout = self.due.into_iter().chain(room).min().map(|at| {
             let left = at.saturating_duration_since(now);
             Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() }
@@ -281,7 +281,7 @@ impl Follower {
                 }
             }
             let replica = &mut self.replica;
-            if !self.feed.fill(|| replica.next()) || self.wake.stopping() {
+            if !self.outlet.fill(|| replica.news()) || self.wake.stopping() {
                 return Ok(Dump::Ended);
             }
         }

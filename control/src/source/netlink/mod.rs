@@ -12,11 +12,9 @@ use std::io;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 
-use crossbeam::channel::Receiver;
-
 use super::fpm::Interfaces;
-use super::rtnl::{Batch, Feed, Manners, Protocols, Replica, Stats, Table, Tables};
-use super::{RouteSource, SourceId, SourceKind, SourceStatus};
+use super::rtnl::{Followed, Manners, Outlet, Protocols, Replica, Stats, Table, Tables};
+use super::{RouteSource, SourceId, SourceKind, SourceStatus, queue};
 use crate::config::model;
 use crate::kernel::netns::{NetnsError, Place, run_in};
 use crate::kernel::wake::Wake;
@@ -53,12 +51,12 @@ pub enum NetlinkError {
 pub struct NetlinkSource {
     threads: Vec<(Arc<Wake>, Option<JoinHandle<()>>)>,
     /// In the order of the configuration.
-    tables: Vec<(SourceStatus, Arc<Stats>)>,
+    tables: Vec<Followed>,
 }
 
 impl NetlinkSource {
     /// Follows all tables. Table `i` is source `first + i`. `taps`: whether we have TAPs, so that gateways on other
-    /// interfaces are none of ours. The receivers give what changes.
+    /// interfaces are none of ours. `feed` makes a queue for a thread.
     ///
     /// # Errors
     /// [`NetlinkError`]; nothing is left running then.
@@ -67,7 +65,8 @@ impl NetlinkSource {
         first: SourceId,
         interfaces: Interfaces<'_>,
         taps: bool,
-    ) -> Result<(Self, Vec<Receiver<Batch>>), NetlinkError> {
+        mut feed: impl FnMut() -> queue::Feed,
+    ) -> Result<Self, NetlinkError> {
         let mut namespaces: Vec<&Option<String>> = config.tables.iter().map(|t| &t.namespace).collect();
         namespaces.sort_unstable();
         namespaces.dedup();
@@ -75,9 +74,8 @@ impl NetlinkSource {
         let stats: Vec<Arc<Stats>> = config.tables.iter().map(|_| Arc::default()).collect();
         for (i, (table, stats)) in config.tables.iter().zip(&stats).enumerate() {
             let status = SourceStatus::new(first.0 + i as u32, SourceKind::Netlink, table.vrf);
-            this.tables.push((status, Arc::clone(stats)));
+            this.tables.push(Followed { status, stats: Arc::clone(stats), feed: None });
         }
-        let mut receivers = Vec::new();
         for namespace in namespaces {
             let here = || {
                 config.tables.iter().zip(&stats).enumerate().filter(|(_, (t, _))| t.namespace == *namespace)
@@ -92,12 +90,12 @@ impl NetlinkSource {
             };
             let tables = Tables::new(here().map(table).collect());
             let stats = here().map(|(_, (_, stats))| Arc::clone(stats)).collect();
-            let (feed, receiver) = Feed::new();
+            let feed = feed();
+            here().for_each(|(i, _)| this.tables[i].feed = Some(feed.clone()));
             let replica = Replica::new(Manners::Kernel, tables, stats);
-            this.threads.push(spawn(config, namespace.as_deref(), replica, feed)?);
-            receivers.push(receiver);
+            this.threads.push(spawn(config, namespace.as_deref(), replica, Outlet::new(feed))?);
         }
-        Ok((this, receivers))
+        Ok(this)
     }
 }
 
@@ -105,7 +103,7 @@ fn spawn(
     config: &model::Netlink,
     namespace: Option<&str>,
     replica: Replica,
-    feed: Feed,
+    outlet: Outlet,
 ) -> Result<(Arc<Wake>, Option<JoinHandle<()>>), NetlinkError> {
     let place = Place(namespace.map(Into::into));
     let (notifications, requests) = run_in(namespace, || {
@@ -115,7 +113,7 @@ fn spawn(
     })?;
     tracing::info!(%place, "netlink: follows routes");
     let wake = Arc::new(Wake::new().map_err(|source| NetlinkError::Resources { source })?);
-    let follower = Follower::new(notifications, requests, place, Arc::clone(&wake), replica, feed);
+    let follower = Follower::new(notifications, requests, place, Arc::clone(&wake), replica, outlet);
     let thread = Builder::new().name("netlink".to_owned()).spawn(move || follower.run());
     let handle = thread.map_err(|source| NetlinkError::Resources { source })?;
     Ok((wake, Some(handle)))
@@ -131,7 +129,7 @@ impl RouteSource for NetlinkSource {
     }
 
     fn status(&self) -> Vec<SourceStatus> {
-        self.tables.iter().map(|(status, stats)| status.clone().with(stats)).collect()
+        self.tables.iter().map(Followed::status).collect()
     }
 
     fn stop(self: Box<Self>) {

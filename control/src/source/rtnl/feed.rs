@@ -1,16 +1,11 @@
-//! The way to the control thread: a bounded channel for each source's thread, and what is counted on the way.
+//! The way to the control thread, and what is counted on it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
-
 use crate::source::SourceEvent;
-
-/// Batches that wait for the control thread. What comes beyond waits in the source, where changes to a prefix become
-/// one.
-const WAITING: usize = 16;
+use crate::source::queue::{Feed, FeedError};
 
 /// What one source has done, for whoever shows it.
 #[derive(Debug, Default)]
@@ -23,7 +18,7 @@ pub struct Stats {
     pub announced: AtomicU64,
     /// Prefixes withdrawn.
     pub withdrawn: AtomicU64,
-    /// Prefixes that wait for the control thread.
+    /// Prefixes that wait for room in the queue.
     pub pending: AtomicU64,
     /// Routes that were not taken, since they lead nowhere that we can send to.
     pub refused: AtomicU64,
@@ -31,7 +26,7 @@ pub struct Stats {
     pub malformed: AtomicU64,
     /// Connections, or reads of the whole table.
     pub starts: AtomicU64,
-    /// How long the last change waited until the control thread took it, in microseconds.
+    /// How long the last change waited for room in the queue, in microseconds.
     lag: AtomicU64,
     last_error: Mutex<Option<String>>,
 }
@@ -47,7 +42,7 @@ impl Stats {
         self.last_error.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// How long the last change waited.
+    /// How long the last change waited for room in the queue.
     pub fn lag(&self) -> Duration {
         Duration::from_micros(self.lag.load(Ordering::Relaxed))
     }
@@ -61,45 +56,41 @@ pub(crate) fn add(counter: &AtomicU64, n: usize) {
 /// Some changes of a source, on their way.
 #[derive(Debug)]
 pub struct Batch {
-    /// What changes.
-    pub event: SourceEvent,
+    /// What changes, of all its tables.
+    pub events: Vec<SourceEvent>,
     /// When the oldest of it came.
     pub since: Instant,
-    /// The source's counters.
-    pub stats: Arc<Stats>,
+    /// The counters of its tables.
+    pub stats: Vec<Arc<Stats>>,
 }
 
-impl Batch {
-    /// The control thread has taken it.
-    pub fn taken(&self) {
-        self.stats.lag.store(self.since.elapsed().as_micros() as u64, Ordering::Relaxed);
-    }
-}
-
-/// The source's end of the channel.
+/// A source's way to its queue, which it fills without ever waiting for room.
 #[derive(Debug)]
-pub struct Feed {
-    sender: Sender<Batch>,
+pub struct Outlet {
+    feed: Feed,
+    /// What there was no room for.
     next: Option<Batch>,
 }
 
-impl Feed {
-    /// A channel.
-    pub fn new() -> (Self, Receiver<Batch>) {
-        let (sender, receiver) = bounded(WAITING);
-        (Self { sender, next: None }, receiver)
+impl Outlet {
+    /// Into this queue.
+    pub fn new(feed: Feed) -> Self {
+        Self { feed, next: None }
     }
 
-    /// Sends what `make` gives until it has no more, or the channel has no room. Whether the control thread is there.
+    /// Sends what `make` gives until it has no more, or the queue has no room. Whether the control thread is there.
     pub fn fill(&mut self, mut make: impl FnMut() -> Option<Batch>) -> bool {
-        while let Some(batch) = self.next.take().or_else(&mut make) {
-            match self.sender.try_send(batch) {
-                Ok(()) => {}
-                Err(TrySendError::Full(batch)) => {
-                    self.next = Some(batch);
+        while let Some(mut batch) = self.next.take().or_else(&mut make) {
+            match self.feed.send(std::mem::take(&mut batch.events), Duration::ZERO) {
+                Ok(()) => {
+                    let lag = batch.since.elapsed().as_micros() as u64;
+                    batch.stats.iter().for_each(|stats| stats.lag.store(lag, Ordering::Relaxed));
+                }
+                Err(FeedError::Full(events)) => {
+                    self.next = Some(Batch { events, ..batch });
                     return true;
                 }
-                Err(TrySendError::Disconnected(_)) => return false,
+                Err(FeedError::Closed) => return false,
             }
         }
         true

@@ -114,6 +114,11 @@ impl Leads {
         self.members = 0;
     }
 
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
     /// The generation in the keys of objects.
     pub(super) fn generation(&self) -> u16 {
         self.generation

@@ -3,24 +3,28 @@
 //!
 //! - `message`: a datagram's messages. `attributes`: what they consist of. `decode`: what they say.
 //! - `leads`: where routes lead, with next-hop objects. `routes`: prefixes. `replica`: both, and what of them is news.
-//! - `tables`: which tables are followed. `feed`: the way to the control thread, with counters.
+//! - `tables`: which tables are followed. `feed`: the way to the control thread's queue, with counters.
 //!
 //! Everything here takes hostile input: it is pure, bounded, and ends in a typed error.
 
 pub mod attributes;
 pub mod decode;
+#[cfg(test)]
+pub(crate) mod encode;
 pub mod feed;
 mod leads;
 pub mod message;
 pub mod replica;
 mod routes;
 pub mod tables;
+#[cfg(test)]
+mod tests;
 
 pub use decode::{Event, Hop, Lead, Link, Object, ObjectKind, Route, RouteKind, decode};
-pub use feed::{Batch, Feed, Stats};
+pub use feed::{Batch, Outlet, Stats};
 pub use message::{Message, messages};
 pub use replica::{Counts, Manners, Replica};
-pub use tables::{Protocols, Table, Tables};
+pub use tables::{Followed, Protocols, Table, Tables};
 
 /// What is wrong with a netlink message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

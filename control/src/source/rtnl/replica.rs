@@ -56,8 +56,6 @@ pub struct Replica {
     v4: Routes<V4>,
     v6: Routes<V6>,
     generation: u16,
-    /// Batches that are made and not yet fetched.
-    made: VecDeque<Batch>,
     /// When what waits came: a time, and how many were queued in all before it.
     stamps: VecDeque<(Instant, u64)>,
     told: u64,
@@ -75,7 +73,6 @@ impl Replica {
             v4: Routes::default(),
             v6: Routes::default(),
             generation: 0,
-            made: VecDeque::new(),
             stamps: VecDeque::new(),
             told: 0,
             problem: None,
@@ -85,6 +82,11 @@ impl Replica {
     /// How much there is.
     pub fn counts(&self) -> Counts {
         Counts { routes: self.v4.len() + self.v6.len(), waiting: self.v4.waiting() + self.v6.waiting() }
+    }
+
+    #[cfg(test)]
+    pub(super) fn leads_kept(&self) -> usize {
+        self.leads.len()
     }
 
     /// Its counters, for each table.
@@ -257,20 +259,24 @@ impl Replica {
     }
 
     /// The next changes for the control thread, if there are any.
-    pub fn next(&mut self) -> Option<Batch> {
-        if self.made.is_empty() {
-            let changed = self.leads.refresh(&self.tables);
-            if !changed.is_empty() {
-                self.v4.queue_leads(&changed);
-                self.v6.queue_leads(&changed);
-            }
-            self.make();
+    pub fn news(&mut self) -> Option<Batch> {
+        let changed = self.leads.refresh(&self.tables);
+        if !changed.is_empty() {
+            self.v4.queue_leads(&changed);
+            self.v6.queue_leads(&changed);
         }
-        self.made.pop_front()
+        while self.counts().waiting > 0 {
+            let batch = self.make();
+            // What was not announced and went again is no news.
+            if !batch.events.is_empty() {
+                return Some(batch);
+            }
+        }
+        None
     }
 
-    /// Makes batches of what waits: prefixes that share where they lead are in one.
-    fn make(&mut self) {
+    /// Puts some of what waits into events: prefixes that share where they lead are in one.
+    fn make(&mut self) -> Batch {
         let mut news = News::default();
         let since = self.stamps.front().map_or_else(Instant::now, |(at, _)| *at);
         while news.count < BATCH {
@@ -289,28 +295,24 @@ impl Replica {
         while self.stamps.get(1).is_some_and(|(_, before)| *before <= self.told) {
             self.stamps.pop_front();
         }
-        if self.counts().waiting == 0 {
+        let waiting = self.counts().waiting as u64;
+        if waiting == 0 {
             self.stamps.clear();
         }
-        let waiting = self.counts().waiting as u64;
         for stats in &self.stats {
             stats.pending.store(waiting, Ordering::Relaxed);
         }
-        for ((table, _), (attributes, announced)) in news.announced {
-            let event = RouteEvent::Update { withdrawn: Vec::new(), announced, attributes };
-            self.made.extend(self.batch(table, event, since));
-        }
-        for (table, withdrawn) in news.withdrawn {
-            let event = RouteEvent::Update { withdrawn, announced: Vec::new(), attributes: Arc::default() };
-            self.made.extend(self.batch(table, event, since));
-        }
-    }
-
-    fn batch(&self, table: u8, event: RouteEvent, since: Instant) -> Option<Batch> {
-        let place = self.tables.get(table)?;
-        let stats = self.stats.get(usize::from(table))?;
-        let event = SourceEvent { source: place.source, vrf: place.vrf, event };
-        Some(Batch { event, since, stats: Arc::clone(stats) })
+        let announced = news.announced.into_iter().map(|((table, _), (attributes, announced))| {
+            (table, RouteEvent::Update { withdrawn: Vec::new(), announced, attributes })
+        });
+        let withdrawn = news.withdrawn.into_iter().map(|(table, withdrawn)| {
+            (table, RouteEvent::Update { withdrawn, announced: Vec::new(), attributes: Arc::default() })
+        });
+        let events = announced.chain(withdrawn).filter_map(|(table, event)| {
+            let table = self.tables.get(table)?;
+            Some(SourceEvent { source: table.source, vrf: table.vrf, event })
+        });
+        Batch { events: events.collect(), since, stats: self.stats.clone() }
     }
 
     /// Decides what is told of a change; returns whether the prefix stands announced then.

@@ -1,10 +1,13 @@
 //! Which routing tables are followed, and what of them.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use dataplane::ids::{SubIfId, VrfId};
 
-use crate::source::SourceId;
+use super::Stats;
+use crate::source::queue::{Feed, FeedStats};
+use crate::source::{SourceId, SourceStatus};
 
 /// `RTPROT_REDIRECT`: learned from ICMP redirects.
 const REDIRECT: u8 = 1;
@@ -76,5 +79,24 @@ impl Tables {
     /// The table at a place that [`Self::place`] gave.
     pub fn get(&self, place: u8) -> Option<&Table> {
         self.0.get(usize::from(place))
+    }
+}
+
+/// A table that some thread follows, for whoever shows it.
+#[derive(Debug)]
+pub struct Followed {
+    /// Its number, kind and VRF.
+    pub status: SourceStatus,
+    /// Its counters.
+    pub stats: Arc<Stats>,
+    /// The queue of its thread, shared with that thread's other tables.
+    pub feed: Option<Feed>,
+}
+
+impl Followed {
+    /// How it does.
+    pub fn status(&self) -> SourceStatus {
+        let queue = self.feed.as_ref().map_or_else(FeedStats::default, Feed::stats);
+        self.status.clone().with(&self.stats, &queue)
     }
 }
