@@ -79,6 +79,19 @@ pub struct Traffic {
     pub l3_bytes: u64,
 }
 
+/// How long something took, in nanoseconds, each time.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Times {
+    /// Half of them took no longer.
+    pub p50_ns: u64,
+    /// All but one in a thousand took no longer.
+    pub p999_ns: u64,
+    /// The longest.
+    pub max_ns: u64,
+    /// All of them, as (time, how many took so long or up to an eighth less).
+    pub histogram: Vec<(u64, u64)>,
+}
+
 /// A worker.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Worker {
@@ -98,6 +111,8 @@ pub struct Worker {
     pub busy_percent: f64,
     /// Cycles spent on packets.
     pub busy_cycles: u64,
+    /// Time from one look at its queues to the next, sleep aside.
+    pub rounds: Times,
 }
 
 /// Workers, and the pool that all of them share.
@@ -105,6 +120,8 @@ pub struct Worker {
 pub struct Workers {
     /// Each worker.
     pub workers: Vec<Worker>,
+    /// Turns of the control thread: so long did its other work have to wait.
+    pub control_turns: Times,
     /// Packet buffers in the pool.
     pub pool_size: u32,
     /// Packet buffers that are free.

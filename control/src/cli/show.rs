@@ -3,7 +3,7 @@
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::table::{Table, thousands};
+use super::table::{Table, thousands, time};
 use super::{Show, What, print};
 use crate::api::{Request, client, view};
 
@@ -264,8 +264,16 @@ fn sources(sources: &[view::Source]) -> String {
 }
 
 fn workers(workers: &view::Workers) -> String {
-    let mut table =
-        Table::new(&[">core", ">packets", ">cycles/packet", ">packets/burst", ">empty polls", ">busy"]);
+    let mut table = Table::new(&[
+        ">core",
+        ">packets",
+        ">cycles/packet",
+        ">packets/burst",
+        ">empty polls",
+        ">busy",
+        ">round p99.9",
+        ">longest",
+    ]);
     for worker in &workers.workers {
         table.row([
             worker.core.to_string(),
@@ -274,11 +282,20 @@ fn workers(workers: &view::Workers) -> String {
             format!("{:.1}", worker.packets_per_burst),
             format!("{:.1}%", worker.empty_percent),
             format!("{:.1}%", worker.busy_percent),
+            time(worker.rounds.p999_ns),
+            time(worker.rounds.max_ns),
         ]);
     }
+    let turns = &workers.control_turns;
+    let control = format!(
+        "control thread: a turn takes {}, 99.9% no more than {}, the longest {}\n",
+        time(turns.p50_ns),
+        time(turns.p999_ns),
+        time(turns.max_ns)
+    );
     let pages = if workers.huge_pages { "huge pages" } else { "ordinary pages" };
     let (free, size) = (u64::from(workers.pool_available), u64::from(workers.pool_size));
-    format!("{table}packet buffers: {} of {} free, on {pages}\n", thousands(free), thousands(size))
+    format!("{table}{control}packet buffers: {} of {} free, on {pages}\n", thousands(free), thousands(size))
 }
 
 fn drops(report: &view::DropReport) -> String {

@@ -66,6 +66,8 @@ pub(super) fn assemble(mut draft: Draft, report: &mut Report<'_>) -> Option<Conf
         netlink: draft.netlink.map(|netlink| model::Netlink { tables: netlink_tables, ..netlink }),
         kernel: draft.kernel,
         api_socket: draft.api_socket,
+        icmp: draft.icmp,
+        punt: draft.punt,
         memory: draft.memory,
     })
 }

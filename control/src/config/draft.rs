@@ -1,12 +1,14 @@
 //! What the sections hold before names become indices: values with their places, `None` where one was wrong.
 
+use dataplane::punt::Budgets;
 use ipnetwork::IpNetwork;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::errors::{At, Place};
 use super::model::{
-    Bgp, Circuit, CircuitLink, Encapsulation, Fpm, Kernel, Memory, Netlink, Sources, Target, Workers,
+    Bgp, Circuit, CircuitLink, Encapsulation, Fpm, IcmpRates, Kernel, Memory, Netlink, Sources, Target,
+    Workers,
 };
 
 /// A whole text, section by section.
@@ -31,6 +33,8 @@ pub(super) struct Draft {
     pub netlink_tables: Vec<RouteTable>,
     pub kernel: Kernel,
     pub api_socket: PathBuf,
+    pub icmp: IcmpRates,
+    pub punt: Budgets,
     pub memory: Memory,
 }
 

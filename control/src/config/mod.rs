@@ -16,6 +16,7 @@ mod check;
 mod circuit;
 mod draft;
 mod errors;
+mod limits;
 pub mod model;
 mod names;
 mod references;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use dataplane::ids::{PortId, SubIfId, VrfId};
+use dataplane::punt::Budgets;
 use ipnetwork::IpNetwork;
 
 /// A whole configuration. Every index in it is valid.
@@ -35,6 +36,10 @@ pub struct Config {
     pub netlink: Option<Netlink>,
     /// `[kernel]`.
     pub kernel: Kernel,
+    /// `[icmp]`.
+    pub icmp: IcmpRates,
+    /// `[punt]`: what each worker may send to the control thread, by reason.
+    pub punt: Budgets,
     /// `[api]`: where the unix socket is.
     pub api_socket: PathBuf,
     /// `[memory]`.
@@ -326,6 +331,15 @@ pub struct Kernel {
     /// Whether each sub-interface has a TAP. Without one there is no ARP, ND, ping or BGP over it: give
     /// `[[neighbour]]`s.
     pub taps: bool,
+}
+
+/// `[icmp]`: how many errors of each kind we send a second; 0: no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IcmpRates {
+    /// About what came in on one sub-interface.
+    pub per_interface: u32,
+    /// About what came in on one sub-interface, to one IPv4 address or IPv6 /64.
+    pub per_destination: u32,
 }
 
 /// `[memory]`.

@@ -11,6 +11,7 @@ use super::bgp::bgp;
 use super::circuit::circuit;
 use super::draft::{Draft, Neighbour, Port, Route, Sub, Vrf};
 use super::errors::{At, Report};
+use super::limits;
 use super::model::{Encapsulation, HugePages, Idle, Kernel, Memory, Sources, Tag, Target, Workers};
 use super::section::{Section, read};
 use super::tables;
@@ -73,6 +74,8 @@ pub(super) fn document(root: &Value<'_>, report: &mut Report<'_>) -> Draft {
             sources: one(top, "routes", sources),
             kernel: one(top, "kernel", |s| Kernel { taps: s.value_or("taps", true, boolean) }),
             api_socket: one(top, "api", api_socket),
+            icmp: one(top, "icmp", limits::icmp),
+            punt: one(top, "punt", limits::punt),
             memory: one(top, "memory", memory),
         }
     })

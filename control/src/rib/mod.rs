@@ -3,11 +3,13 @@
 //! Pure logic with no I/O and no threads. Control tells it what happened ([`Rib::apply`], [`Rib::set_link`],
 //! [`Rib::set_neighbour`], ...), as often as it likes, and then calls [`Rib::commit`], which brings the data plane
 //! up to date in an order that loses no packet. Ten changes to a prefix between two commits cost one FIB write.
+//! A commit can be had in slices, so that a full table that comes or goes holds up nothing else.
 //!
 //! - `table`: prefix → paths. `attrs`: what paths share. `sources`: who announces.
 //! - `best`, `best_path`: which paths are used. `resolve`: where their next hops lead.
 //! - `groups`, `buckets`, `adjacency`: what FIB entries point to.
-//! - `own`: interfaces, links, neighbours. `sweep`: stale routes. `commit`: out to the data plane.
+//! - `own`: interfaces, links, neighbours. `sweep`: stale routes. `walk`: what concerns a whole table.
+//! - `commit`: out to the data plane; `decide`: where an entry leads; `write`: into the FIB.
 //! - `view`: answers for the API.
 
 mod adjacency;
@@ -16,6 +18,7 @@ mod best;
 mod best_path;
 mod buckets;
 mod commit;
+mod decide;
 mod groups;
 mod own;
 mod prefix;
@@ -26,6 +29,8 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod view;
+mod walk;
+mod write;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,7 +39,7 @@ use dataplane::ids::{SubIfId, VrfId};
 use ipnetwork::IpNetwork;
 
 pub use adjacency::{AdjacencyDesc, Neighbour};
-pub use commit::{Commit, FailedWrite, FibSink, FibSinkError};
+pub use commit::{Change, Commit, FailedWrite, FibSink, FibSinkError};
 pub use groups::{GroupDesc, GroupsSnapshot};
 pub use view::{
     GroupView, HopView, MemberView, NeighbourView, NextHopView, Page, PathView, RouteView, SourceView,
@@ -91,6 +96,8 @@ pub struct Rib {
     /// Number of the next commit.
     ticket: u64,
     ignored: u64,
+    /// Room for decisions, kept so that none allocates.
+    scratch: decide::Scratch,
 }
 
 impl Rib {
@@ -115,6 +122,7 @@ impl Rib {
             interfaces: BTreeMap::new(),
             ticket: 1,
             ignored: 0,
+            scratch: decide::Scratch::default(),
         };
         rib.ensure_vrfs(vrfs);
         rib
@@ -281,7 +289,7 @@ impl Rib {
         }
         if !entry.dirty {
             entry.dirty = true;
-            afi.dirty.push(key);
+            afi.dirty.push_back(key);
         }
         self.slots.acquire(slot);
         self.touch_next_hops(source, key);
@@ -315,7 +323,7 @@ impl Rib {
         let Some(first) = first else { return };
         if !entry.dirty {
             entry.dirty = true;
-            afi.dirty.push(key);
+            afi.dirty.push_back(key);
         }
         self.touch_next_hops(source, key);
         self.drop_slot(first);

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Select, Sender};
+use dataplane::histogram::Histogram;
 use dataplane::ids::PortId;
 
 use super::error::RouterError;
@@ -74,6 +75,10 @@ pub struct Control {
     sweeps: Vec<Sweep>,
     /// Whether the FIB refused a write that is to be tried again.
     unwritten: bool,
+    /// When it was last told of.
+    complained: Option<Instant>,
+    /// How long each turn of the thread took, in nanoseconds, naps aside: so long did everything else wait.
+    pub(super) turns: Histogram,
     /// End-of-RIB marks, and when they count.
     marks: Vec<(Instant, SourceEvent)>,
     // Dropped last, in this order: the TAPs, the workers, what they hold of the pool, the ports.
@@ -86,10 +91,16 @@ pub struct Control {
 /// Most of one kind that are handled before the next kind has its turn.
 const TURN: usize = 256;
 /// Prefixes that are taken from each source in a turn.
-const ROUTE_TURN: usize = 4096;
+const ROUTE_TURN: usize = 2048;
+/// How long the FIB is written in a turn.
+const SLICE: Duration = Duration::from_millis(1);
+/// How often failed writes are told of.
+const COMPLAIN: Duration = Duration::from_secs(1);
+/// How often the ports' links are looked at.
+const LINK_TICK: Duration = Duration::from_millis(5);
 /// How long the thread waits for work before it looks into the workers' rings again.
 const NAP: Duration = Duration::from_micros(500);
-/// How often links, neighbours and timers are looked at.
+/// How often neighbours and timers are looked at.
 const TICK: Duration = Duration::from_millis(100);
 
 /// A loss of a source: what it had announced in generations before `generation` goes then.
@@ -129,6 +140,8 @@ impl Control {
             links,
             sweeps: Vec::new(),
             unwritten: false,
+            complained: None,
+            turns: Histogram::default(),
             marks: Vec::new(),
             kernel,
             workers,
@@ -171,7 +184,9 @@ impl Control {
     pub fn run(&mut self, stop: &AtomicBool) -> Result<(), RouterError> {
         let mut result = Ok(());
         let mut tick = Instant::now();
+        let mut link_tick = tick;
         while !stop.load(Ordering::Relaxed) {
+            let start = Instant::now();
             let mut worked = self.punted();
             worked |= self.kernel_frames();
             worked |= self.kernel_neighbours();
@@ -185,7 +200,15 @@ impl Control {
                     break;
                 }
             }
-            self.settle();
+            if link_tick.elapsed() >= LINK_TICK {
+                link_tick = Instant::now();
+                self.look_at_links();
+            }
+            if self.rib.is_dirty() {
+                self.commit_slice();
+                worked |= self.rib.is_dirty();
+            }
+            self.turns.record(start.elapsed().as_nanos() as u64);
             if !worked {
                 self.nap();
             }
@@ -210,18 +233,26 @@ impl Control {
         let _ = select.ready_timeout(NAP);
     }
 
-    /// Brings the data plane up to date with the RIB.
+    /// Brings the data plane up to date with the RIB, however long it takes.
     pub fn settle(&mut self) {
-        if self.rib.is_dirty() {
-            self.commit();
+        while self.rib.is_dirty() {
+            self.commit_slice();
         }
     }
 
-    fn commit(&mut self) {
+    /// Brings the data plane up to date with the RIB, as far as a turn's time goes: next-hop groups always.
+    fn commit_slice(&mut self) {
         let publisher = &mut self.publisher;
-        let commit = self.rib.commit(&mut |groups| publisher.publish(groups), &mut self.fibs);
+        let start = Instant::now();
+        let commit =
+            self.rib.commit_slice(&mut |groups| publisher.publish(groups), &mut self.fibs, &mut || {
+                start.elapsed() < SLICE
+            });
         self.unwritten = commit.pending > 0;
-        if let Some(failure) = &commit.failure {
+        if let Some(failure) = &commit.failure
+            && self.complained.is_none_or(|at| at.elapsed() >= COMPLAIN)
+        {
+            self.complained = Some(start);
             tracing::error!("{failure} ({} writes are pending)", commit.pending);
         }
         // What earlier commits let go may be reused: a new meaning is published before the FIB refers to it.
@@ -267,7 +298,7 @@ impl Control {
         }
         if !released.is_empty() {
             // The new adjacencies must be in the tables before packets are sent over them.
-            self.settle();
+            self.commit_slice();
         }
         for (from, held, resolved) in released {
             self.release(from, held, resolved);
@@ -367,6 +398,19 @@ impl Control {
         for (_, mark) in due {
             self.apply(&mark);
         }
+        self.neighbours.ask_for_wanted(&self.rib, self.kernel.as_ref());
+        for (from, held) in self.neighbours.tick() {
+            self.release(from, held, false);
+        }
+        self.fibs.reclaim();
+        if self.unwritten {
+            self.rib.retry();
+        }
+        let status = self.source_status();
+        self.rates.sample(now, &status);
+    }
+
+    fn look_at_links(&mut self) {
         for port in 0..self.links.len() {
             // A port that cannot tell keeps the state it had.
             let Ok(link) = self.hardware.ports[port].port.link() else { continue };
@@ -377,16 +421,6 @@ impl Control {
                 self.tell_link(port, link.up);
             }
         }
-        self.neighbours.ask_for_wanted(&self.rib, self.kernel.as_ref());
-        for (from, held) in self.neighbours.tick() {
-            self.release(from, held, false);
-        }
-        self.fibs.reclaim();
-        if self.unwritten {
-            self.commit();
-        }
-        let status = self.source_status();
-        self.rates.sample(now, &status);
     }
 
     /// Tells the RIB and the kernel of a port's link.

@@ -3,11 +3,15 @@
 mod control;
 mod error;
 mod forward;
+mod fragment;
 mod hardware;
+mod hop_by_hop;
 mod icmp;
+mod ip_options;
 mod neighbours;
 mod publish;
 mod punts;
+mod slow;
 mod sources;
 mod table_sources;
 mod views;
@@ -15,6 +19,7 @@ mod workers;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 use crossbeam::channel::bounded;
 use dataplane::grace::GracePeriod;
@@ -95,6 +100,7 @@ impl Router {
             None
         };
         let workers = Workers::start(&config, cores, ios, readers, &hardware.eal)?;
+        let limiter = icmp::Limiter::new(config.icmp, config.sub_interfaces.len(), Instant::now());
         let forwarder = Forwarder::new(Arc::clone(&hardware.pool), workers.rings.clone());
         let inputs = Inputs {
             calls: call_queue,
@@ -106,7 +112,15 @@ impl Router {
         let mut control = Control::new(
             config,
             inputs,
-            control::Parts { rib, fibs, publisher, kernel, workers, hardware, punts: Punts::new(forwarder) },
+            control::Parts {
+                rib,
+                fibs,
+                publisher,
+                kernel,
+                workers,
+                hardware,
+                punts: Punts::new(forwarder, limiter),
+            },
         );
         // Connected and static routes forward before the first peer is listened to.
         control.settle();
