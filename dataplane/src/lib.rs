@@ -13,6 +13,7 @@ pub mod dpdk;
 pub mod fib;
 pub mod grace;
 pub mod header;
+pub mod histogram;
 pub mod ids;
 pub mod io;
 pub mod packet;
