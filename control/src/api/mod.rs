@@ -43,6 +43,8 @@ pub enum Request {
         /// What to do.
         order: BgpOrder,
     },
+    /// Route sources.
+    Sources,
     /// All that the live table of `make run` needs, in one go.
     Summary,
 }

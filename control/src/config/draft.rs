@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use super::errors::{At, Place};
 use super::model::{
-    Bgp, BgpPeer, Circuit, CircuitLink, Encapsulation, Filter, IcmpRates, Kernel, Memory, Sources, Target,
-    Workers,
+    Bgp, BgpPeer, Circuit, CircuitLink, Encapsulation, Filter, Fpm, IcmpRates, Kernel, Memory, Netlink,
+    Sources, Target, Workers,
 };
 
 /// A whole text, section by section.
@@ -27,6 +27,12 @@ pub(super) struct Draft {
     pub bgp_peers: Vec<Peer>,
     pub bgp_filters: Vec<NamedFilter>,
     pub bgp_announce: Vec<Announce>,
+    /// Without its tables.
+    pub fpm: Option<Fpm>,
+    pub fpm_tables: Vec<RouteTable>,
+    /// Without its tables.
+    pub netlink: Option<Netlink>,
+    pub netlink_tables: Vec<RouteTable>,
     pub kernel: Kernel,
     pub api_socket: PathBuf,
     pub icmp: IcmpRates,
@@ -114,4 +120,13 @@ pub(super) struct Announce {
     pub peers: Vec<At<String>>,
     pub next_hop: Option<IpAddr>,
     pub communities: Vec<u32>,
+}
+
+/// `[[fpm.table]]` or `[[netlink.table]]`.
+pub(super) struct RouteTable {
+    pub vrf: Option<At<String>>,
+    pub table: Option<At<u32>>,
+    pub namespace: Option<String>,
+    /// Only of `[[netlink.table]]`.
+    pub protocols: Option<Vec<u8>>,
 }
