@@ -32,6 +32,7 @@ pub mod replay;
 pub mod router;
 pub mod scenarios;
 pub mod settings;
+pub mod speakers;
 pub mod standin;
 pub mod stream;
 pub mod suite;

@@ -14,6 +14,7 @@ mod dial;
 mod error;
 mod filter;
 mod frame;
+pub mod fuzz;
 mod gate;
 pub(crate) mod limit;
 mod listen;
