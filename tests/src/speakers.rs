@@ -23,7 +23,7 @@ use crate::wire::{Way, Wire};
 const MORE: usize = 2000;
 /// GoBGP takes them one by one over its API.
 const MORE_BY_API: usize = 200;
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_mins(1);
 
 const MACS: [Mac; 2] = [[2, 0, 0x5e, 0, 2, 0xa], [2, 0, 0x5e, 0, 2, 0xb]];
 const HOST_MAC: Mac = [2, 0, 0, 0, 0, 0x10];
@@ -40,7 +40,7 @@ const OPENBGPD: (&str, u8) = ("openbgpd", 104);
 pub const STEPS: &[Step<Yard>] = &[
     ("frr_pushes_changes_and_withdraws", |yard| {
         yard.start_frr();
-        yard.holds(FRR, |yard| yard.frr_dump());
+        yard.holds(FRR, Yard::frr_dump);
         yard.forwards(FRR.1);
         yard.frr().configure(&[
             "router bgp 65010",
@@ -48,11 +48,11 @@ pub const STEPS: &[Step<Yard>] = &[
             "no network 10.100.7.0/24",
         ]);
         yard.gone("10.100.7.0/24");
-        yard.holds(FRR, |yard| yard.frr_dump());
+        yard.holds(FRR, Yard::frr_dump);
     }),
     ("bird_pushes_restarts_and_comes_back", |yard| {
         yard.start_bird();
-        yard.holds(BIRD, |yard| yard.bird_dump());
+        yard.holds(BIRD, Yard::bird_dump);
         yard.forwards(BIRD.1);
         // Killed, and back with the same routes: none was lost meanwhile.
         let before = yard.routes_of(BIRD);
@@ -62,16 +62,16 @@ pub const STEPS: &[Step<Yard>] = &[
         yard.forwards(BIRD.1);
         yard.bird.as_mut().expect("started").resume(true);
         yard.established(BIRD.0);
-        yard.holds(BIRD, |yard| yard.bird_dump());
+        yard.holds(BIRD, Yard::bird_dump);
         assert_eq!(yard.routes_of(BIRD), before);
     }),
     ("gobgp_pushes_and_withdraws", |yard| {
         yard.start_gobgp();
-        yard.holds(GOBGP, |yard| yard.gobgp_dump());
+        yard.holds(GOBGP, Yard::gobgp_dump);
         yard.forwards(GOBGP.1);
         yard.gobgp(&["global", "rib", "del", "10.102.7.0/24"]);
         yard.gone("10.102.7.0/24");
-        yard.holds(GOBGP, |yard| yard.gobgp_dump());
+        yard.holds(GOBGP, Yard::gobgp_dump);
     }),
     ("exabgp_pushes", |yard| {
         yard.start_exabgp();
@@ -81,7 +81,7 @@ pub const STEPS: &[Step<Yard>] = &[
     }),
     ("openbgpd_pushes", |yard| {
         yard.start_openbgpd();
-        yard.holds(OPENBGPD, |yard| yard.openbgpd_dump());
+        yard.holds(OPENBGPD, Yard::openbgpd_dump);
         yard.forwards(OPENBGPD.1);
     }),
     ("one_that_is_killed_takes_nothing_from_the_others", |yard| {
@@ -240,7 +240,7 @@ impl Yard {
     }
 
     fn frr_dump(&self) -> BTreeSet<String> {
-        prefixes_in(&self.frr().vtysh(&["show bgp ipv4 unicast json"]), FRR.1)
+        prefixes_in(&self.frr().vtysh(&["show bgp ipv4 unicast json"]).replace("\\/", "/"), FRR.1)
     }
 
     #[track_caller]
@@ -300,6 +300,8 @@ impl Yard {
         let socket = self.lab.path("bgpd.sock");
         let text = format!("socket \"{}\"\n{lines}{}", socket.display(), block("OpenBGPD", 0));
         let path = self.write("bgpd.conf", &text);
+        // Its parts go to live in this directory, which its service makes elsewhere.
+        std::fs::create_dir_all("/run/openbgpd").expect("/run/openbgpd");
         // It refuses a file that others can read.
         crate::process::run(Command::new("chmod").arg("600").arg(&path));
         self.openbgpd =
