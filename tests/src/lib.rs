@@ -23,6 +23,7 @@ pub mod frame;
 pub mod frr;
 pub mod host;
 pub mod hostile;
+pub mod judge;
 pub mod lab;
 pub mod pcap;
 pub mod plan;
