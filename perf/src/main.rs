@@ -1,6 +1,8 @@
 //! Benchmarks of turnpike, side by side with what a user could pick instead.
 
 mod lpm;
+mod rfc2544;
+mod traffic;
 
 use std::process::ExitCode;
 
@@ -18,11 +20,14 @@ struct Cli {
 enum Command {
     /// Longest-prefix match: ours and DPDK's tables in one process, on the same routes and addresses.
     Lpm(lpm::Args),
+    /// RFC 2544: throughput, latency, frame loss and back-to-back bursts between two ports.
+    Rfc2544(Box<rfc2544::Args>),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Lpm(args) => lpm::run(&args),
+        Command::Rfc2544(args) => rfc2544::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

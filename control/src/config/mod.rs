@@ -23,6 +23,7 @@ mod references;
 mod section;
 mod sections;
 mod suggest;
+mod tables;
 mod tap;
 #[cfg(test)]
 mod tests;

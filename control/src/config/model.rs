@@ -30,6 +30,10 @@ pub struct Config {
     pub sources: Sources,
     /// `[bgp]`, if there is one.
     pub bgp: Option<Bgp>,
+    /// `[fpm]`, if there is one.
+    pub fpm: Option<Fpm>,
+    /// `[netlink]`, if there is one.
+    pub netlink: Option<Netlink>,
     /// `[kernel]`.
     pub kernel: Kernel,
     /// `[icmp]`.
@@ -273,6 +277,52 @@ pub struct BgpPeer {
     pub add_path: bool,
     /// The namespace to listen in for it, by name; `None`: the one turnpike started in.
     pub namespace: Option<String>,
+}
+
+/// `[fpm]`: where FRR's zebra connects to with its routes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fpm {
+    /// Where to listen, in the namespace of each table.
+    pub listen: std::net::SocketAddr,
+    /// How long nothing must come after a connection until what was not told again goes.
+    pub quiet: Duration,
+    /// How long a lost connection's routes stay, counted from the loss.
+    pub retain: Duration,
+    /// Which tables are taken.
+    pub tables: Vec<FpmTable>,
+}
+
+/// `[[fpm.table]]`: one table of one zebra.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FpmTable {
+    /// Where its routes go.
+    pub vrf: VrfId,
+    /// Its number; 254 is the main table.
+    pub table: u32,
+    /// The namespace that zebra connects in, by name; `None`: the one turnpike started in.
+    pub namespace: Option<String>,
+}
+
+/// `[netlink]`: the kernel's tables that are followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Netlink {
+    /// Bytes of notifications that may wait.
+    pub receive_buffer: usize,
+    /// Which tables are followed.
+    pub tables: Vec<NetlinkTable>,
+}
+
+/// `[[netlink.table]]`: one of the kernel's tables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetlinkTable {
+    /// Where its routes go.
+    pub vrf: VrfId,
+    /// Its number; 254 is the main table.
+    pub table: u32,
+    /// The namespace that it is in, by name; `None`: the one turnpike started in.
+    pub namespace: Option<String>,
+    /// Whose routes are taken, by `RTPROT_…`; `None`: everybody's, but for what the kernel made by itself.
+    pub protocols: Option<Vec<u8>>,
 }
 
 /// `[kernel]`: the TAPs.

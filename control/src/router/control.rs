@@ -13,6 +13,8 @@ use super::hardware::{Hardware, OpenPort};
 use super::neighbours::{Neighbours, Released};
 use super::publish::{Fibs, Publisher};
 use super::punts::{Held, Punts, Surroundings};
+use super::sources::Rates;
+use super::table_sources::TableSources;
 use super::workers::Workers;
 use super::{bgp_source, sub_if_ids};
 use crate::api::Reply;
@@ -62,6 +64,8 @@ pub struct Control {
     pub(super) config: Config,
     inputs: Inputs,
     pub(super) bgp: Option<BgpSpeaker>,
+    pub(super) tables: TableSources,
+    pub(super) rates: Rates,
     pub(super) rib: Rib,
     pub(super) fibs: Fibs,
     publisher: Publisher,
@@ -127,6 +131,8 @@ impl Control {
             config,
             inputs,
             bgp: None,
+            tables: TableSources::default(),
+            rates: Rates::default(),
             rib,
             fibs,
             publisher,
@@ -158,6 +164,16 @@ impl Control {
         start: impl FnOnce(&Bgp) -> Result<BgpSpeaker, BgpError>,
     ) -> Result<(), BgpError> {
         self.bgp = self.config.bgp.as_ref().map(start).transpose()?;
+        Ok(())
+    }
+
+    /// Starts the sources that follow others' tables, if the configuration has any.
+    ///
+    /// # Errors
+    /// One does not start.
+    pub fn start_tables(&mut self) -> Result<(), RouterError> {
+        let routes = &mut self.inputs.routes;
+        self.tables = TableSources::start(&self.config, self.kernel.as_ref(), || routes.feed())?;
         Ok(())
     }
 
@@ -200,6 +216,7 @@ impl Control {
         if let Some(bgp) = self.bgp.take() {
             bgp.stop();
         }
+        self.tables = TableSources::default();
         for call in self.inputs.calls.try_iter() {
             let _ = call.reply.send(Reply::Error("turnpike is stopping".into()));
         }
@@ -389,6 +406,8 @@ impl Control {
         if self.unwritten {
             self.rib.retry();
         }
+        let status = self.source_status();
+        self.rates.sample(now, &status);
     }
 
     fn look_at_links(&mut self) {
@@ -426,6 +445,7 @@ impl Control {
         match SourceId(source) {
             Rib::CONNECTED => "connected".into(),
             Rib::STATIC => "static".into(),
+            id if TableSources::is(id) => TableSources::name(id),
             _ => {
                 let peers = self.config.bgp.iter().flat_map(|bgp| &bgp.peers);
                 let mut named = peers.enumerate().filter(|(i, _)| bgp_source(*i).0 == source);

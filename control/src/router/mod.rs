@@ -12,6 +12,8 @@ mod neighbours;
 mod publish;
 mod punts;
 mod slow;
+mod sources;
+mod table_sources;
 mod views;
 mod workers;
 
@@ -82,6 +84,9 @@ impl Router {
         for i in 0..config.bgp.as_ref().map_or(0, |bgp| bgp.peers.len()) {
             rib.add_source(bgp_source(i), SourceKind::Bgp);
         }
+        for (id, kind) in table_sources::TableSources::ids(&config) {
+            rib.add_source(id, kind);
+        }
 
         let (frames, frame_queue) = bounded(QUEUE);
         let (neighbours, neighbour_queue) = bounded(QUEUE);
@@ -120,6 +125,7 @@ impl Router {
         // Connected and static routes forward before the first peer is listened to.
         control.settle();
         control.start_bgp(|bgp| BgpSpeaker::start(bgp, Rib::FIRST_DYNAMIC, feeds))?;
+        control.start_tables()?;
         Ok(Self { api: Some(api), control })
     }
 
