@@ -35,7 +35,7 @@ fn source(r: &mut Random, place: Place, v6: bool, neighbour: bool) -> IpAddr {
         0..=1 => r.pick(&BOGUS4).into(),
         2..=20 if neighbour => place.host(v6, 2),
         // Behind our neighbour, but not where the longer prefix leads elsewhere.
-        _ => place.beyond(v6, (r.next() % 0xc000) as u16 + 1),
+        _ => place.beyond(v6, (r.draw() % 0xc000) as u16 + 1),
     }
 }
 
@@ -44,7 +44,7 @@ fn destination(r: &mut Random, place: Place, v6: bool) -> (IpAddr, bool) {
     let kinds: Vec<_> = (0..KINDS.len()).filter(|k| !v6 || KINDS[*k].v6).collect();
     let other = Place { port: 1 - place.port, kind: r.pick(&kinds) };
     let same = Place { port: place.port, kind: r.pick(&kinds) };
-    let low = r.next() as u16;
+    let low = r.draw() as u16;
     let martian4 = [[0; 4], [127, 1, 2, 3], [224, 0, 0, 5], [255; 4]];
     let address = match r.below(100) {
         0..=69 => other.beyond(v6, low),
@@ -68,7 +68,7 @@ fn ttl(r: &mut Random) -> u8 {
         0..=3 => 1,
         4 => 0,
         5..=7 => 2,
-        8..=20 => r.next() as u8,
+        8..=20 => r.draw() as u8,
         _ => 64,
     }
 }
@@ -106,12 +106,12 @@ fn packet4(r: &mut Random, place: Place) -> Vec<u8> {
         *message = r.pick(&[0, 3, 4, 5, 8, 8, 8, 9, 11, 12, 13, 15, 17, 30, 42]);
     }
     let mut packet = frame::packet(from, to, protocol, ttl(r), &payload);
-    packet[1] = r.next() as u8;
+    packet[1] = r.draw() as u8;
     packet.splice(20..20, options.iter().copied());
     packet[0] = 0x40 | (header / 4) as u8;
     let total = packet.len() as u16;
     packet[2..4].copy_from_slice(&total.to_be_bytes());
-    let id = r.next() as u16;
+    let id = r.draw() as u16;
     packet[4..6].copy_from_slice(&id.to_be_bytes());
     let field = match r.below(100) {
         0..=49 => 0x4000,
@@ -195,7 +195,7 @@ fn options(r: &mut Random, place: Place) -> Vec<u8> {
     }
     if r.percent(20) && !all.is_empty() {
         let at = r.below(all.len());
-        all[at] = r.next() as u8;
+        all[at] = r.draw() as u8;
     }
     let end = r.pick(&[0, 1]);
     while all.len() % 4 != 0 || all.is_empty() {
@@ -264,7 +264,7 @@ fn packet6(r: &mut Random, place: Place) -> Vec<u8> {
         *message = r.pick(&[1, 2, 3, 4, 100, 127, 128, 128, 129, 200, 255]);
     }
     let mut packet = frame::packet(from, to, first, ttl(r), &payload);
-    let label = r.next() as u32 & 0x0fff_ffff;
+    let label = r.draw() as u32 & 0x0fff_ffff;
     packet[..4].copy_from_slice(&(0x6000_0000 | label).to_be_bytes());
     if r.percent(8) {
         spoil6(r, &mut packet);
@@ -314,7 +314,7 @@ fn chain(r: &mut Random, last: u8, multicast: bool) -> (u8, Vec<u8>) {
             44 => {
                 let offset = r.pick(&[0, 0, 1, 8, 185]) << 3 | r.pick(&[0_u16, 1]);
                 let [high, low] = offset.to_be_bytes();
-                vec![next, 0, high, low, 1, 2, 3, r.next() as u8]
+                vec![next, 0, high, low, 1, 2, 3, r.draw() as u8]
             }
             51 => vec![next, 2, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1, 0, 0, 0, 0],
             43 => vec![next, 0, r.pick(&[0, 2, 3, 253]), r.pick(&[0, 1]), 0, 0, 0, 0],
@@ -353,7 +353,7 @@ fn hop_by_hop(r: &mut Random, next: u8) -> Vec<u8> {
         options[at] = r.pick(&[0, 1, 0xff, 0x9e]);
     }
     let blocks = (options.len() + 2) / 8 - 1;
-    let blocks = if r.percent(3) { r.next() as u8 } else { blocks as u8 };
+    let blocks = if r.percent(3) { r.draw() as u8 } else { blocks as u8 };
     [&[next, blocks][..], &options].concat()
 }
 

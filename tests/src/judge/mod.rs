@@ -200,7 +200,7 @@ fn merge(parts: impl Iterator<Item = Result>) -> Result {
 
 fn describe(seed: u64, number: u64, input: &Input, want: &Result, got: &Result) -> String {
     let hex = |bytes: &[u8]| {
-        let text: String = bytes.iter().take(200).map(|b| format!("{b:02x}")).collect();
+        let text = bytes.iter().take(200).map(|b| format!("{b:02x}")).collect::<Vec<_>>().concat();
         format!("{} bytes: {text}{}", bytes.len(), if bytes.len() > 200 { "..." } else { "" })
     };
     let mut text = format!(
