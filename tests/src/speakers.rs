@@ -143,6 +143,12 @@ fn prefix(second: u8, i: usize) -> String {
     if i < 256 { format!("10.{second}.{i}.0/24") } else { format!("10.{second}.{}.{}/32", i % 256, i / 256) }
 }
 
+/// The routes below `10.<second>.0.0/16`, each between these words of a configuration.
+fn lines(second: u8, before: &str, after: &str) -> String {
+    let all: Vec<String> = (0..MORE).map(|i| format!("{before}{}{after}", prefix(second, i))).collect();
+    all.concat()
+}
+
 /// The prefixes within `10.<second>.0.0/16` that a text names.
 fn prefixes_in(text: &str, second: u8) -> BTreeSet<String> {
     let start = format!("10.{second}.");
@@ -228,8 +234,7 @@ impl Yard {
     #[track_caller]
     fn start_frr(&mut self) {
         let mut config = block("FRR", 0);
-        let lines: String =
-            (0..MORE).map(|i| format!("  network {} route-map VIA\n", prefix(FRR.1, i))).collect();
+        let lines = lines(FRR.1, "  network ", " route-map VIA\n");
         config = config.replacen(
             "  neighbor 10.255.255.254 addpath",
             &format!("{lines}  neighbor 10.255.255.254 addpath"),
@@ -245,8 +250,7 @@ impl Yard {
 
     #[track_caller]
     fn start_bird(&mut self) {
-        let lines: String =
-            (0..MORE).map(|i| format!("  route {} via 192.0.2.254;\n", prefix(BIRD.1, i))).collect();
+        let lines = lines(BIRD.1, "  route ", " via 192.0.2.254;\n");
         let config = block("BIRD 2", 0).replacen("  ipv4;\n", &format!("  ipv4;\n{lines}"), 1);
         self.bird = Some(Bird::start(&self.lab, &self.inside, "speaker", &config));
         self.established(BIRD.0);
@@ -279,8 +283,7 @@ impl Yard {
 
     #[track_caller]
     fn start_exabgp(&mut self) {
-        let lines: String =
-            (0..MORE).map(|i| format!("    route {} next-hop 192.0.2.254;\n", prefix(EXABGP.1, i))).collect();
+        let lines = lines(EXABGP.1, "    route ", " next-hop 192.0.2.254;\n");
         let config = block("ExaBGP", 0).replacen("  static {\n", &format!("  static {{\n{lines}"), 1);
         let path = self.write("exabgp.conf", &config);
         let environment = [
@@ -294,9 +297,7 @@ impl Yard {
 
     #[track_caller]
     fn start_openbgpd(&mut self) {
-        let lines: String = (0..MORE)
-            .map(|i| format!("network {} set nexthop 192.0.2.254\n", prefix(OPENBGPD.1, i)))
-            .collect();
+        let lines = lines(OPENBGPD.1, "network ", " set nexthop 192.0.2.254\n");
         let socket = self.lab.path("bgpd.sock");
         let text = format!("socket \"{}\"\n{lines}{}", socket.display(), block("OpenBGPD", 0));
         let path = self.write("bgpd.conf", &text);
@@ -345,11 +346,14 @@ impl Yard {
     /// Waits until turnpike holds exactly what the daemon says that it has, which must be some hundreds at least.
     #[track_caller]
     fn holds(&self, who: (&str, u8), dump: impl Fn(&Self) -> BTreeSet<String>) {
-        let wanted = dump(self);
-        assert!(wanted.len() >= MORE_BY_API, "{} has {} routes", who.0, wanted.len());
-        let held = wait::within(LIMIT, &mut || (self.routes_of(who) == wanted).then_some(()));
+        // The daemon may still be reading its own routes.
+        let same = || {
+            let wanted = dump(self);
+            wanted.len() >= MORE_BY_API && wanted == self.routes_of(who)
+        };
+        let held = wait::within(Duration::from_secs(30), &mut || same().then_some(()));
         if held.is_none() {
-            let got = self.routes_of(who);
+            let (wanted, got) = (dump(self), self.routes_of(who));
             let missing: Vec<_> = wanted.difference(&got).take(5).collect();
             let surplus: Vec<_> = got.difference(&wanted).take(5).collect();
             panic!("{}: {} of {}; missing {missing:?}, surplus {surplus:?}", who.0, got.len(), wanted.len());
