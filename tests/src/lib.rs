@@ -36,5 +36,7 @@ pub mod standin;
 pub mod stream;
 pub mod suite;
 pub mod sys;
+pub mod tables;
 pub mod wait;
 pub mod wire;
+pub mod zebra;
