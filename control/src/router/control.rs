@@ -392,7 +392,8 @@ impl Control {
             }
         }
         if let RouteEvent::Down { retain, .. } = event.event {
-            let retain = retain.unwrap_or(configured);
+            // What the source asks for counts where it is shorter: the configured time is the longest.
+            let retain = retain.map_or(configured, |asked| asked.min(configured));
             let of_source = |sweep: &&Sweep| sweep.source == event.source;
             if self.sweeps.iter().filter(of_source).count() >= MAX_SWEEPS
                 && let Some(newest) = self.sweeps.iter().rposition(|sweep| sweep.source == event.source)
