@@ -156,6 +156,7 @@ pub const STEPS: &[Step<Paths>] = &[
     ("ipv6_is_never_fragmented", ipv6_is_never_fragmented),
     ("full_size_frames_keep_both_tags", full_size_frames_keep_both_tags),
     ("errors_are_limited", errors_are_limited),
+    ("a_wrong_far_address_is_named", a_wrong_far_address_is_named),
 ];
 
 /// `traceroute -n` by UDP, ICMP and TCP: we are the first hop, by our address on the LAN.
@@ -290,4 +291,52 @@ fn errors_are_limited(paths: &mut Paths) {
     assert!((20..=60).contains(&sent), "{sent} errors to one host");
     let drops = paths.router().show("drops");
     assert!(drops["control"]["outcomes"]["icmp_rate_limited"].as_u64().is_some_and(|n| n > 200), "{drops}");
+}
+
+/// The far side of the /30 has another address than it should: what it has is shown beside the one that fails.
+fn a_wrong_far_address_is_named(paths: &mut Paths) {
+    let [far, ours] = FAR[0];
+    let wrong = "172.16.0.6";
+    paths.far.ip(&format!("addr del {far}/30 dev eth0"));
+    paths.far.address("eth0", &format!("{wrong}/30"));
+    let mac = paths.far.ip("-o link show eth0");
+    let mac = mac.split("link/ether ").nth(1).and_then(|rest| rest.split_whitespace().next()).expect("a MAC");
+    // The neighbour entry from before goes first, as it does in time.
+    paths.vrf.ip(&format!("neigh flush {far}"));
+    let seen = format!("{wrong} at {mac}");
+    wait::until_true(SOON, "the wrong address to be shown", || {
+        echo::send(
+            &paths.far,
+            &echo::Plan {
+                source: None,
+                target: ip("172.16.0.5"),
+                size: 8,
+                count: 1,
+                patience: Duration::from_millis(100),
+                fragments: false,
+            },
+        );
+        echo::send(
+            &paths.lan,
+            &echo::Plan {
+                source: None,
+                target: ip(far),
+                size: 8,
+                count: 1,
+                patience: Duration::from_millis(100),
+                fragments: false,
+            },
+        );
+        let shown = paths.router().show("neighbours");
+        shown
+            .as_array()
+            .is_some_and(|all| all.iter().any(|n| n["address"] == far && n["seen"] == seen.as_str()))
+    });
+    assert!(paths.router().table("neighbours").contains(&seen));
+    paths.far.ip(&format!("addr del {wrong}/30 dev eth0"));
+    paths.far.address("eth0", &format!("{far}/30"));
+    paths.far.ip(&format!("route replace default via {ours}"));
+    wait::until_true(SOON, "the right address to answer", || {
+        echo::ping(&paths.lan, None, ip(far), 56, 1).answered == 1
+    });
 }

@@ -170,6 +170,9 @@ pub struct Neighbour {
     pub state: String,
     /// Packets held until it is resolved.
     pub held: usize,
+    /// The address and MAC address that an IPv4 neighbour's link shows instead, while it does not answer; else empty.
+    #[serde(default)]
+    pub seen: String,
 }
 
 /// A member of a next-hop group.

@@ -174,7 +174,7 @@ fn interfaces(interfaces: &[view::Interface]) -> String {
 }
 
 fn neighbours(neighbours: &[view::Neighbour]) -> String {
-    let mut table = Table::new(&["interface", "address", "mac", "state", ">held"]);
+    let mut table = Table::new(&["interface", "address", "mac", "state", ">held", "seen instead"]);
     for neighbour in neighbours {
         let mac = if neighbour.mac.is_empty() { "-" } else { &neighbour.mac };
         table.row([
@@ -183,6 +183,7 @@ fn neighbours(neighbours: &[view::Neighbour]) -> String {
             mac.to_string(),
             neighbour.state.clone(),
             neighbour.held.to_string(),
+            neighbour.seen.clone(),
         ]);
     }
     table.to_string()

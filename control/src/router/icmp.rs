@@ -147,11 +147,13 @@ fn is_error6(packet: &[u8]) -> bool {
     const DESTINATION: u8 = 60;
     let (mut next, mut at) = (ipv6::next_header(packet), ipv6::HEADER_LEN);
     loop {
-        let header = packet.get(at..at + 8);
+        // What comes behind a header that is cut short is as good as seen: its number is.
+        let header = packet.get(at..at + 2);
+        let offset =
+            || packet.get(at + 2..at + 4).map(|field| u16::from_be_bytes([field[0], field[1]]) & 0xfff8);
         match (next, header) {
             (ipv6::ICMPV6, _) => return packet.get(at).is_none_or(|kind| *kind < 128),
-            (ipv6::FRAGMENT, Some(h)) if u16::from_be_bytes([h[2], h[3]]) & 0xfff8 != 0 => return false,
-            (ipv6::FRAGMENT, Some(h)) => (next, at) = (h[0], at + 8),
+            (ipv6::FRAGMENT, Some(h)) if offset() == Some(0) => (next, at) = (h[0], at + 8),
             (ipv6::HOP_BY_HOP | ROUTING | DESTINATION, Some(h)) => {
                 (next, at) = (h[0], at + (usize::from(h[1]) + 1) * 8);
             }
@@ -249,7 +251,10 @@ mod tests {
         assert!(due(44, &behind(&fragment(1), 1)), "a later fragment of whatever");
         assert!(!due(60, &options), "it ends before its ICMP type");
         assert!(due(59, &[]), "nothing follows");
-        assert!(due(60, &options[..4]), "cut within an extension header");
+        assert!(!due(60, &options[..4]), "cut within an extension header, but it says what follows");
+        assert!(!due(51, &authentication[..7]), "the same");
+        assert!(due(60, &options[..1]), "it does not say what follows");
+        assert!(due(44, &fragment(0)[..3]), "nor does this");
         let chain = [&[60, 0, 1, 4, 0, 0, 0, 0][..], &options, &[3, 0, 0, 0]].concat();
         assert!(!due(43, &chain));
     }

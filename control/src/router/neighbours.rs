@@ -2,7 +2,7 @@
 //! the few packets that wait for it.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use dataplane::ids::SubIfId;
@@ -93,11 +93,38 @@ pub struct Neighbours<P> {
     held: usize,
     asks_left: usize,
     logged: Option<Instant>,
+    /// Who spoke ARP last on each sub-interface without being a neighbour.
+    strangers: BTreeMap<SubIfId, Stranger>,
+}
+
+/// Somebody on a link who is no neighbour of ours: on a link of two, the far side with a wrong address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stranger {
+    /// The address that it has for its own.
+    pub address: Ipv4Addr,
+    /// Its MAC address.
+    pub mac: [u8; 6],
+}
+
+impl Stranger {
+    /// Who sent an ARP packet for IPv4 (RFC 826), from its first byte on; `None` for a probe, which has no sender yet.
+    pub fn of_arp(arp: &[u8]) -> Option<Self> {
+        let (kind, sender) = (arp.get(..6)?, arp.get(8..18)?);
+        let mac = *sender.first_chunk()?;
+        let address = Ipv4Addr::from(*sender.last_chunk()?);
+        (kind == [0, 1, 8, 0, 6, 4] && !address.is_unspecified()).then_some(Self { address, mac })
+    }
 }
 
 impl<P> Default for Neighbours<P> {
     fn default() -> Self {
-        Self { known: BTreeMap::new(), held: 0, asks_left: ASKS_EACH_TICK, logged: None }
+        Self {
+            known: BTreeMap::new(),
+            held: 0,
+            asks_left: ASKS_EACH_TICK,
+            logged: None,
+            strangers: BTreeMap::new(),
+        }
     }
 }
 
@@ -113,6 +140,8 @@ pub struct View {
     pub state: State,
     /// Packets that wait for it.
     pub held: usize,
+    /// Who spoke in its stead, if it does not answer.
+    pub seen: Option<Stranger>,
 }
 
 /// Packets that need not wait any longer, each with the sub-interface it came in on.
@@ -275,7 +304,17 @@ impl<P> Neighbours<P> {
             mac: known.mac,
             state: known.state,
             held: known.held.len(),
+            seen: self.strangers.get(sub_if).copied().filter(|_| known.mac.is_none() && address.is_ipv4()),
         })
+    }
+
+    /// Takes note of an ARP packet's sender, unless it is a neighbour. One for each sub-interface.
+    pub fn saw(&mut self, sub_if: SubIfId, sender: Stranger) {
+        if self.is_resolved(sub_if, sender.address.into()) {
+            self.strangers.remove(&sub_if);
+        } else {
+            self.strangers.insert(sub_if, sender);
+        }
     }
 }
 
@@ -358,6 +397,24 @@ mod tests {
         neighbours.event(&event(NeighbourState::Failed), &mut rib, Some(&asked));
         let view = neighbours.views().next().unwrap();
         assert_eq!((view.mac, view.state), (Some([2; 6]), State::Static));
+    }
+
+    #[test]
+    fn who_speaks_in_the_stead_of_a_silent_neighbour_is_named() {
+        let arp = |sender: [u8; 4]| [&[0, 1, 8, 0, 6, 4, 0, 1][..], &MAC, &sender, &[0; 10]].concat();
+        assert_eq!(Stranger::of_arp(&arp([0; 4])), None, "a probe");
+        assert_eq!(Stranger::of_arp(&arp([192, 0, 2, 6])[..17]), None, "cut short");
+        let sender = Stranger::of_arp(&arp([192, 0, 2, 6])).unwrap();
+        assert_eq!((sender.address.octets(), sender.mac), ([192, 0, 2, 6], MAC));
+        let (mut neighbours, asked, mut rib) = (Neighbours::<u32>::default(), Asked::default(), rib());
+        neighbours.hold(LAN, host(1), FROM, 0, Some(&asked)).unwrap();
+        neighbours.saw(FROM, sender);
+        assert_eq!(neighbours.views().next().unwrap().seen, None, "on another link");
+        neighbours.saw(LAN, sender);
+        neighbours.event(&event(NeighbourState::Failed), &mut rib, Some(&asked));
+        assert_eq!(neighbours.views().next().unwrap().seen, Some(sender));
+        neighbours.event(&event(NeighbourState::Reachable { mac: MAC }), &mut rib, Some(&asked));
+        assert_eq!(neighbours.views().next().unwrap().seen, None, "it answers");
     }
 
     #[test]

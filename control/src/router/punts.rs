@@ -13,7 +13,7 @@ use dpdk_sys::Mbuf;
 
 use super::forward::{Decided, Forwarder, Outcome, header};
 use super::icmp::{self, Fault, Limiter};
-use super::neighbours::Neighbours;
+use super::neighbours::{Neighbours, Stranger};
 use super::publish::Publisher;
 use super::slow;
 use ipnetwork::IpNetwork;
@@ -101,8 +101,14 @@ impl Punts {
             PuntReason::Fragment => self.fragment(&punted, neighbours, with),
             PuntReason::IpOptions => self.ip_options(punted, neighbours, with),
             PuntReason::HopByHop => self.hop_by_hop(punted, neighbours, with),
-            PuntReason::Arp
-            | PuntReason::NeighbourDiscovery
+            PuntReason::Arp => {
+                let arp = punted.packet.bytes().get(usize::from(punted.l3_offset)..);
+                if let Some(sender) = arp.and_then(Stranger::of_arp) {
+                    neighbours.saw(punted.sub_if, sender);
+                }
+                self.give_kernel(&punted, with);
+            }
+            PuntReason::NeighbourDiscovery
             | PuntReason::Bgp
             | PuntReason::Bfd
             | PuntReason::Local

@@ -164,6 +164,7 @@ impl Control {
             mac: neighbour.mac.map(mac).unwrap_or_default(),
             state: neighbour.state.name().to_string(),
             held: neighbour.held,
+            seen: neighbour.seen.map(|s| format!("{} at {}", s.address, mac(s.mac))).unwrap_or_default(),
         };
         self.neighbours.views().map(one).collect()
     }

@@ -12,7 +12,7 @@
 //! | IPv4 from or to 0/8 and 240/4, IPv6 to `::`, `::1` and `::ffff:0:0/96`, IPv4 from or to 169.254/16 | forwarded | dropped | RFC 1812, section 5.3.7; RFC 6890; RFC 3927, section 7 |
 //! | to the network address of a connected prefix | forwarded | dropped | RFC 1812, section 5.3.5.3: an obsolete form of directed broadcast |
 //! | IPv6 from `::`, back over the link it came by | forwarded | dropped | RFC 4291, section 2.5.2 |
-//! | times asked of 0/8 and multicast addresses | its own | passed on | RFC 791, section 3.1 |
+//! | times asked of broadcast and multicast addresses | its own | passed on | RFC 791, section 3.1 |
 //! | destinations that are martian | an error for some | none | RFC 1812, section 4.3.2.7 |
 //! | bytes behind the end of IPv4 options | cleared | kept | RFC 791, section 3.1, does not say |
 //! | options with security labels (CIPSO, CALIPSO) | checked against labels | passed on | turnpike knows no labels |

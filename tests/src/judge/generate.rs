@@ -224,7 +224,11 @@ fn stamp(r: &mut Random, overflow: u8, flag: u8, data: &[u8]) -> Vec<u8> {
 fn stamps_at_nobody(all: &[u8]) -> bool {
     let stamps = |w: &[u8]| {
         let at = usize::from(w[2]).saturating_sub(1);
-        w[0] == 68 && w[3] & 0xf == 3 && w.get(at).is_none_or(|first| matches!(first, 0 | 224..))
+        let nobody = match w.get(at..at + 4) {
+            Some(address) => matches!(address[0], 0 | 224..) || matches!(address[3], 0 | 255),
+            None => true,
+        };
+        w[0] == 68 && w[3] & 0xf == 3 && nobody
     };
     (0..all.len()).any(|at| all[at..].len() >= 4 && stamps(&all[at..]))
 }

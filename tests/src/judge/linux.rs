@@ -148,14 +148,14 @@ pub fn families(place: Place) -> impl Iterator<Item = bool> {
     [false, true].into_iter().filter(move |v6| !v6 || place.kind().v6)
 }
 
-/// Whether a destination is reached over the sub-interface that the packet came in on.
+/// Whether an IPv6 destination may be reached over the port that the packet came in on.
 pub fn leads_back(place: Place, to: IpAddr) -> bool {
-    let behind = match (to, place.beyond(to.is_ipv6(), 0)) {
-        (IpAddr::V4(a), IpAddr::V4(b)) => a.octets()[..2] == b.octets()[..2],
-        (IpAddr::V6(a), IpAddr::V6(b)) => a.octets()[..4] == b.octets()[..4],
+    let IpAddr::V6(to) = to else { return false };
+    match to.segments() {
+        [0x2a00, number, ..] => usize::from(number / 16) == place.port,
+        [0xfd00, number, ..] => usize::from(number) == place.port + 1,
         _ => false,
-    };
-    behind || to == place.host(to.is_ipv6(), 2)
+    }
 }
 
 /// A MAC address as text.
