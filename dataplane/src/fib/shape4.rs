@@ -41,10 +41,12 @@ impl<'a> Blocks<'a> {
 #[inline(always)]
 pub(super) fn resolve(blocks: Blocks<'_>, tree: u32, addr: u32) -> Value {
     let block = tree as usize;
-    let starts = blocks.words[block].load(Ordering::Relaxed);
+    #[allow(unsafe_code)]
+    let starts = unsafe { blocks.words.get_unchecked(block) }.load(Ordering::Relaxed);
     // The shift takes its distance modulo 64, as `63 - slot` has it.
     let rank = starts.wrapping_shl(!(addr >> 8)).count_ones() as usize;
-    let value = blocks.halves[block * 4 + 3 + rank].load(Ordering::Relaxed);
+    #[allow(unsafe_code)]
+    let value = unsafe { blocks.halves.get_unchecked(block * 4 + 3 + rank)}.load(Ordering::Relaxed);
     if value < ESCAPE { Value::from(value) } else { escape(blocks.words, block, value, addr) }
 }
 

@@ -2,7 +2,7 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::FibError;
 use super::default::{DefaultRoute, DefaultWriter, value};
@@ -19,6 +19,7 @@ const ROOT: usize = 1 << ROOT_BITS;
 const MOST: usize = 1 << 30;
 /// Addresses that a look-up takes at once.
 const BATCH: usize = 64;
+static NO_ROOT: [AtomicU32; ROOT] = [const { AtomicU32::new(0) }; ROOT];
 
 /// The side of an IPv4 table that workers read. Share it in an `Arc`.
 #[derive(Debug)]
@@ -78,17 +79,27 @@ impl Fib4 {
 
     #[inline(always)]
     fn portable_batch(&self, addrs: &[u32], out: &mut [GroupId]) {
+        // A full burst is what matters: of a length that is known, the loops need no remainders.
+        if let (Ok(addrs), Ok(out)) = (<&[u32; BATCH]>::try_from(addrs), <&mut [GroupId; BATCH]>::try_from(&mut *out)) {
+            self.passes(addrs, out);
+        } else {
+            self.passes(addrs, out);
+        }
+    }
+
+    /// Three passes, each of which asks for what the next one reads: that way more of the burst waits for memory at a
+    /// time than the processor would see ahead.
+    #[inline(always)]
+    fn passes(&self, addrs: &[u32], out: &mut [GroupId]) {
         let mut trees = [0; BATCH];
-        let (heads, blocks) = (self.pages.heads(), Blocks::of(&self.pages));
+        let (root, blocks) = (self.root4(), Blocks::of(&self.pages));
         loop {
             let seen = self.default.seen();
-            // Three passes, each of which asks for what the next one reads: that way more of the burst waits for
-            // memory at a time than the processor would see ahead.
             for &addr in addrs {
-                super::prefetch(heads.as_ptr().wrapping_add((addr >> (32 - ROOT_BITS)) as usize));
+                super::prefetch(&raw const root[(addr >> (32 - ROOT_BITS)) as usize]);
             }
             for (tree, &addr) in trees.iter_mut().zip(addrs) {
-                *tree = heads[(addr >> (32 - ROOT_BITS)) as usize].load(Ordering::Acquire);
+                *tree = root[(addr >> (32 - ROOT_BITS)) as usize].load(Ordering::Acquire);
                 super::prefetch(blocks.words.as_ptr().wrapping_add(*tree as usize));
             }
             for ((&tree, &addr), group) in trees.iter().zip(addrs).zip(&mut *out) {
@@ -98,6 +109,12 @@ impl Fib4 {
                 return;
             }
         }
+    }
+
+    #[inline(always)]
+    fn root4(&self) -> &[AtomicU32; ROOT] {
+        // Never the second: a table's words are those of the root and the numbers.
+        self.pages.heads().first_chunk().unwrap_or(&NO_ROOT)
     }
 
     /// Asks the memory for what a look-up of `addr` will read first. Worth calling when the address is known
