@@ -15,6 +15,9 @@ const HUGE: usize = 2 << 20;
 /// The fewest bytes of blocks to work with.
 const LEAST: usize = 1 << 20;
 
+/// Words behind the blocks, so that a reader of the last one may read on a little.
+const SPARE: usize = 64;
+
 /// What to reserve beside the root, in bytes, a power of two.
 #[derive(Clone, Copy)]
 pub(super) enum Room {
@@ -52,7 +55,7 @@ impl Pages {
         loop {
             let pages = match room {
                 Room::Heads(_) => Self::try_reserve(heads + bytes / 4, 0),
-                Room::Words(_) => Self::try_reserve(heads, bytes / 8),
+                Room::Words(_) => Self::try_reserve(heads, bytes / 8 + SPARE),
             };
             match pages {
                 Some(pages) => return Ok(pages),

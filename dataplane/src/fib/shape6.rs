@@ -191,6 +191,7 @@ impl Shape for Shape6 {
     const WINDOWS: &'static [u8] = &[32, 32, 32, 4];
     const DEEP_UNIFORM: bool = true;
     const SPLICES: bool = true;
+    const MARGIN: usize = 0;
 
     fn most_words(_level: usize, routes: usize) -> usize {
         let runs = 2 * routes + 1;

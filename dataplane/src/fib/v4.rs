@@ -8,7 +8,7 @@ use super::FibError;
 use super::default::{DefaultRoute, DefaultWriter, value};
 use super::pages::{Pages, Room};
 use super::routes::{Value, mask32};
-use super::shape4::{Blocks, ROOT_BITS, Shape4, resolve};
+use super::shape4::{Blocks, ROOT_BITS, Shape4, escape, is_escape, resolve, run_value, slot_of};
 use super::writer::Writer;
 use crate::grace::GracePeriod;
 use crate::ids::GroupId;
@@ -19,7 +19,6 @@ const ROOT: usize = 1 << ROOT_BITS;
 const MOST: usize = 1 << 30;
 /// Addresses that a look-up takes at once.
 const BATCH: usize = 64;
-static NO_ROOT: [AtomicU32; ROOT] = [const { AtomicU32::new(0) }; ROOT];
 
 /// The side of an IPv4 table that workers read. Share it in an `Arc`.
 #[derive(Debug)]
@@ -53,21 +52,7 @@ impl Fib4 {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     #[inline]
     fn batch(&self, addrs: &[u32], out: &mut [GroupId]) {
-        /// The portable look-up, compiled with the instructions that count and shift bits.
-        #[target_feature(enable = "popcnt,bmi1,bmi2")]
-        fn with_popcnt(fib: &Fib4, addrs: &[u32], out: &mut [GroupId]) {
-            fib.portable_batch(addrs, out);
-        }
-        if is_x86_feature_detected!("popcnt")
-            && is_x86_feature_detected!("bmi1")
-            && is_x86_feature_detected!("bmi2")
-        {
-            // SAFETY: the processor has the features that the function is compiled with.
-            #[allow(unsafe_code)]
-            unsafe {
-                with_popcnt(self, addrs, out);
-            }
-        } else {
+        if !x86::wide_batch(self, addrs, out) {
             self.portable_batch(addrs, out);
         }
     }
@@ -79,31 +64,46 @@ impl Fib4 {
 
     #[inline(always)]
     fn portable_batch(&self, addrs: &[u32], out: &mut [GroupId]) {
-        // A full burst is what matters: of a length that is known, the loops need no remainders.
-        if let (Ok(addrs), Ok(out)) = (<&[u32; BATCH]>::try_from(addrs), <&mut [GroupId; BATCH]>::try_from(&mut *out)) {
-            self.passes(addrs, out);
-        } else {
-            self.passes(addrs, out);
+        // A full burst is what matters: as its length is known, its loops have no remainders.
+        match (<&[u32; BATCH]>::try_from(addrs), <&mut [GroupId; BATCH]>::try_from(&mut *out)) {
+            (Ok(addrs), Ok(out)) => self.passes(addrs, out),
+            _ => self.passes(addrs, out),
         }
     }
 
-    /// Three passes, each of which asks for what the next one reads: that way more of the burst waits for memory at a
-    /// time than the processor would see ahead.
+    /// A burst in short passes, each of which does one thing for all addresses: the processor then sees far enough
+    /// ahead for the whole burst to wait for memory together, and does the last pass for several addresses at once.
     #[inline(always)]
     fn passes(&self, addrs: &[u32], out: &mut [GroupId]) {
-        let mut trees = [0; BATCH];
-        let (root, blocks) = (self.root4(), Blocks::of(&self.pages));
+        let (root, blocks) = (self.root_entries(), Blocks::of(&self.pages));
+        let (mut trees, mut slots, mut found) = ([0; BATCH], [0; BATCH], [0; BATCH]);
         loop {
             let seen = self.default.seen();
-            for &addr in addrs {
-                super::prefetch(&raw const root[(addr >> (32 - ROOT_BITS)) as usize]);
-            }
             for (tree, &addr) in trees.iter_mut().zip(addrs) {
                 *tree = root[(addr >> (32 - ROOT_BITS)) as usize].load(Ordering::Acquire);
                 super::prefetch(blocks.words.as_ptr().wrapping_add(*tree as usize));
             }
-            for ((&tree, &addr), group) in trees.iter().zip(addrs).zip(&mut *out) {
-                *group = seen.group(resolve(blocks, tree, addr));
+            for (slot, &addr) in slots.iter_mut().zip(addrs) {
+                *slot = slot_of(addr);
+            }
+            for ((found, &tree), &slot) in found.iter_mut().zip(&trees).zip(&slots).take(addrs.len()) {
+                // SAFETY: the pass before read the tree from the root.
+                #[allow(unsafe_code)]
+                unsafe {
+                    *found = run_value(blocks, tree, slot);
+                }
+            }
+            let mut any = 0;
+            for (group, &found) in out.iter_mut().zip(&found).take(addrs.len()) {
+                *group = seen.group(Value::from(found));
+                any |= found;
+            }
+            if is_escape(any) {
+                for (at, (&addr, group)) in addrs.iter().zip(&mut *out).enumerate() {
+                    if is_escape(found[at]) {
+                        *group = seen.group(escape(blocks, trees[at], found[at], addr));
+                    }
+                }
             }
             if self.default.held(seen) {
                 return;
@@ -112,9 +112,10 @@ impl Fib4 {
     }
 
     #[inline(always)]
-    fn root4(&self) -> &[AtomicU32; ROOT] {
-        // Never the second: a table's words are those of the root and the numbers.
-        self.pages.heads().first_chunk().unwrap_or(&NO_ROOT)
+    fn root_entries(&self) -> &[AtomicU32; ROOT] {
+        static EMPTY: [AtomicU32; ROOT] = [const { AtomicU32::new(0) }; ROOT];
+        // Always the first: a table is made with more words than that. An array needs no checks of its index.
+        self.pages.heads().first_chunk().unwrap_or(&EMPTY)
     }
 
     /// Asks the memory for what a look-up of `addr` will read first. Worth calling when the address is known
@@ -137,6 +138,98 @@ impl Fib4 {
     #[inline(always)]
     fn root(&self, addr: u32) -> u32 {
         self.pages.heads()[(addr >> (32 - ROOT_BITS)) as usize].load(Ordering::Acquire)
+    }
+}
+
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+mod x86 {
+    //! The portable look-up, compiled for what the processor has: bit counts in one instruction, and wide ones for
+    //! the passes that touch no table.
+    #![allow(unsafe_code)] // Calls that need a processor feature, after a check for it.
+
+    use super::{Fib4, GroupId};
+
+    #[target_feature(enable = "popcnt,bmi1,bmi2,avx2,avx512f,avx512bw,avx512vl")]
+    pub(super) fn avx512(fib: &Fib4, addrs: &[u32], out: &mut [GroupId]) {
+        fib.portable_batch(addrs, out);
+    }
+
+    #[target_feature(enable = "popcnt,bmi1,bmi2,avx2")]
+    pub(super) fn avx2(fib: &Fib4, addrs: &[u32], out: &mut [GroupId]) {
+        fib.portable_batch(addrs, out);
+    }
+
+    pub(super) fn has_avx2() -> bool {
+        is_x86_feature_detected!("popcnt")
+            && is_x86_feature_detected!("bmi1")
+            && is_x86_feature_detected!("bmi2")
+            && is_x86_feature_detected!("avx2")
+    }
+
+    pub(super) fn has_avx512() -> bool {
+        has_avx2()
+            && is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl")
+    }
+
+    /// False where the processor has neither, and nothing was looked up.
+    #[inline]
+    pub(super) fn wide_batch(fib: &Fib4, addrs: &[u32], out: &mut [GroupId]) -> bool {
+        if has_avx512() {
+            // SAFETY: the processor has the features that the function is compiled with.
+            unsafe { avx512(fib, addrs, out) }
+        } else if has_avx2() {
+            // SAFETY: as above.
+            unsafe { avx2(fib, addrs, out) }
+        } else {
+            return false;
+        }
+        true
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use std::sync::Arc;
+
+        use proptest::prelude::*;
+
+        use super::super::{BATCH, Fib4Writer};
+        use super::*;
+        use crate::grace::NoReaders;
+
+        proptest! {
+            #[test]
+            fn wide_and_portable_look_ups_agree(
+                routes in prop::collection::vec((any::<u32>(), 1u8..=32, prop::sample::select(vec![3u32, 9, 0x7FFE, 0x7FFF, 0x8000, 1 << 20])), 0..200),
+                addrs in prop::collection::vec(any::<u32>(), 0..=BATCH),
+                near in prop::collection::vec((any::<prop::sample::Index>(), 0u32..4), 0..=BATCH),
+            ) {
+                let mut writer = Fib4Writer::new(Arc::new(NoReaders)).unwrap();
+                for &(addr, len, group) in &routes {
+                    writer.insert(addr & super::super::mask32(len), len, GroupId(group)).unwrap();
+                }
+                let near = near.iter().filter(|_| !routes.is_empty()).map(|(at, off)| at.get(&routes).0.wrapping_add(*off));
+                let addrs: Vec<u32> = near.chain(addrs.iter().copied()).take(BATCH).collect();
+                let fib = writer.reader();
+                let one_by_one: Vec<GroupId> = addrs.iter().map(|&addr| fib.lookup(addr)).collect();
+                let mut out = vec![GroupId(u32::MAX); addrs.len()];
+                fib.portable_batch(&addrs, &mut out);
+                prop_assert_eq!(&out, &one_by_one);
+                if has_avx2() {
+                    out.fill(GroupId(u32::MAX));
+                    // SAFETY: the processor has the features.
+                    unsafe { avx2(&fib, &addrs, &mut out) };
+                    prop_assert_eq!(&out, &one_by_one);
+                }
+                if has_avx512() {
+                    out.fill(GroupId(u32::MAX));
+                    // SAFETY: the processor has the features.
+                    unsafe { avx512(&fib, &addrs, &mut out) };
+                    prop_assert_eq!(&out, &one_by_one);
+                }
+            }
+        }
     }
 }
 

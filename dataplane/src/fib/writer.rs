@@ -43,7 +43,7 @@ impl<S: Shape> Writer<S> {
     pub(super) fn new(shape: S, pages: Arc<Pages>, first: usize, grace: Arc<dyn GracePeriod>) -> Self {
         Self {
             shape,
-            memory: Memory::new(pages, first, grace),
+            memory: Memory::new(pages, first, S::MARGIN, grace),
             short: ShortRoutes::default(),
             chunks: Chunks::default(),
             len: 0,
