@@ -40,7 +40,7 @@ pub(super) const FIRST_NUMBER: usize = FIRST_MIDDLE + MIDDLES * MIDDLE;
 /// How much of that is the root proper.
 pub(super) const ROOT: usize = FIRST_NUMBER;
 /// A run's value from here on is the place of its cell: 32-bit words from the start of the leaf.
-pub(super) const ESCAPE: u32 = 0x8000;
+pub(super) const ESCAPE: u16 = 0x8000;
 /// A cell with this bit holds a value, else the handle of a deeper tree.
 pub(super) const LITERAL: u32 = 1 << 31;
 /// Where a fork's handles begin, in 32-bit words.
@@ -113,52 +113,37 @@ pub(super) fn prefetch_root(heads: &[AtomicU32], addr: u128) {
     super::prefetch(heads.as_ptr().wrapping_add(root_cell(heads, addr)));
 }
 
-/// The cache line with all of a node's last addresses: a node either lies within a line or begins one.
-#[inline(always)]
-pub(super) fn line(cells: &[AtomicU32], node: Node) -> &[AtomicU32] {
-    let start = node.at() & !15;
-    &cells[start..start + 16]
-}
-
-/// Of a line's 16 comparisons, one bit each, those that are the node's own: how many are true.
-#[inline(always)]
-pub(super) fn count(below: u32, node: Node) -> u32 {
-    let place = node.at() as u32 & 15;
-    (below >> place & ((1 << node.lasts()) - 1)).count_ones()
-}
-
-/// How many of a node's last addresses are below `key`.
+/// How many of a node's last addresses are below `key`: the child, or run, that it belongs to.
 #[inline(always)]
 pub(super) fn rank(cells: &[AtomicU32], node: Node, key: u32) -> u32 {
-    let mut below = 0;
-    for (at, last) in line(cells, node).iter().enumerate() {
-        below |= u32::from(last.load(Ordering::Relaxed) < key) << at;
-    }
-    count(below, node)
+    let lasts = &cells[node.at()..][..node.lasts() as usize];
+    lasts.partition_point(|last| last.load(Ordering::Relaxed) < key) as u32
 }
 
-/// What a node says for the run or child `rank`: a leaf its 16 bits, a fork a handle. Acquire: a handle may lead
-/// to a block that was not there a moment ago. No branch: which of the two it is cannot be foreseen.
+/// The child `rank` of a fork. Acquire: its handle may lead to a block that was not there a moment ago.
 #[inline(always)]
-pub(super) fn step(cells: &[AtomicU32], node: Node, rank: u32) -> u32 {
-    let leaf = !node.0 & 1;
-    let base = if leaf == 0 { FORK_LINKS as u32 } else { node.lasts() };
-    let found = cells[node.at() + (base + (rank >> leaf)) as usize].load(Ordering::Acquire);
-    // All bits of a handle; of two values, the one.
-    (found >> ((rank & leaf) * 16)) & (leaf.wrapping_sub(1) | 0xFFFF)
+pub(super) fn child(cells: &[AtomicU32], fork: Node, rank: u32) -> Node {
+    Node(cells[fork.at() + FORK_LINKS + rank as usize].load(Ordering::Acquire))
 }
 
-/// Whether what a node says is the place of a cell. Of a fork it never is.
+/// What the run `rank` of a leaf holds: a value, or the place of a cell.
 #[inline(always)]
-pub(super) fn is_escape(node: Node, said: u32) -> bool {
-    said & (!node.0 & 1) << 15 != 0
+pub(super) fn run(cells: &[AtomicU32], leaf: Node, rank: u32) -> u16 {
+    let two = cells[leaf.at() + (leaf.lasts() + rank / 2) as usize].load(Ordering::Relaxed);
+    (two >> (rank % 2 * 16)) as u16
+}
+
+/// Whether what a leaf says is the place of a cell. Of several, joined by "or": whether any is.
+#[inline(always)]
+pub(super) fn is_escape(said: u16) -> bool {
+    said >= ESCAPE
 }
 
 /// Goes on where a leaf of a level says `said`, to the value.
 #[cold]
 #[inline(never)]
-pub(super) fn escape(cells: &[AtomicU32], leaf: Node, said: u32, addr: u128, level: usize) -> Value {
-    let found = cells[leaf.at() + (said - ESCAPE) as usize].load(Ordering::Acquire);
+pub(super) fn escape(cells: &[AtomicU32], leaf: Node, said: u16, addr: u128, level: usize) -> Value {
+    let found = cells[leaf.at() + usize::from(said - ESCAPE)].load(Ordering::Acquire);
     if found & LITERAL != 0 { found & !LITERAL } else { resolve(cells, found, addr, level + 1) }
 }
 
@@ -167,16 +152,11 @@ pub(super) fn escape(cells: &[AtomicU32], leaf: Node, said: u32, addr: u128, lev
 pub(super) fn resolve(cells: &[AtomicU32], tree: u32, addr: u128, level: usize) -> Value {
     let key = key(addr, level);
     let mut node = Node(tree);
-    loop {
-        let found = step(cells, node, rank(cells, node, key));
-        if node.is_fork() == 1 {
-            node = Node(found);
-        } else if is_escape(node, found) {
-            return escape(cells, node, found, addr, level);
-        } else {
-            return found;
-        }
+    while node.is_fork() == 1 {
+        node = child(cells, node, rank(cells, node, key));
     }
+    let said = run(cells, node, rank(cells, node, key));
+    if is_escape(said) { escape(cells, node, said, addr, level) } else { Value::from(said) }
 }
 
 /// A handle as a node.

@@ -15,8 +15,8 @@ const HUGE: usize = 2 << 20;
 /// The fewest bytes of blocks to work with.
 const LEAST: usize = 1 << 20;
 
-/// Words behind the blocks, so that a reader of the last one may read on a little.
-const SPARE: usize = 64;
+/// 64-bit words behind the blocks, so that a reader of the last one may read on a little.
+pub(super) const SPARE: usize = 64;
 
 /// What to reserve beside the root, in bytes, a power of two.
 #[derive(Clone, Copy)]
@@ -54,7 +54,7 @@ impl Pages {
         let mut bytes = if cfg!(miri) { 1 << 20 } else { most };
         loop {
             let pages = match room {
-                Room::Heads(_) => Self::try_reserve(heads + bytes / 4, 0),
+                Room::Heads(_) => Self::try_reserve(heads + bytes / 4 + 2 * SPARE, 0),
                 Room::Words(_) => Self::try_reserve(heads, bytes / 8 + SPARE),
             };
             match pages {
@@ -129,6 +129,16 @@ impl Pages {
         // SAFETY: the memory of `words`, whose alignment is more than enough; `AtomicU16` is what callers see of it
         // under the rule above.
         unsafe { std::slice::from_raw_parts(self.words().as_ptr().cast(), self.words * 4) }
+    }
+
+    /// The 32-bit words from `first` on, as two 16-bit words each, lowest first, under the rule of
+    /// [`halves`](Self::halves).
+    #[cfg(target_endian = "little")]
+    #[inline]
+    pub(super) fn head_halves(&self, first: usize) -> &[AtomicU16] {
+        let words = &self.heads()[first..];
+        // SAFETY: as in `halves`, for the memory of these words.
+        unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), words.len() * 2) }
     }
 
     /// Makes the kernel give pages for the bytes `from..to` now, so that a lack of memory is an error here and not

@@ -7,7 +7,7 @@ use super::FibError;
 use super::memory::{Cell, Memory};
 use super::node6::{
     BLOCKS, ESCAPE, FIRST_MIDDLE, FIRST_NUMBER, FORK_LINKS, LITERAL, MIDDLE, MIDDLE_BITS, MIDDLES, Node,
-    ONLY, STARTS, TOP, TOP_BITS, entry_cell, is_escape, rank, step,
+    ONLY, STARTS, TOP, TOP_BITS, entry_cell, child, is_escape, rank, run,
 };
 use super::routes::Value;
 use super::shape::{Shape, Splice};
@@ -42,16 +42,16 @@ fn cell(memory: &Memory, at: usize) -> u32 {
 
 /// How many cells a leaf has.
 fn cells(memory: &Memory, leaf: Node) -> usize {
-    (0..=leaf.lasts()).filter(|&rank| is_escape(leaf, step(blocks(memory), leaf, rank))).count()
+    (0..=leaf.lasts()).filter(|&rank| is_escape(run(blocks(memory), leaf, rank))).count()
 }
 
 /// Where run `rank` of a leaf leads.
 fn goal(memory: &Memory, leaf: Node, rank: u32) -> Goal {
-    let said = step(blocks(memory), leaf, rank);
-    if !is_escape(leaf, said) {
-        return Goal::Value(said);
+    let said = run(blocks(memory), leaf, rank);
+    if !is_escape(said) {
+        return Goal::Value(said.into());
     }
-    let found = cell(memory, leaf.at() + (said - ESCAPE) as usize);
+    let found = cell(memory, leaf.at() + usize::from(said - ESCAPE));
     if found & LITERAL != 0 { Goal::Value(found & !LITERAL) } else { Goal::Tree(found) }
 }
 
@@ -74,16 +74,16 @@ fn build_leaf(memory: &mut Memory, runs: &[Run]) -> Result<u32, FibError> {
             draft[at] = run.end;
         }
         let said = match run.goal {
-            Goal::Value(value) if value < ESCAPE => value,
+            Goal::Value(value) if value < ESCAPE.into() => value,
             Goal::Value(value) => {
                 draft[next_cell] = value | LITERAL;
                 next_cell += 1;
-                ESCAPE + next_cell as u32 - 1
+                u32::from(ESCAPE) + next_cell as u32 - 1
             }
             Goal::Tree(tree) => {
                 draft[next_cell] = tree;
                 next_cell += 1;
-                ESCAPE + next_cell as u32 - 1
+                u32::from(ESCAPE) + next_cell as u32 - 1
             }
         };
         draft[lasts + at / 2] |= said << (at % 2 * 16);
@@ -219,16 +219,12 @@ impl Shape for Shape6 {
     }
 
     fn link(memory: &Memory, tree: u32, suffix: u32) -> Option<Cell> {
-        let mut node = Node(tree);
-        loop {
-            let found = step(blocks(memory), node, rank(blocks(memory), node, suffix));
-            if node.is_fork() == 1 {
-                node = Node(found);
-            } else {
-                let cell = || Cell(node.at() + (found - ESCAPE) as usize);
-                return is_escape(node, found).then(cell);
-            }
+        let (cells, mut node) = (blocks(memory), Node(tree));
+        while node.is_fork() == 1 {
+            node = child(cells, node, rank(cells, node, suffix));
         }
+        let said = run(cells, node, rank(cells, node, suffix));
+        is_escape(said).then(|| Cell(node.at() + usize::from(said - ESCAPE)))
     }
 
     fn publish(memory: &Memory, cell: Cell, tree: u32) {
@@ -243,16 +239,16 @@ impl Shape for Shape6 {
     ) -> Result<Splice, FibError> {
         let (mut node, mut link, mut node_first, mut node_last) = (Node(tree), None, 0, u32::MAX);
         while node.is_fork() == 1 {
-            let child = rank(blocks(memory), node, first);
-            if child != rank(blocks(memory), node, end) {
+            let at = rank(blocks(memory), node, first);
+            if at != rank(blocks(memory), node, end) {
                 return Ok(Splice::Rebuild);
             }
-            link = Some(fork_link(node, child));
-            if let Some(before) = child.checked_sub(1).and_then(|before| last(memory, node, before)) {
+            link = Some(fork_link(node, at));
+            if let Some(before) = at.checked_sub(1).and_then(|before| last(memory, node, before)) {
                 node_first = before + 1;
             }
-            node_last = last(memory, node, child).unwrap_or(node_last);
-            node = Node(step(blocks(memory), node, child));
+            node_last = last(memory, node, at).unwrap_or(node_last);
+            node = child(blocks(memory), node, at);
         }
         let mut new = Vec::with_capacity(2 * WIDTH + runs.len());
         let old = |rank| (last(memory, node, rank).unwrap_or(node_last), goal(memory, node, rank));
