@@ -4,34 +4,31 @@
 //!
 //! What differs by processor is how a key is ranked in a node: by halving, or against all words of a line at once.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::node6::{BLOCKS, Node, escape, is_escape, key, node, root_cell};
+use super::node6::{BLOCKS, FORK_LINKS, Top, escape, is_escape, key, node, top, tops};
 use super::routes::Value;
 use super::v6::{BATCH, Fib6};
-use super::view6::View;
+use super::view6::{Leaf, View};
 use crate::ids::GroupId;
 
 /// The look-up with a given way to rank a key in a node.
 macro_rules! search {
-    ($fib:expr, $addrs:expr, $out:expr, $rank:path) => {{
+    ($fib:expr, $addrs:expr, $out:expr, $cell:path, $child:path, $run:path) => {{
         let (fib, addrs, out): (&Fib6, &[u128], &mut [GroupId]) = ($fib, $addrs, $out);
         let count = addrs.len().min(out.len()).min(BATCH);
         let (addrs, out) = (&addrs[..count], &mut out[..count]);
-        let (heads, view) = (fib.pages.heads(), View::of(&fib.pages));
-        let (mut places, mut keys, mut nodes, mut found) =
-            ([0u32; BATCH], [0u32; BATCH], [node(0); BATCH], [0u16; BATCH]);
+        let (heads, tops, view) = (fib.pages.heads(), tops(&fib.pages), View::of(&fib.pages));
+        let (mut keys, mut nodes, mut found) = ([0u32; BATCH], [node(0); BATCH], [0u16; BATCH]);
         // Who is at a fork: addresses by their numbers.
         let mut forks = [0u8; BATCH];
         loop {
             let seen = fib.default.seen();
-            for ((&addr, place), key) in addrs.iter().zip(&mut places).zip(&mut keys) {
-                *place = root_cell(heads, addr) as u32;
-                *key = self::key(addr, 0);
-            }
             let mut waiting = 0;
-            for (at, (&place, next)) in places[..count].iter().zip(&mut nodes).enumerate() {
-                *next = node(heads[place as usize].load(Ordering::Acquire));
+            for (at, ((&addr, key), next)) in addrs.iter().zip(&mut keys).zip(&mut nodes).enumerate() {
+                let (high, top) = top(tops, addr);
+                *next = node(heads[$cell(top, high)].load(Ordering::Acquire));
+                *key = self::key(addr, 0);
                 view.prefetch(*next);
                 forks[waiting & (BATCH - 1)] = at as u8;
                 waiting += next.is_fork();
@@ -40,7 +37,8 @@ macro_rules! search {
                 let mut still = 0;
                 for turn in 0..waiting.min(BATCH) {
                     let at = usize::from(forks[turn]) & (BATCH - 1);
-                    let next = view.child(nodes[at], $rank(view, nodes[at], keys[at]));
+                    let line = view.line(nodes[at]);
+                    let next = node(line[FORK_LINKS + ($child(line, keys[at]) & 7) as usize].load(Ordering::Acquire));
                     nodes[at] = next;
                     view.prefetch(next);
                     forks[still & (BATCH - 1)] = at as u8;
@@ -49,7 +47,8 @@ macro_rules! search {
                 waiting = still;
             }
             for ((&node, &key), found) in nodes[..count].iter().zip(&keys).zip(&mut found) {
-                *found = view.run(node, $rank(view, node, key));
+                let leaf = Leaf::of(node);
+                *found = view.run(node, leaf.values(), $run(view.line(node), &leaf, key));
             }
             let mut any = 0;
             for (group, &found) in out.iter_mut().zip(&found) {
@@ -70,21 +69,32 @@ macro_rules! search {
     }};
 }
 
-/// How many of a node's last addresses are below `key`: by halving, without a branch.
+/// The child of a fork that `key` belongs to: by halving, without a branch.
 #[inline(always)]
-fn rank(view: View<'_>, node: Node, key: u32) -> u32 {
+fn child(line: &[AtomicU32; 16], key: u32) -> u32 {
+    let mut below = 0;
+    for step in [4, 2, 1] {
+        below += u32::from(line[(below + step - 1) as usize & 15].load(Ordering::Relaxed) < key) * step;
+    }
+    below
+}
+
+/// The run of a leaf that `key` belongs to, alike.
+#[inline(always)]
+fn run(line: &[AtomicU32; 16], leaf: &Leaf, key: u32) -> u32 {
+    let (first, lasts) = (leaf.lasts() & 0xFF, leaf.lasts() >> 8 & 0xFF);
     let mut below = 0;
     for step in [8, 4, 2, 1] {
         let probe = below + step;
-        let within = (probe <= node.lasts()) & (view.last(node, probe - 1) < key);
-        below += u32::from(within) * step;
+        let last = line[(first + probe - 1) as usize & 15].load(Ordering::Relaxed);
+        below += u32::from((probe <= lasts) & (last < key)) * step;
     }
     below
 }
 
 #[inline(always)]
 fn portable(fib: &Fib6, addrs: &[u128], out: &mut [GroupId]) {
-    search!(fib, addrs, out, rank);
+    search!(fib, addrs, out, Top::cell, child, run);
 }
 
 #[cfg(not(all(target_arch = "x86_64", not(miri))))]
@@ -107,7 +117,7 @@ mod x86 {
 
     use std::arch::asm;
     use std::arch::x86_64::{
-        __m256i, __mmask16, _bzhi_u32, _mm256_castsi256_ps, _mm256_cmpeq_epi32, _mm256_max_epu32,
+        __m256i, __mmask8, __mmask16, _bextr2_u32, _bextr2_u64, _mm256_castsi256_ps, _mm256_cmpeq_epi32, _mm256_max_epu32,
         _mm256_movemask_ps, _mm256_set1_epi32, _mm512_set1_epi32,
     };
 
@@ -132,61 +142,93 @@ mod x86 {
 
     #[target_feature(enable = "avx512f,avx512vl,avx2,popcnt,bmi1,bmi2")]
     fn with_avx512(fib: &Fib6, addrs: &[u128], out: &mut [GroupId]) {
-        search!(fib, addrs, out, rank_avx512);
+        search!(fib, addrs, out, cell_bmi, child_avx512, run_avx512);
     }
 
     #[target_feature(enable = "avx2,popcnt,bmi1,bmi2")]
     fn with_avx2(fib: &Fib6, addrs: &[u128], out: &mut [GroupId]) {
-        search!(fib, addrs, out, rank_avx2);
+        search!(fib, addrs, out, cell_bmi, child_avx2, run_avx2);
     }
 
-    /// Of the comparisons with a line's words, one bit each, those that are the node's own: how many are true.
+    /// The same as [`Top::cell`].
     #[inline]
-    #[target_feature(enable = "bmi2,popcnt")]
-    fn count(view: View<'_>, node: Node, below: u32) -> u32 {
-        _bzhi_u32(below >> view.place(node), node.lasts()).count_ones()
+    #[target_feature(enable = "bmi1")]
+    fn cell_bmi(top: Top, high: u64) -> usize {
+        top.place() + _bextr2_u64(high, top.0) as usize
     }
 
-    /// The same as [`rank`].
+    /// The same as [`child`].
     #[inline]
     #[target_feature(enable = "avx512f,avx512vl,avx2,popcnt,bmi1,bmi2")]
-    fn rank_avx512(view: View<'_>, node: Node, key: u32) -> u32 {
+    fn child_avx512(line: &[AtomicU32; 16], key: u32) -> u32 {
+        let below: __mmask8;
+        // SAFETY: reads the first half of the line. Why it may: see the module's documentation.
+        unsafe {
+            asm!(
+                "vpcmpnleud {below}, {key}, ymmword ptr [{line}]",
+                below = out(kreg) below,
+                key = in(ymm_reg) _mm256_set1_epi32(key.cast_signed()),
+                line = in(reg) line.as_ptr(),
+                options(nostack, preserves_flags, readonly, pure),
+            );
+        }
+        u32::from(below).count_ones()
+    }
+
+    /// The same as [`run`].
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512vl,avx2,popcnt,bmi1,bmi2")]
+    fn run_avx512(line: &[AtomicU32; 16], leaf: &Leaf, key: u32) -> u32 {
         let below: __mmask16;
-        // SAFETY: reads the 64 bytes of the line. Why it may: see the module's documentation.
+        // SAFETY: reads the line. Why it may: see the module's documentation.
         unsafe {
             asm!(
                 "vpcmpnleud {below}, {key}, zmmword ptr [{line}]",
                 below = out(kreg) below,
                 key = in(zmm_reg) _mm512_set1_epi32(key.cast_signed()),
-                line = in(reg) view.line(node).as_ptr(),
+                line = in(reg) line.as_ptr(),
                 options(nostack, preserves_flags, readonly, pure),
             );
         }
-        count(view, node, u32::from(below))
+        _bextr2_u32(u32::from(below), leaf.lasts()).count_ones()
     }
 
-    /// The same as [`rank`].
+    /// Which of the eight words at `at` are below `key`, one bit each.
+    ///
+    /// # Safety
+    /// They are words of a line.
     #[inline]
-    #[target_feature(enable = "avx2,popcnt,bmi1,bmi2")]
-    fn rank_avx2(view: View<'_>, node: Node, key: u32) -> u32 {
-        let (low, high): (__m256i, __m256i);
-        // SAFETY: reads the 64 bytes of the line. Why it may: see the module's documentation.
+    #[target_feature(enable = "avx2")]
+    unsafe fn below_avx2(at: *const AtomicU32, key: u32) -> u32 {
+        let lasts: __m256i;
+        // SAFETY: reads what the caller vouches for. Why it may: see the module's documentation.
         unsafe {
             asm!(
-                "vmovdqu {low}, ymmword ptr [{line}]",
-                "vmovdqu {high}, ymmword ptr [{line} + 32]",
-                low = out(ymm_reg) low,
-                high = out(ymm_reg) high,
-                line = in(reg) view.line(node).as_ptr(),
+                "vmovdqu {lasts}, ymmword ptr [{at}]",
+                lasts = out(ymm_reg) lasts,
+                at = in(reg) at,
                 options(nostack, preserves_flags, readonly, pure),
             );
         }
-        let key = _mm256_set1_epi32(key.cast_signed());
-        let not_below = |lasts| {
-            _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_max_epu32(lasts, key), lasts)))
-                .cast_unsigned()
-        };
-        count(view, node, !(not_below(low) | not_below(high) << 8))
+        let not_below = _mm256_cmpeq_epi32(_mm256_max_epu32(lasts, _mm256_set1_epi32(key.cast_signed())), lasts);
+        _mm256_movemask_ps(_mm256_castsi256_ps(not_below)).cast_unsigned() ^ 0xFF
+    }
+
+    /// The same as [`child`].
+    #[inline]
+    #[target_feature(enable = "avx2,popcnt,bmi1,bmi2")]
+    fn child_avx2(line: &[AtomicU32; 16], key: u32) -> u32 {
+        // SAFETY: the first half of the line.
+        unsafe { below_avx2(line.as_ptr(), key) }.count_ones()
+    }
+
+    /// The same as [`run`].
+    #[inline]
+    #[target_feature(enable = "avx2,popcnt,bmi1,bmi2")]
+    fn run_avx2(line: &[AtomicU32; 16], leaf: &Leaf, key: u32) -> u32 {
+        // SAFETY: the halves of the line.
+        let below = unsafe { below_avx2(line.as_ptr(), key) | below_avx2(line.as_ptr().add(8), key) << 8 };
+        _bextr2_u32(below, leaf.lasts()).count_ones()
     }
 
     #[cfg(test)]

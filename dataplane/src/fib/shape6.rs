@@ -7,18 +7,18 @@ use super::FibError;
 use super::memory::{Cell, Memory};
 use super::node6::{
     BLOCKS, ESCAPE, FIRST_MIDDLE, FIRST_NUMBER, FORK_LINKS, LITERAL, MIDDLE, MIDDLE_BITS, MIDDLES, Node,
-    ONLY, STARTS, TOP, TOP_BITS, entry_cell, child, is_escape, rank, run,
+    ONLY, RUNS, STARTS, TOP_BITS, Top, child, is_escape, rank, run, tops,
 };
 use super::routes::Value;
 use super::shape::{Shape, Splice};
 use super::sweep::{Goal, Run, push};
 
-/// Children of a fork, and the most runs of a leaf.
-const WIDTH: usize = 16;
-/// Runs of a leaf that fill a cache line; built so, there is room for more.
-const FILL: usize = 11;
+/// Children of a fork.
+const WIDTH: usize = FORK_LINKS;
+/// Runs of a leaf that is built under a fork: there is room for more.
+const FILL: usize = 8;
 /// 64-bit words of a fork.
-const FORK_WORDS: usize = 16;
+const FORK_WORDS: usize = 8;
 
 /// The 64-bit words of a leaf.
 fn leaf_words(lasts: usize, cells: usize) -> usize {
@@ -65,8 +65,8 @@ fn fork_link(fork: Node, rank: u32) -> Cell {
 }
 
 fn build_leaf(memory: &mut Memory, runs: &[Run]) -> Result<u32, FibError> {
-    // 15 last addresses, 16 values, 16 cells.
-    let mut draft = [0u32; 40];
+    // 10 last addresses, 11 values, 11 cells.
+    let mut draft = [0u32; 28];
     let lasts = runs.len() - 1;
     let mut next_cell = cells_at(lasts);
     for (at, run) in runs.iter().enumerate() {
@@ -103,6 +103,7 @@ fn fill(memory: &Memory, offset: u32, draft: &[u32]) {
 /// A fork over some children: the last address of each, and its handle.
 fn build_fork(memory: &mut Memory, children: &[(u32, u32)]) -> Result<u32, FibError> {
     let mut draft = [0; FORK_WORDS * 2];
+    draft[..WIDTH].fill(u32::MAX);
     let lasts = children.len() - 1;
     for (at, &(last, tree)) in children.iter().enumerate() {
         if at < lasts {
@@ -122,12 +123,12 @@ fn cut(count: usize, most: usize) -> impl Iterator<Item = usize> {
 }
 
 fn build_tree(memory: &mut Memory, mut runs: &[Run]) -> Result<u32, FibError> {
-    if runs.len() <= WIDTH {
+    if runs.len() <= RUNS {
         return build_leaf(memory, runs);
     }
     // Fuller leaves where that saves a level.
-    let depth = |fill: usize| (1..8).find(|&depth| runs.len() <= fill * WIDTH.pow(depth));
-    let fill = if depth(FILL) == depth(FILL + 3) { FILL } else { FILL + 3 };
+    let depth = |fill: usize| (1..12).find(|&depth| runs.len() <= fill * WIDTH.pow(depth));
+    let fill = if depth(FILL) == depth(RUNS - 1) { FILL } else { RUNS - 1 };
     let mut nodes = Vec::with_capacity(runs.len() / fill + 1);
     for size in cut(runs.len(), fill) {
         let (leaf, rest) = runs.split_at(size);
@@ -170,8 +171,13 @@ pub(super) struct Shape6 {
 }
 
 impl Shape6 {
-    fn entry(memory: &Memory, top: usize) -> u32 {
-        memory.pages().heads()[TOP + top].load(Ordering::Relaxed)
+    fn entry(memory: &Memory, top: usize) -> Top {
+        Top(tops(memory.pages())[top].load(Ordering::Relaxed))
+    }
+
+    /// The entry of the root for a chunk.
+    fn cell(memory: &Memory, chunk: u32) -> usize {
+        Self::entry(memory, (chunk >> MIDDLE_BITS) as usize).cell(u64::from(chunk) << (64 - STARTS[0]))
     }
 
     fn top(prefix: u128) -> u16 {
@@ -182,7 +188,7 @@ impl Shape6 {
     fn set_only(memory: &Memory, top: usize, tree: u32) {
         let heads = memory.pages().heads();
         heads[ONLY + top].store(tree, Ordering::Release);
-        heads[TOP + top].store((ONLY + top) as u32 * 2, Ordering::Release);
+        tops(memory.pages())[top].store(Top::only(ONLY + top).0, Ordering::Release);
     }
 }
 
@@ -196,7 +202,7 @@ impl Shape for Shape6 {
     fn most_words(_level: usize, routes: usize) -> usize {
         let runs = 2 * routes + 1;
         let leaves = runs.div_ceil(FILL);
-        leaves * leaf_words(WIDTH - 1, WIDTH) + (leaves / (WIDTH / 2) + 4) * FORK_WORDS
+        leaves * leaf_words(RUNS - 1, RUNS) + (leaves / (WIDTH / 2) + 4) * FORK_WORDS
     }
 
     fn build(memory: &mut Memory, _level: usize, runs: &[Run]) -> Result<u32, FibError> {
@@ -250,7 +256,7 @@ impl Shape for Shape6 {
             node_last = last(memory, node, at).unwrap_or(node_last);
             node = child(blocks(memory), node, at);
         }
-        let mut new = Vec::with_capacity(2 * WIDTH + runs.len());
+        let mut new = Vec::with_capacity(RUNS + 2 + runs.len());
         let old = |rank| (last(memory, node, rank).unwrap_or(node_last), goal(memory, node, rank));
         // What comes before, up to where the change begins; then the change; then what is left behind it.
         let mut start = node_first;
@@ -267,7 +273,7 @@ impl Shape for Shape6 {
         for (last, goal) in (0..=node.lasts()).map(old).filter(|&(last, _)| last > end) {
             push(&mut new, last, goal);
         }
-        if new.len() > WIDTH || (new.len() == 1 && link.is_none()) {
+        if new.len() > RUNS || (new.len() == 1 && link.is_none()) {
             return Ok(Splice::Rebuild);
         }
         let leaf = build_leaf(memory, &new)?;
@@ -279,23 +285,20 @@ impl Shape for Shape6 {
     }
 
     fn root(&self, memory: &Memory, chunk: u32) -> u32 {
-        let entry = Self::entry(memory, (chunk >> MIDDLE_BITS) as usize);
-        memory.pages().heads()[entry_cell(entry, chunk)].load(Ordering::Relaxed)
+        memory.pages().heads()[Self::cell(memory, chunk)].load(Ordering::Relaxed)
     }
 
     fn set_root(&self, memory: &Memory, chunk: u32, tree: u32) {
         let top = (chunk >> MIDDLE_BITS) as usize;
-        let entry = Self::entry(memory, top);
-        if entry & 1 == 0 {
-            Self::set_only(memory, top, tree);
+        if Self::entry(memory, top).has_middle() {
+            memory.pages().heads()[Self::cell(memory, chunk)].store(tree, Ordering::Release);
         } else {
-            memory.pages().heads()[entry_cell(entry, chunk)].store(tree, Ordering::Release);
+            Self::set_only(memory, top, tree);
         }
     }
 
     fn prefetch_root(&self, memory: &Memory, chunk: u32) {
-        let entry = Self::entry(memory, (chunk >> MIDDLE_BITS) as usize);
-        super::prefetch(memory.pages().heads().as_ptr().wrapping_add(entry_cell(entry, chunk)));
+        super::prefetch(memory.pages().heads().as_ptr().wrapping_add(Self::cell(memory, chunk)));
     }
 
     fn prefetch(memory: &Memory, tree: u32) {
@@ -304,9 +307,9 @@ impl Shape for Shape6 {
     }
 
     fn number<'a>(&self, memory: &'a Memory, chunk: u32) -> Option<&'a AtomicU32> {
-        let entry = Self::entry(memory, (chunk >> MIDDLE_BITS) as usize);
-        let number = || &memory.pages().heads()[entry_cell(entry, chunk) + (FIRST_NUMBER - FIRST_MIDDLE)];
-        (entry & 1 == 1).then(number)
+        let has_middle = Self::entry(memory, (chunk >> MIDDLE_BITS) as usize).has_middle();
+        let number = || &memory.pages().heads()[Self::cell(memory, chunk) + (FIRST_NUMBER - FIRST_MIDDLE)];
+        has_middle.then(number)
     }
 
     fn span(&self, chunk: u32) -> u32 {
@@ -330,14 +333,14 @@ impl Shape for Shape6 {
         let numbers = middle + FIRST_NUMBER - FIRST_MIDDLE;
         memory.pages().commit(numbers * 4, (numbers + MIDDLE) * 4)?;
         let heads = memory.pages().heads();
-        let tree = heads[entry_cell(Self::entry(memory, usize::from(top)), 0)].load(Ordering::Relaxed);
+        let tree = heads[Self::entry(memory, usize::from(top)).place()].load(Ordering::Relaxed);
         for cell in &heads[middle..middle + MIDDLE] {
             cell.store(tree, Ordering::Relaxed);
         }
         if let Some(value) = Self::uniform_value(memory, 0, tree) {
             memory.link_uniform(value, MIDDLE - 1);
         }
-        memory.pages().heads()[TOP + usize::from(top)].store((middle as u32) << 1 | 1, Ordering::Release);
+        tops(memory.pages())[usize::from(top)].store(Top::middle(middle).0, Ordering::Release);
         self.middles.insert(top, (slot, 1));
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::FibError;
 use super::default::{DefaultRoute, DefaultWriter, value};
-use super::pages::{Pages, Room};
+use super::pages::{Pages, Room, written_bytes};
 use super::routes::{Value, mask32};
 use super::shape4::{Blocks, ROOT_BITS, Shape4, escape, is_escape, resolve, run_value, slot_of};
 use super::writer::Writer;
@@ -127,7 +127,8 @@ impl Fib4 {
 
     /// Bytes that the table occupies: its blocks, and the pages of its root that hold anything.
     pub fn memory(&self) -> usize {
-        self.pages.bytes(ROOT)
+        let is_zero = |word: &AtomicU32| word.load(Ordering::Relaxed) == 0;
+        self.pages.used_bytes() + written_bytes(self.root_entries(), is_zero)
     }
 
     /// Whether the table is on huge pages. Only large ones ask for them.

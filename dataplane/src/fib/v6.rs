@@ -2,10 +2,11 @@
 
 use std::net::Ipv6Addr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::FibError;
 use super::default::{DefaultRoute, DefaultWriter, value};
-use super::node6::{BLOCKS, ROOT, prefetch_root, resolve, root};
+use super::node6::{self, BLOCKS, resolve, root_cell, tops};
 use super::pages::{Pages, Room};
 use super::routes::Value;
 use super::search6::batch;
@@ -34,7 +35,8 @@ impl Fib6 {
         loop {
             let seen = self.default.seen();
             let heads = self.pages.heads();
-            let value = resolve(&heads[BLOCKS..], root(heads, addr), addr, 0);
+            let tree = heads[root_cell(tops(&self.pages), addr)].load(Ordering::Acquire);
+            let value = resolve(&heads[BLOCKS..], tree, addr, 0);
             if value != 0 || self.default.held(seen) {
                 return seen.group(value);
             }
@@ -53,12 +55,14 @@ impl Fib6 {
     /// some tens of nanoseconds before its look-up.
     #[inline]
     pub fn prefetch(&self, addr: u128) {
-        prefetch_root(self.pages.heads(), addr);
+        // What leads there is in the nearest cache: few of the top's entries are in use.
+        let cell = root_cell(tops(&self.pages), addr);
+        super::prefetch(self.pages.heads().as_ptr().wrapping_add(cell));
     }
 
     /// Bytes that the table occupies: its blocks, and the pages of its root that hold anything.
     pub fn memory(&self) -> usize {
-        self.pages.bytes(ROOT)
+        self.pages.used_bytes() + node6::root_bytes(&self.pages)
     }
 
     /// Whether the table is on huge pages. Only large ones ask for them.
