@@ -15,9 +15,7 @@ use crate::ids::GroupId;
 /// The look-up with a given way to rank a key in a node.
 macro_rules! search {
     ($fib:expr, $addrs:expr, $out:expr, $cell:path, $child:path, $run:path) => {{
-        let (fib, addrs, out): (&Fib6, &[u128], &mut [GroupId]) = ($fib, $addrs, $out);
-        let count = addrs.len().min(out.len()).min(BATCH);
-        let (addrs, out) = (&addrs[..count], &mut out[..count]);
+        let (fib, addrs, out): (&Fib6, _, _) = ($fib, $addrs, $out);
         let (heads, tops, view) = (fib.pages.heads(), tops(&fib.pages), View::of(&fib.pages));
         let (mut keys, mut nodes, mut found) = ([0u32; BATCH], [node(0); BATCH], [0u16; BATCH]);
         // Who is at a fork: addresses by their numbers.
@@ -46,7 +44,7 @@ macro_rules! search {
                 }
                 waiting = still;
             }
-            for ((&node, &key), found) in nodes[..count].iter().zip(&keys).zip(&mut found) {
+            for ((&node, &key), found) in nodes.iter().zip(&keys).zip(&mut found).take(addrs.len()) {
                 let leaf = Leaf::of(node);
                 *found = view.run(node, leaf.values(), $run(view.line(node), &leaf, key));
             }
@@ -64,6 +62,20 @@ macro_rules! search {
             }
             if fib.default.held(seen) {
                 return;
+            }
+        }
+    }};
+}
+
+/// Calls the look-up with arrays where the burst is full, which is what matters: as its length is known, its loops
+/// are unrolled.
+macro_rules! full_or_not {
+    ($fib:expr, $addrs:expr, $out:expr, $($how:path),+) => {{
+        match (<&[u128; BATCH]>::try_from($addrs), <&mut [GroupId; BATCH]>::try_from(&mut *$out)) {
+            (Ok(addrs), Ok(out)) => search!($fib, addrs, out, $($how),+),
+            _ => {
+                let count = $addrs.len().min($out.len()).min(BATCH);
+                search!($fib, &$addrs[..count], &mut $out[..count], $($how),+);
             }
         }
     }};
@@ -94,7 +106,7 @@ fn run(line: &[AtomicU32; 16], leaf: &Leaf, key: u32) -> u32 {
 
 #[inline(always)]
 fn portable(fib: &Fib6, addrs: &[u128], out: &mut [GroupId]) {
-    search!(fib, addrs, out, Top::cell, child, run);
+    full_or_not!(fib, addrs, out, Top::cell, child, run);
 }
 
 #[cfg(not(all(target_arch = "x86_64", not(miri))))]
@@ -142,12 +154,12 @@ mod x86 {
 
     #[target_feature(enable = "avx512f,avx512vl,avx2,popcnt,bmi1,bmi2")]
     fn with_avx512(fib: &Fib6, addrs: &[u128], out: &mut [GroupId]) {
-        search!(fib, addrs, out, cell_bmi, child_avx512, run_avx512);
+        full_or_not!(fib, addrs, out, cell_bmi, child_avx512, run_avx512);
     }
 
     #[target_feature(enable = "avx2,popcnt,bmi1,bmi2")]
     fn with_avx2(fib: &Fib6, addrs: &[u128], out: &mut [GroupId]) {
-        search!(fib, addrs, out, cell_bmi, child_avx2, run_avx2);
+        full_or_not!(fib, addrs, out, cell_bmi, child_avx2, run_avx2);
     }
 
     /// The same as [`Top::cell`].
