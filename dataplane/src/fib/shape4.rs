@@ -135,7 +135,10 @@ impl<const N: usize> Draft<N> {
 /// A block's runs and cells.
 fn counts(memory: &Memory, block: usize) -> (usize, usize) {
     let runs = memory.word(block).count_ones() as usize;
-    let cells = (0..runs).filter(|&run| half(memory, block, run) >= ESCAPE).count();
+    // The highest bit of each 16; the last are 0 where there are no values.
+    let values = &memory.words()[block + 1..block + 1 + runs.div_ceil(4)];
+    let escapes = values.iter().map(|four| four.load(Ordering::Relaxed) & 0x8000_8000_8000_8000);
+    let cells = escapes.map(|bits| bits.count_ones() as usize).sum();
     (runs, cells)
 }
 

@@ -42,7 +42,10 @@ fn cell(memory: &Memory, at: usize) -> u32 {
 
 /// How many cells a leaf has.
 fn cells(memory: &Memory, leaf: Node) -> usize {
-    (0..=leaf.lasts()).filter(|&rank| is_escape(run(blocks(memory), leaf, rank))).count()
+    let first = leaf.at() + leaf.lasts() as usize;
+    let values = &blocks(memory)[first..first + (leaf.lasts() as usize + 1).div_ceil(2)];
+    // The highest bit of each 16; the last is 0 where there is no value.
+    values.iter().map(|two| (two.load(Ordering::Relaxed) & 0x8000_8000).count_ones() as usize).sum()
 }
 
 /// Where run `rank` of a leaf leads.
@@ -148,6 +151,35 @@ fn build_tree(memory: &mut Memory, mut runs: &[Run]) -> Result<u32, FibError> {
     Ok(nodes[0].1)
 }
 
+/// Builds a fork again with two leaves in the place of one that has become too long, child `at`, which ends at
+/// `leaf_last`; `None` when the fork is full, or the runs are too many. The old fork is noted as unlinked.
+fn split(
+    memory: &mut Memory,
+    fork: Node,
+    at: u32,
+    leaf_last: u32,
+    runs: &[Run],
+) -> Result<Option<u32>, FibError> {
+    if fork.lasts() as usize + 2 > WIDTH || runs.len() > 2 * RUNS {
+        return Ok(None);
+    }
+    let mut children = Vec::with_capacity(WIDTH);
+    for child in 0..=fork.lasts() {
+        // What the last child of all ends at is not stored, nor does it matter.
+        let last = last(memory, fork, child).unwrap_or(leaf_last);
+        if child == at {
+            let (low, high) = runs.split_at(runs.len() / 2);
+            children.push((low[low.len() - 1].end, build_leaf(memory, low)?));
+            children.push((last, build_leaf(memory, high)?));
+        } else {
+            children.push((last, cell(memory, fork_link(fork, child).0)));
+        }
+    }
+    let built = build_fork(memory, &children)?;
+    memory.unlink(fork.offset(), FORK_WORDS);
+    Ok(Some(built))
+}
+
 /// Notes all nodes of a tree as unlinked.
 fn unlink_tree(memory: &mut Memory, tree: u32) {
     let node = Node(tree);
@@ -244,11 +276,13 @@ impl Shape for Shape6 {
         runs: &[Run],
     ) -> Result<Splice, FibError> {
         let (mut node, mut link, mut node_first, mut node_last) = (Node(tree), None, 0, u32::MAX);
+        let mut above = None;
         while node.is_fork() == 1 {
             let at = rank(blocks(memory), node, first);
             if at != rank(blocks(memory), node, end) {
                 return Ok(Splice::Rebuild);
             }
+            above = Some((node, at, link));
             link = Some(fork_link(node, at));
             if let Some(before) = at.checked_sub(1).and_then(|before| last(memory, node, before)) {
                 node_first = before + 1;
@@ -273,14 +307,18 @@ impl Shape for Shape6 {
         for (last, goal) in (0..=node.lasts()).map(old).filter(|&(last, _)| last > end) {
             push(&mut new, last, goal);
         }
-        if new.len() > RUNS || (new.len() == 1 && link.is_none()) {
-            return Ok(Splice::Rebuild);
-        }
-        let leaf = build_leaf(memory, &new)?;
+        let (built, link) = match above {
+            Some((fork, at, link)) if new.len() > RUNS => {
+                let Some(built) = split(memory, fork, at, node_last, &new)? else { return Ok(Splice::Rebuild) };
+                (built, link)
+            }
+            _ if new.len() > RUNS || (new.len() == 1 && link.is_none()) => return Ok(Splice::Rebuild),
+            _ => (build_leaf(memory, &new)?, link),
+        };
         let words = leaf_words(node.lasts() as usize, cells(memory, node));
         memory.unlink(node.offset(), words);
-        let Some(link) = link else { return Ok(Splice::Tree(leaf)) };
-        Self::publish(memory, link, leaf);
+        let Some(link) = link else { return Ok(Splice::Tree(built)) };
+        Self::publish(memory, link, built);
         Ok(Splice::Done)
     }
 

@@ -275,7 +275,7 @@ impl Fib4Writer {
         if len == 0 {
             return Ok(self.default.change(&self.fib.default, Some(group)));
         }
-        Ok(self.writer.insert(widen(prefix), len, value)?.map(group_of))
+        Ok(self.writer.change(widen(prefix), len, Some(value))?.map(group_of))
     }
 
     /// Withdraws `prefix/len`; returns the group it had.
@@ -288,7 +288,7 @@ impl Fib4Writer {
         if len == 0 {
             return Ok(self.default.change(&self.fib.default, None));
         }
-        Ok(self.writer.remove(widen(prefix), len)?.map(group_of))
+        Ok(self.writer.change(widen(prefix), len, None)?.map(group_of))
     }
 
     /// Many changes in order: `Some` announces or replaces, `None` withdraws. The same as [`insert`](Self::insert) or
@@ -297,18 +297,20 @@ impl Fib4Writer {
     /// # Errors
     /// Any [`FibError`], with the number of the change that was refused; the changes before it are done.
     pub fn apply(&mut self, changes: &[(u32, u8, Option<GroupId>)]) -> Result<(), (usize, FibError)> {
-        const AHEAD: usize = 32;
-        for (turn, changes) in changes.chunks(AHEAD).enumerate() {
-            self.writer.warm(changes.iter().map(|&(prefix, len, _)| (widen(prefix), len)));
-            for (at, &(prefix, len, group)) in changes.iter().enumerate() {
-                let done = match group {
-                    Some(group) => self.insert(prefix, len, group),
-                    None => self.remove(prefix, len),
-                };
-                done.map_err(|error| (turn * AHEAD + at, error))?;
-            }
-        }
-        Ok(())
+        let (default, fib) = (&mut self.default, &self.fib);
+        self.writer.apply(
+            changes,
+            |&(prefix, len, group)| {
+                check(prefix, len)?;
+                let value = group.map(value).transpose()?;
+                if len == 0 {
+                    default.change(&fib.default, group);
+                    return Ok(None);
+                }
+                Ok(Some((widen(prefix), len, value)))
+            },
+            |&(prefix, len, _)| (widen(prefix), len),
+        )
     }
 
     /// The group of exactly `prefix/len`.

@@ -7,6 +7,7 @@
 //!
 //! Every change first makes sure of the memory that it can need, so that it fails before anything has changed.
 
+mod batch;
 mod bulk;
 mod short;
 
@@ -90,41 +91,42 @@ impl<S: Shape> Writer<S> {
         }
     }
 
-    /// Announces or replaces a route, which is not the default route; returns the value it had.
-    pub(super) fn insert(&mut self, prefix: u128, len: u8, value: Value) -> Result<Option<Value>, FibError> {
+    /// Announces or replaces a route, which is not the default route, or withdraws it by `None`; returns the value it
+    /// had.
+    pub(super) fn change(
+        &mut self,
+        prefix: u128,
+        len: u8,
+        value: Option<Value>,
+    ) -> Result<Option<Value>, FibError> {
+        let old = self.change_only(prefix, len, value);
+        self.memory.retire();
+        old
+    }
+
+    /// The same, but what it unlinks waits for the next change that is ended.
+    fn change_only(&mut self, prefix: u128, len: u8, value: Option<Value>) -> Result<Option<Value>, FibError> {
         let old = self.get(prefix, len);
-        if old == Some(value) {
+        if old == value {
             return Ok(old);
         }
-        match Self::level(len) {
-            None => self.change_short(prefix, len, Some(value))?,
-            Some(level) => {
+        match (Self::level(len), value) {
+            (None, _) => self.change_short(prefix, len, value)?,
+            (Some(level), Some(value)) => {
                 self.ensure_change(prefix, len, level)?;
                 if old.is_none() {
                     self.shape.hold(&mut self.memory, prefix, len)?;
                 }
                 self.set_long(prefix, len, level, value)?;
             }
-        }
-        self.memory.retire();
-        self.len += usize::from(old.is_none());
-        Ok(old)
-    }
-
-    /// Withdraws a route, which is not the default route; returns the value it had.
-    pub(super) fn remove(&mut self, prefix: u128, len: u8) -> Result<Option<Value>, FibError> {
-        let Some(old) = self.get(prefix, len) else { return Ok(None) };
-        match Self::level(len) {
-            None => self.change_short(prefix, len, None)?,
-            Some(level) => {
+            (Some(level), None) => {
                 self.ensure_change(prefix, len, level)?;
                 self.unset_long(prefix, len, level)?;
                 self.shape.release(&mut self.memory, prefix, len);
             }
         }
-        self.memory.retire();
-        self.len -= 1;
-        Ok(Some(old))
+        self.len = self.len + usize::from(old.is_none()) - usize::from(value.is_none());
+        Ok(old)
     }
 
     pub(super) fn reclaim(&mut self) {
@@ -171,28 +173,6 @@ impl<S: Shape> Writer<S> {
             && let Some(number) = self.shape.number(&self.memory, Self::index(prefix))
         {
             number.store(new, Ordering::Relaxed);
-        }
-    }
-
-    /// Asks for the memory that changes of these routes will need, all at once.
-    pub(super) fn warm(&self, routes: impl Iterator<Item = (u128, u8)> + Clone) {
-        let long = routes.filter(|&(_, len)| Self::level(len).is_some());
-        for (prefix, _) in long.clone() {
-            if let Some(number) = self.shape.number(&self.memory, Self::index(prefix)) {
-                super::prefetch(number);
-            }
-            self.shape.prefetch_root(&self.memory, Self::index(prefix));
-        }
-        for (prefix, _) in long.clone() {
-            if let Some(id) = self.find(prefix, 0) {
-                self.chunks.prefetch(id);
-            }
-            S::prefetch(&self.memory, self.shape.root(&self.memory, Self::index(prefix)));
-        }
-        for (prefix, _) in long {
-            if let Some(chunk) = self.chunk(prefix, 0) {
-                chunk.routes.prefetch(Self::suffix(prefix, 0));
-            }
         }
     }
 
