@@ -36,7 +36,9 @@ macro_rules! search {
                 for turn in 0..waiting.min(BATCH) {
                     let at = usize::from(forks[turn]) & (BATCH - 1);
                     let line = view.line(nodes[at]);
-                    let next = node(line[FORK_LINKS + ($child(line, keys[at]) & 7) as usize].load(Ordering::Acquire));
+                    let next = node(
+                        line[FORK_LINKS + ($child(line, keys[at]) & 7) as usize].load(Ordering::Acquire),
+                    );
                     nodes[at] = next;
                     view.prefetch(next);
                     forks[still & (BATCH - 1)] = at as u8;
@@ -92,6 +94,7 @@ fn child(line: &[AtomicU32; 16], key: u32) -> u32 {
 }
 
 /// The run of a leaf that `key` belongs to, alike.
+#[allow(clippy::needless_bitwise_bool)] // A lazy operator is a branch.
 #[inline(always)]
 fn run(line: &[AtomicU32; 16], leaf: &Leaf, key: u32) -> u32 {
     let (first, lasts) = (leaf.lasts() & 0xFF, leaf.lasts() >> 8 & 0xFF);
@@ -129,8 +132,8 @@ mod x86 {
 
     use std::arch::asm;
     use std::arch::x86_64::{
-        __m256i, __mmask8, __mmask16, _bextr2_u32, _bextr2_u64, _mm256_castsi256_ps, _mm256_cmpeq_epi32, _mm256_max_epu32,
-        _mm256_movemask_ps, _mm256_set1_epi32, _mm512_set1_epi32,
+        __m256i, __mmask8, __mmask16, _bextr2_u32, _bextr2_u64, _mm256_castsi256_ps, _mm256_cmpeq_epi32,
+        _mm256_max_epu32, _mm256_movemask_ps, _mm256_set1_epi32, _mm512_set1_epi32,
     };
 
     use super::*;
@@ -222,7 +225,8 @@ mod x86 {
                 options(nostack, preserves_flags, readonly, pure),
             );
         }
-        let not_below = _mm256_cmpeq_epi32(_mm256_max_epu32(lasts, _mm256_set1_epi32(key.cast_signed())), lasts);
+        let not_below =
+            _mm256_cmpeq_epi32(_mm256_max_epu32(lasts, _mm256_set1_epi32(key.cast_signed())), lasts);
         _mm256_movemask_ps(_mm256_castsi256_ps(not_below)).cast_unsigned() ^ 0xFF
     }
 

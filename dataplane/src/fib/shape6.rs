@@ -309,7 +309,9 @@ impl Shape for Shape6 {
         }
         let (built, link) = match above {
             Some((fork, at, link)) if new.len() > RUNS => {
-                let Some(built) = split(memory, fork, at, node_last, &new)? else { return Ok(Splice::Rebuild) };
+                let Some(built) = split(memory, fork, at, node_last, &new)? else {
+                    return Ok(Splice::Rebuild);
+                };
                 (built, link)
             }
             _ if new.len() > RUNS || (new.len() == 1 && link.is_none()) => return Ok(Splice::Rebuild),

@@ -68,7 +68,7 @@ impl Leaf {
             while at < leaves.len() {
                 let (first, lasts) = (at as u32 >> 5 << 1, at as u32 >> 1 & 15);
                 // Its first word in the line, how many last addresses it has, and where its values begin.
-                leaves[at] = first | lasts << 8 | (first + lasts) * 2 << 16;
+                leaves[at] = first | lasts << 8 | ((first + lasts) * 2) << 16;
                 at += 1;
             }
             leaves

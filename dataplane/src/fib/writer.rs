@@ -24,7 +24,7 @@ use super::sweep::{Goal, Run, sweep};
 use crate::grace::GracePeriod;
 
 /// Lists up to this long are rebuilt as a whole for each change.
-const SMALL: usize = 20;
+const SMALL: usize = 8;
 
 pub(super) struct Writer<S> {
     shape: S,
@@ -105,7 +105,12 @@ impl<S: Shape> Writer<S> {
     }
 
     /// The same, but what it unlinks waits for the next change that is ended.
-    fn change_only(&mut self, prefix: u128, len: u8, value: Option<Value>) -> Result<Option<Value>, FibError> {
+    fn change_only(
+        &mut self,
+        prefix: u128,
+        len: u8,
+        value: Option<Value>,
+    ) -> Result<Option<Value>, FibError> {
         let old = self.get(prefix, len);
         if old == value {
             return Ok(old);
@@ -308,13 +313,15 @@ impl<S: Shape> Writer<S> {
 
     /// Brings a chunk's tree up to date after the route of this prefix and length (within the window) changed.
     fn repaint(&mut self, id: Id, prefix: u128, level: usize, len: u8) -> Result<(), FibError> {
-        let chunk = &mut self.chunks[id];
+        let chunk = &self.chunks[id];
         let (old, count) = (chunk.tree, chunk.routes.entries().len());
-        if S::SPLICES && count > SMALL && count > chunk.built as usize / 4 {
+        // A tree that is shared is not this chunk's to change.
+        let splices = S::SPLICES && S::uniform_value(&self.memory, level, old).is_none();
+        if splices && count > SMALL && count > chunk.built as usize / 4 {
             let first = Self::suffix(prefix, level) & mask32(len);
             let last = first | !mask32(len);
-            let routes = std::mem::take(&mut chunk.routes);
-            let cover = routes.cover(first, len).unwrap_or(chunk.cover);
+            let (routes, cover) = (std::mem::take(&mut self.chunks[id].routes), self.chunks[id].cover);
+            let cover = routes.cover(first, len).unwrap_or(cover);
             let runs = self.sweep(prefix, level, (first, last), cover, routes.under(first, len, last));
             self.chunks[id].routes = routes;
             let runs = runs?;

@@ -30,7 +30,9 @@ impl Ring {
         // SAFETY: allocates memory of its own.
         let memory = NonNull::new(unsafe { packet_memory(bytes.max(PACKET)) });
         let Some(memory) = memory else {
-            return Err(format!("no memory for a ring of {megabytes} MB: grant more huge pages (vm.nr_hugepages)"));
+            return Err(format!(
+                "no memory for a ring of {megabytes} MB: grant more huge pages (vm.nr_hugepages)"
+            ));
         };
         Ok(Self { memory: memory.cast(), bytes, next: 0 })
     }
