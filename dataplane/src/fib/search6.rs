@@ -267,7 +267,7 @@ mod x86 {
                 addrs in prop::collection::vec((0u128..4096, any::<u128>()), 0..=BATCH),
             ) {
                 // Close together, so that trees grow deep.
-                let spread = |n: u128| 0x2001_0db8 << 96 | n << 76 | n * 0x9E37_79B9_7F4A_7C15 & ((1 << 76) - 1);
+                let spread = |n: u128| 0x2001_0db8 << 96 | n << 76 | (n * 0x9E37_79B9_7F4A_7C15) & ((1 << 76) - 1);
                 let mut writer = Fib6Writer::new(Arc::new(NoReaders)).unwrap();
                 for &(n, len, group) in &routes {
                     let mask = u128::MAX << (128 - u32::from(len));
