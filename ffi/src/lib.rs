@@ -27,7 +27,7 @@ mod queue;
 mod sys;
 mod thread;
 
-pub use clock::cycles;
+pub use clock::{cycles, fenced_cycles};
 pub use eal::{Eal, EalError, FreeHugePages, free_huge_pages};
 pub use errno::Errno;
 pub use mbuf::Mbuf;

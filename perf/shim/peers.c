@@ -8,6 +8,7 @@
 #include <rte_fib6.h>
 #include <rte_lpm.h>
 #include <rte_lpm6.h>
+#include <rte_malloc.h>
 
 static unsigned int made;
 
@@ -177,4 +178,14 @@ uint32_t peer_hop(enum peer_kind kind, const void *hops, unsigned int at)
 	default:
 		return (uint32_t)((const uint64_t *)hops)[at];
 	}
+}
+
+void *packet_memory(size_t bytes)
+{
+	return rte_zmalloc("ring", bytes, RTE_CACHE_LINE_SIZE);
+}
+
+void free_packet_memory(void *memory)
+{
+	rte_free(memory);
 }

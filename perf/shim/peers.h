@@ -2,6 +2,7 @@
 #ifndef PEERS_H
 #define PEERS_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 /* Which table, and which of its look-ups. */
@@ -29,5 +30,9 @@ peer_lookup4 peer_lookup4_of(enum peer_kind kind);
 peer_lookup6 peer_lookup6_of(enum peer_kind kind);
 /* The hop that a look-up left at `at`; 0 for none. */
 uint32_t peer_hop(enum peer_kind kind, const void *hops, unsigned int at);
+
+/* Zeroed memory where packets would be: on DPDK's huge pages. Null when there is none. */
+void *packet_memory(size_t bytes);
+void free_packet_memory(void *memory);
 
 #endif

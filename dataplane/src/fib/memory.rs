@@ -54,10 +54,11 @@ const SLOT: u32 = 0;
 impl Memory {
     /// Blocks go to the 64-bit words of the pages, or, where there are none, to the 32-bit words from `first` on,
     /// two for each.
-    pub(super) fn new(pages: Arc<Pages>, first: usize, grace: Arc<dyn GracePeriod>) -> Self {
+    /// The last `margin` 64-bit words are left free.
+    pub(super) fn new(pages: Arc<Pages>, first: usize, margin: usize, grace: Arc<dyn GracePeriod>) -> Self {
         let words =
             if pages.words().is_empty() { (pages.heads().len() - first) / 2 } else { pages.words().len() };
-        let arena = Arena::new(words);
+        let arena = Arena::new(words - margin);
         Self {
             pages,
             first,

@@ -23,6 +23,7 @@ mod sweep;
 mod tests;
 mod v4;
 mod v6;
+mod view6;
 mod writer;
 
 pub use error::FibError;

@@ -1,16 +1,17 @@
 //! The nodes of an IPv6 table, and how a look-up goes from one to the next. `shape6` builds them.
 //!
-//! A chunk's tree is a search tree over the next 32 bits of the address. A *leaf* has up to 16 runs: the last
-//! address of each but the final one, ascending, then a 16-bit value for each, then a 32-bit cell for each value
-//! that does not fit in 15 bits. Up to 11 runs are one cache line. A *fork* has up to 16 children: one line with
-//! the last address of each but the final one, one line with their handles. The child, or run, of an address is
-//! how many of the last addresses are below it; one instruction compares with all of them.
+//! A chunk's tree is a search tree over the next 32 bits of the address. A *leaf* has up to 11 runs: the last
+//! address of each but the final one, ascending, then a 16-bit value for each; that fits in one cache line. Behind it
+//! is a 32-bit cell for each value that does not fit in 15 bits. A *fork* is one line too: the last address of each
+//! of its up to 8 children but the final one, filled up with ones, then their handles. The child, or run, of an
+//! address is how many of the last addresses are below it; one instruction compares with all of them.
 //!
 //! A handle is the block's offset, how many last addresses it has (4 bits), and whether it is a fork (1 bit). The
 //! last address of a node as a whole is never stored, so that an address of all ones needs no special case.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use super::pages::{Pages, written_bytes};
 use super::routes::Value;
 
 /// Where the windows of the levels begin: what indexes the root comes before the first.
@@ -24,27 +25,28 @@ pub(super) const MIDDLE: usize = 1 << MIDDLE_BITS;
 /// How many second parts there can be: one for each /16 of the space that is handed out, `2000::/3`, and as many
 /// more for private use.
 pub(super) const MIDDLES: usize = 1 << 14;
-// The root, in 32-bit words: a cell that stays 0, where top entries that were never written lead; the top entries;
-// for each its only cell, for where there is no second part; the second parts. A top entry is the place of its cell
-// or second part, doubled, plus 1 for a second part.
+// The root, in 32-bit words: a cell that stays 0, where top entries that were never written lead; the top entries, of
+// 64 bits; for each its only cell, for where there is no second part; the second parts.
 /// Where the top entries begin: a cache line on.
-pub(super) const TOP: usize = 16;
+const TOP: usize = 16;
+/// How many there are.
+const TOPS: usize = 1 << TOP_BITS;
 /// Where their only cells begin.
-pub(super) const ONLY: usize = TOP + (1 << TOP_BITS);
+pub(super) const ONLY: usize = TOP + 2 * TOPS;
 /// Where second parts begin.
-pub(super) const FIRST_MIDDLE: usize = ONLY + (1 << TOP_BITS);
+pub(super) const FIRST_MIDDLE: usize = ONLY + TOPS;
 /// Where the blocks begin, in 32-bit words.
 pub(super) const BLOCKS: usize = FIRST_NUMBER + MIDDLES * MIDDLE;
 /// Where the writer's own numbers for the entries of second parts begin.
 pub(super) const FIRST_NUMBER: usize = FIRST_MIDDLE + MIDDLES * MIDDLE;
-/// How much of that is the root proper.
-pub(super) const ROOT: usize = FIRST_NUMBER;
 /// A run's value from here on is the place of its cell: 32-bit words from the start of the leaf.
-pub(super) const ESCAPE: u32 = 0x8000;
+pub(super) const ESCAPE: u16 = 0x8000;
 /// A cell with this bit holds a value, else the handle of a deeper tree.
 pub(super) const LITERAL: u32 = 1 << 31;
-/// Where a fork's handles begin, in 32-bit words.
-pub(super) const FORK_LINKS: usize = 16;
+/// Where a fork's handles begin, in 32-bit words: as many as there are children.
+pub(super) const FORK_LINKS: usize = 8;
+/// The most runs of a leaf.
+pub(super) const RUNS: usize = 11;
 
 /// A handle, taken apart.
 #[derive(Clone, Copy)]
@@ -85,80 +87,98 @@ pub(super) fn key(addr: u128, level: usize) -> u32 {
     (addr << STARTS[level] >> 96) as u32
 }
 
-/// The tree under an address's entry of the root.
+/// A top entry: the place of its only cell, or of its second part, in the high half; in bits 0 to 7 where the bits of
+/// the address's upper half begin that index the second part, and in bits 8 to 15 how many these are: none for an
+/// only cell. That is how processors take a field that is to be extracted.
+#[derive(Clone, Copy)]
+pub(super) struct Top(pub(super) u64);
+
+impl Top {
+    const START: u64 = 64 - TOP_BITS as u64 - MIDDLE_BITS as u64;
+
+    pub(super) fn only(place: usize) -> Self {
+        Self((place as u64) << 32 | Self::START)
+    }
+
+    pub(super) fn middle(place: usize) -> Self {
+        Self((place as u64) << 32 | u64::from(MIDDLE_BITS) << 8 | Self::START)
+    }
+
+    pub(super) fn has_middle(self) -> bool {
+        self.0 >> 8 & 0xFF != 0
+    }
+
+    /// The entry's cell for an address with this upper half.
+    #[inline(always)]
+    pub(super) fn cell(self, high: u64) -> usize {
+        let bits = (1 << (self.0 >> 8 & 63)) - 1;
+        self.place() + (high >> (self.0 & 63) & bits) as usize
+    }
+
+    #[inline(always)]
+    pub(super) fn place(self) -> usize {
+        (self.0 >> 32) as usize
+    }
+}
+
+/// The top entries.
 #[inline(always)]
-pub(super) fn root(heads: &[AtomicU32], addr: u128) -> u32 {
-    heads[root_cell(heads, addr)].load(Ordering::Acquire)
+pub(super) fn tops(pages: &Pages) -> &[AtomicU64] {
+    pages.pairs(TOP, TOPS)
+}
+
+/// The upper half of an address, and its top entry.
+#[inline(always)]
+pub(super) fn top(tops: &[AtomicU64], addr: u128) -> (u64, Top) {
+    let high = (addr >> 64) as u64;
+    (high, Top(tops[(high >> (64 - TOP_BITS)) as usize].load(Ordering::Acquire)))
 }
 
 /// The last entry of the root for an address.
 #[inline(always)]
-pub(super) fn root_cell(heads: &[AtomicU32], addr: u128) -> usize {
-    let high = (addr >> 64) as u64;
-    let entry = heads[TOP + (high >> (64 - TOP_BITS)) as usize].load(Ordering::Acquire);
-    entry_cell(entry, (high >> (64 - TOP_BITS - MIDDLE_BITS)) as u32)
+pub(super) fn root_cell(tops: &[AtomicU64], addr: u128) -> usize {
+    let (high, top) = top(tops, addr);
+    top.cell(high)
 }
 
-/// The cell that a top entry leads to: its only one, or that of `chunk` in its second part.
-#[inline(always)]
-pub(super) fn entry_cell(entry: u32, chunk: u32) -> usize {
-    let mask = (entry & 1).wrapping_neg() & (MIDDLE as u32 - 1);
-    ((entry >> 1) + (chunk & mask)) as usize
+/// Bytes that the root occupies.
+pub(super) fn root_bytes(pages: &Pages) -> usize {
+    let is_zero = |word: &AtomicU32| word.load(Ordering::Relaxed) == 0;
+    written_bytes(tops(pages), |entry| entry.load(Ordering::Relaxed) == 0)
+        + written_bytes(&pages.heads()[ONLY..FIRST_NUMBER], is_zero)
 }
 
-/// Asks for the memory of an address's entry of the root. What leads there is in the nearest cache: few of the
-/// top's entries are in use.
-#[inline(always)]
-pub(super) fn prefetch_root(heads: &[AtomicU32], addr: u128) {
-    super::prefetch(heads.as_ptr().wrapping_add(root_cell(heads, addr)));
-}
-
-/// The cache line with all of a node's last addresses: a node either lies within a line or begins one.
-#[inline(always)]
-pub(super) fn line(cells: &[AtomicU32], node: Node) -> &[AtomicU32] {
-    let start = node.at() & !15;
-    &cells[start..start + 16]
-}
-
-/// Of a line's 16 comparisons, one bit each, those that are the node's own: how many are true.
-#[inline(always)]
-pub(super) fn count(below: u32, node: Node) -> u32 {
-    let place = node.at() as u32 & 15;
-    (below >> place & ((1 << node.lasts()) - 1)).count_ones()
-}
-
-/// How many of a node's last addresses are below `key`.
+/// How many of a node's last addresses are below `key`: the child, or run, that it belongs to.
 #[inline(always)]
 pub(super) fn rank(cells: &[AtomicU32], node: Node, key: u32) -> u32 {
-    let mut below = 0;
-    for (at, last) in line(cells, node).iter().enumerate() {
-        below |= u32::from(last.load(Ordering::Relaxed) < key) << at;
-    }
-    count(below, node)
+    let lasts = &cells[node.at()..][..node.lasts() as usize];
+    lasts.partition_point(|last| last.load(Ordering::Relaxed) < key) as u32
 }
 
-/// What a node says for the run or child `rank`: a leaf its 16 bits, a fork a handle. Acquire: a handle may lead
-/// to a block that was not there a moment ago. No branch: which of the two it is cannot be foreseen.
+/// The child `rank` of a fork. Acquire: its handle may lead to a block that was not there a moment ago.
 #[inline(always)]
-pub(super) fn step(cells: &[AtomicU32], node: Node, rank: u32) -> u32 {
-    let leaf = !node.0 & 1;
-    let base = if leaf == 0 { FORK_LINKS as u32 } else { node.lasts() };
-    let found = cells[node.at() + (base + (rank >> leaf)) as usize].load(Ordering::Acquire);
-    // All bits of a handle; of two values, the one.
-    (found >> ((rank & leaf) * 16)) & (leaf.wrapping_sub(1) | 0xFFFF)
+pub(super) fn child(cells: &[AtomicU32], fork: Node, rank: u32) -> Node {
+    Node(cells[fork.at() + FORK_LINKS + rank as usize].load(Ordering::Acquire))
 }
 
-/// Whether what a node says is the place of a cell. Of a fork it never is.
+/// What the run `rank` of a leaf holds: a value, or the place of a cell.
 #[inline(always)]
-pub(super) fn is_escape(node: Node, said: u32) -> bool {
-    said & (!node.0 & 1) << 15 != 0
+pub(super) fn run(cells: &[AtomicU32], leaf: Node, rank: u32) -> u16 {
+    let two = cells[leaf.at() + (leaf.lasts() + rank / 2) as usize].load(Ordering::Relaxed);
+    (two >> (rank % 2 * 16)) as u16
+}
+
+/// Whether what a leaf says is the place of a cell. Of several, joined by "or": whether any is.
+#[inline(always)]
+pub(super) fn is_escape(said: u16) -> bool {
+    said >= ESCAPE
 }
 
 /// Goes on where a leaf of a level says `said`, to the value.
 #[cold]
 #[inline(never)]
-pub(super) fn escape(cells: &[AtomicU32], leaf: Node, said: u32, addr: u128, level: usize) -> Value {
-    let found = cells[leaf.at() + (said - ESCAPE) as usize].load(Ordering::Acquire);
+pub(super) fn escape(cells: &[AtomicU32], leaf: Node, said: u16, addr: u128, level: usize) -> Value {
+    let found = cells[leaf.at() + usize::from(said - ESCAPE)].load(Ordering::Acquire);
     if found & LITERAL != 0 { found & !LITERAL } else { resolve(cells, found, addr, level + 1) }
 }
 
@@ -167,16 +187,11 @@ pub(super) fn escape(cells: &[AtomicU32], leaf: Node, said: u32, addr: u128, lev
 pub(super) fn resolve(cells: &[AtomicU32], tree: u32, addr: u128, level: usize) -> Value {
     let key = key(addr, level);
     let mut node = Node(tree);
-    loop {
-        let found = step(cells, node, rank(cells, node, key));
-        if node.is_fork() == 1 {
-            node = Node(found);
-        } else if is_escape(node, found) {
-            return escape(cells, node, found, addr, level);
-        } else {
-            return found;
-        }
+    while node.is_fork() == 1 {
+        node = child(cells, node, rank(cells, node, key));
     }
+    let said = run(cells, node, rank(cells, node, key));
+    if is_escape(said) { escape(cells, node, said, addr, level) } else { Value::from(said) }
 }
 
 /// A handle as a node.

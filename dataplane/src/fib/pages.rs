@@ -15,6 +15,9 @@ const HUGE: usize = 2 << 20;
 /// The fewest bytes of blocks to work with.
 const LEAST: usize = 1 << 20;
 
+/// 64-bit words behind the blocks, so that a reader of the last one may read on a little.
+pub(super) const SPARE: usize = 64;
+
 /// What to reserve beside the root, in bytes, a power of two.
 #[derive(Clone, Copy)]
 pub(super) enum Room {
@@ -51,8 +54,8 @@ impl Pages {
         let mut bytes = if cfg!(miri) { 1 << 20 } else { most };
         loop {
             let pages = match room {
-                Room::Heads(_) => Self::try_reserve(heads + bytes / 4, 0),
-                Room::Words(_) => Self::try_reserve(heads, bytes / 8),
+                Room::Heads(_) => Self::try_reserve(heads + bytes / 4 + 2 * SPARE, 0),
+                Room::Words(_) => Self::try_reserve(heads, bytes / 8 + SPARE),
             };
             match pages {
                 Some(pages) => return Ok(pages),
@@ -109,6 +112,15 @@ impl Pages {
         unsafe { std::slice::from_raw_parts(self.base.as_ptr().cast(), self.heads) }
     }
 
+    /// The 32-bit words `first..first + 2 * count` as 64-bit words, where nobody reads them as anything else.
+    #[inline]
+    pub(super) fn pairs(&self, first: usize, count: usize) -> &[AtomicU64] {
+        debug_assert!(first.is_multiple_of(2));
+        let words = &self.heads()[first..first + 2 * count];
+        // SAFETY: the memory of these words, which begin on a 64-bit boundary, as `base` does.
+        unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), count) }
+    }
+
     /// The 64-bit words, aligned to a cache line when `heads` is a multiple of 16.
     #[inline]
     pub(super) fn words(&self) -> &[AtomicU64] {
@@ -126,6 +138,16 @@ impl Pages {
         // SAFETY: the memory of `words`, whose alignment is more than enough; `AtomicU16` is what callers see of it
         // under the rule above.
         unsafe { std::slice::from_raw_parts(self.words().as_ptr().cast(), self.words * 4) }
+    }
+
+    /// The 32-bit words from `first` on, as two 16-bit words each, lowest first, under the rule of
+    /// [`halves`](Self::halves).
+    #[cfg(target_endian = "little")]
+    #[inline]
+    pub(super) fn head_halves(&self, first: usize) -> &[AtomicU16] {
+        let words = &self.heads()[first..];
+        // SAFETY: as in `halves`, for the memory of these words.
+        unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), words.len() * 2) }
     }
 
     /// Makes the kernel give pages for the bytes `from..to` now, so that a lack of memory is an error here and not
@@ -182,19 +204,21 @@ impl Pages {
         self.used.store(words, Ordering::Relaxed);
     }
 
-    /// Bytes in use: the blocks, and the pages of the first `root` 32-bit words that were ever written. The kernel
-    /// gives a page where something is written.
-    pub(super) fn bytes(&self, root: usize) -> usize {
-        const PAGE: usize = 4096;
-        let written = |page: &&[AtomicU32]| page.iter().any(|word| word.load(Ordering::Relaxed) != 0);
-        let pages = self.heads()[..root].chunks(PAGE / size_of::<AtomicU32>()).filter(written).count();
-        pages * PAGE + self.used.load(Ordering::Relaxed) * size_of::<AtomicU64>()
+    /// Bytes that blocks occupy.
+    pub(super) fn used_bytes(&self) -> usize {
+        self.used.load(Ordering::Relaxed) * size_of::<AtomicU64>()
     }
 
     /// Whether huge pages were asked for and granted.
     pub(super) fn is_huge(&self) -> bool {
         self.huge.load(Ordering::Relaxed)
     }
+}
+
+/// Bytes of the pages under some words that were ever written: the kernel gives a page where something is.
+pub(super) fn written_bytes<W>(words: &[W], is_zero: impl Fn(&W) -> bool) -> usize {
+    const PAGE: usize = 4096;
+    words.chunks(PAGE / size_of::<W>()).filter(|page| !page.iter().all(&is_zero)).count() * PAGE
 }
 
 impl Drop for Pages {

@@ -66,12 +66,20 @@ impl Routes {
         self.0.capacity() * size_of::<Entry>()
     }
 
-    /// Asks for the memory of the list: where a search begins, and where a route would be if all were spread evenly.
+    /// Asks for the memory of the list, but no more of it than a change is likely to read: a long one is searched by
+    /// halving, and only a part of it read.
     pub(super) fn prefetch(&self, suffix: u32) {
+        const LINE: usize = 64 / size_of::<Entry>();
+        let first = self.0.as_ptr();
+        if self.0.len() <= 8 * LINE {
+            (0..self.0.len()).step_by(LINE).for_each(|at| super::prefetch(first.wrapping_add(at)));
+            return;
+        }
+        // Where a route would be if all were spread evenly.
         let guess = ((u64::from(suffix) * self.0.len() as u64) >> 32) as usize;
-        super::prefetch(self.0.as_ptr().wrapping_add(guess));
-        super::prefetch(self.0.as_ptr().wrapping_add(self.0.len() / 2));
-        super::prefetch(self.0.as_ptr());
+        for at in [guess, self.0.len() / 2, self.0.len() / 4, self.0.len() * 3 / 4] {
+            super::prefetch(first.wrapping_add(at));
+        }
     }
 
     fn find(&self, place: u64) -> Result<usize, usize> {

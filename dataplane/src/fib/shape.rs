@@ -17,6 +17,8 @@ pub(super) trait Shape {
     const DEEP_UNIFORM: bool;
     /// Whether [`splice`](Self::splice) can do anything.
     const SPLICES: bool;
+    /// How many 64-bit words behind a block's start readers may read, whatever the block holds.
+    const MARGIN: usize;
 
     /// The most words that a tree of this many routes can take.
     fn most_words(level: usize, routes: usize) -> usize;

@@ -18,6 +18,9 @@ use super::sweep::{Goal, Run};
 pub(super) const ROOT_BITS: u8 = 18;
 /// A run's value from here on is the place of its cell: 32-bit words from the start of the block.
 const ESCAPE: u16 = 0x8000;
+/// How many words from its start on a reader may read of a block without a look at how long it is: a bit map, and as
+/// many 16-bit values as that can have bits.
+const REACH: usize = 17;
 /// A cell with this bit holds a value, else the offset of a page.
 const LITERAL: u32 = 1 << 31;
 
@@ -37,21 +40,51 @@ impl<'a> Blocks<'a> {
     }
 }
 
+/// Where in its chunk an address is, as [`run_value`] takes it: the slot counted from the end, in the lowest six bits.
+#[inline(always)]
+pub(super) fn slot_of(addr: u32) -> u32 {
+    !(addr >> 8)
+}
+
+/// What the run of a slot holds: a value, or the place of a cell.
+///
+/// # Safety
+/// `tree` comes from the root of the same table.
+#[allow(unsafe_code)] // Checked, this is a tenth slower.
+#[inline(always)]
+pub(super) unsafe fn run_value(blocks: Blocks<'_>, tree: u32, slot: u32) -> u16 {
+    let block = tree as usize;
+    debug_assert!(block + REACH <= blocks.words.len());
+    // SAFETY: `set_root` keeps entries of the root at least `REACH` words, which is more than one, from the end.
+    let starts = unsafe { blocks.words.get_unchecked(block) }.load(Ordering::Relaxed);
+    // The shift takes its distance modulo 64.
+    let rank = starts.wrapping_shl(slot).count_ones() as usize;
+    // SAFETY: whatever the bit map says, the rank is at most 64, and this word within `REACH` of the block.
+    unsafe { blocks.halves.get_unchecked(block * 4 + 3 + rank) }.load(Ordering::Relaxed)
+}
+
+/// Whether what a run holds is the place of a cell. Of several, joined by "or": whether any is.
+#[inline(always)]
+pub(super) fn is_escape(value: u16) -> bool {
+    value >= ESCAPE
+}
+
 /// The value for an address, given the tree under its root entry.
 #[inline(always)]
 pub(super) fn resolve(blocks: Blocks<'_>, tree: u32, addr: u32) -> Value {
     let block = tree as usize;
     let starts = blocks.words[block].load(Ordering::Relaxed);
-    // The shift takes its distance modulo 64, as `63 - slot` has it.
-    let rank = starts.wrapping_shl(!(addr >> 8)).count_ones() as usize;
+    let rank = starts.wrapping_shl(slot_of(addr)).count_ones() as usize;
     let value = blocks.halves[block * 4 + 3 + rank].load(Ordering::Relaxed);
-    if value < ESCAPE { Value::from(value) } else { escape(blocks.words, block, value, addr) }
+    if is_escape(value) { escape(blocks, tree, value, addr) } else { Value::from(value) }
 }
 
+/// Goes on where a run says that a cell has the rest.
 #[cold]
 #[inline(never)]
-fn escape(words: &[AtomicU64], block: usize, value: u16, addr: u32) -> Value {
-    let cell = cell(words, block * 2 + usize::from(value - ESCAPE));
+pub(super) fn escape(blocks: Blocks<'_>, tree: u32, value: u16, addr: u32) -> Value {
+    let words = blocks.words;
+    let cell = cell(words, tree as usize * 2 + usize::from(value - ESCAPE));
     if cell & LITERAL != 0 {
         return cell & !LITERAL;
     }
@@ -102,7 +135,10 @@ impl<const N: usize> Draft<N> {
 /// A block's runs and cells.
 fn counts(memory: &Memory, block: usize) -> (usize, usize) {
     let runs = memory.word(block).count_ones() as usize;
-    let cells = (0..runs).filter(|&run| half(memory, block, run) >= ESCAPE).count();
+    // The highest bit of each 16; the last are 0 where there are no values.
+    let values = &memory.words()[block + 1..block + 1 + runs.div_ceil(4)];
+    let escapes = values.iter().map(|four| four.load(Ordering::Relaxed) & 0x8000_8000_8000_8000);
+    let cells = escapes.map(|bits| bits.count_ones() as usize).sum();
     (runs, cells)
 }
 
@@ -124,6 +160,7 @@ impl Shape for Shape4 {
     const WINDOWS: &'static [u8] = &[6, 8];
     const DEEP_UNIFORM: bool = false;
     const SPLICES: bool = false;
+    const MARGIN: usize = REACH;
 
     fn most_words(level: usize, routes: usize) -> usize {
         let runs = 2 * routes + 1;
@@ -205,7 +242,9 @@ impl Shape for Shape4 {
     }
 
     fn set_root(&self, memory: &Memory, chunk: u32, tree: u32) {
-        memory.pages().heads()[chunk as usize].store(tree, Ordering::Release);
+        // The arena hands out nothing that near the end; readers rely on it.
+        let last = memory.words().len() - REACH;
+        memory.pages().heads()[chunk as usize].store(tree.min(last as u32), Ordering::Release);
     }
 
     fn prefetch_root(&self, memory: &Memory, chunk: u32) {

@@ -7,18 +7,18 @@ use super::FibError;
 use super::memory::{Cell, Memory};
 use super::node6::{
     BLOCKS, ESCAPE, FIRST_MIDDLE, FIRST_NUMBER, FORK_LINKS, LITERAL, MIDDLE, MIDDLE_BITS, MIDDLES, Node,
-    ONLY, STARTS, TOP, TOP_BITS, entry_cell, is_escape, rank, step,
+    ONLY, RUNS, STARTS, TOP_BITS, Top, child, is_escape, rank, run, tops,
 };
 use super::routes::Value;
 use super::shape::{Shape, Splice};
 use super::sweep::{Goal, Run, push};
 
-/// Children of a fork, and the most runs of a leaf.
-const WIDTH: usize = 16;
-/// Runs of a leaf that fill a cache line; built so, there is room for more.
-const FILL: usize = 11;
+/// Children of a fork.
+const WIDTH: usize = FORK_LINKS;
+/// Runs of a leaf that is built under a fork: there is room for more.
+const FILL: usize = 8;
 /// 64-bit words of a fork.
-const FORK_WORDS: usize = 16;
+const FORK_WORDS: usize = 8;
 
 /// The 64-bit words of a leaf.
 fn leaf_words(lasts: usize, cells: usize) -> usize {
@@ -42,16 +42,19 @@ fn cell(memory: &Memory, at: usize) -> u32 {
 
 /// How many cells a leaf has.
 fn cells(memory: &Memory, leaf: Node) -> usize {
-    (0..=leaf.lasts()).filter(|&rank| is_escape(leaf, step(blocks(memory), leaf, rank))).count()
+    let first = leaf.at() + leaf.lasts() as usize;
+    let values = &blocks(memory)[first..first + (leaf.lasts() as usize + 1).div_ceil(2)];
+    // The highest bit of each 16; the last is 0 where there is no value.
+    values.iter().map(|two| (two.load(Ordering::Relaxed) & 0x8000_8000).count_ones() as usize).sum()
 }
 
 /// Where run `rank` of a leaf leads.
 fn goal(memory: &Memory, leaf: Node, rank: u32) -> Goal {
-    let said = step(blocks(memory), leaf, rank);
-    if !is_escape(leaf, said) {
-        return Goal::Value(said);
+    let said = run(blocks(memory), leaf, rank);
+    if !is_escape(said) {
+        return Goal::Value(said.into());
     }
-    let found = cell(memory, leaf.at() + (said - ESCAPE) as usize);
+    let found = cell(memory, leaf.at() + usize::from(said - ESCAPE));
     if found & LITERAL != 0 { Goal::Value(found & !LITERAL) } else { Goal::Tree(found) }
 }
 
@@ -65,8 +68,8 @@ fn fork_link(fork: Node, rank: u32) -> Cell {
 }
 
 fn build_leaf(memory: &mut Memory, runs: &[Run]) -> Result<u32, FibError> {
-    // 15 last addresses, 16 values, 16 cells.
-    let mut draft = [0u32; 40];
+    // 10 last addresses, 11 values, 11 cells.
+    let mut draft = [0u32; 28];
     let lasts = runs.len() - 1;
     let mut next_cell = cells_at(lasts);
     for (at, run) in runs.iter().enumerate() {
@@ -74,16 +77,16 @@ fn build_leaf(memory: &mut Memory, runs: &[Run]) -> Result<u32, FibError> {
             draft[at] = run.end;
         }
         let said = match run.goal {
-            Goal::Value(value) if value < ESCAPE => value,
+            Goal::Value(value) if value < ESCAPE.into() => value,
             Goal::Value(value) => {
                 draft[next_cell] = value | LITERAL;
                 next_cell += 1;
-                ESCAPE + next_cell as u32 - 1
+                u32::from(ESCAPE) + next_cell as u32 - 1
             }
             Goal::Tree(tree) => {
                 draft[next_cell] = tree;
                 next_cell += 1;
-                ESCAPE + next_cell as u32 - 1
+                u32::from(ESCAPE) + next_cell as u32 - 1
             }
         };
         draft[lasts + at / 2] |= said << (at % 2 * 16);
@@ -103,6 +106,7 @@ fn fill(memory: &Memory, offset: u32, draft: &[u32]) {
 /// A fork over some children: the last address of each, and its handle.
 fn build_fork(memory: &mut Memory, children: &[(u32, u32)]) -> Result<u32, FibError> {
     let mut draft = [0; FORK_WORDS * 2];
+    draft[..WIDTH].fill(u32::MAX);
     let lasts = children.len() - 1;
     for (at, &(last, tree)) in children.iter().enumerate() {
         if at < lasts {
@@ -122,12 +126,12 @@ fn cut(count: usize, most: usize) -> impl Iterator<Item = usize> {
 }
 
 fn build_tree(memory: &mut Memory, mut runs: &[Run]) -> Result<u32, FibError> {
-    if runs.len() <= WIDTH {
+    if runs.len() <= RUNS {
         return build_leaf(memory, runs);
     }
     // Fuller leaves where that saves a level.
-    let depth = |fill: usize| (1..8).find(|&depth| runs.len() <= fill * WIDTH.pow(depth));
-    let fill = if depth(FILL) == depth(FILL + 3) { FILL } else { FILL + 3 };
+    let depth = |fill: usize| (1..12).find(|&depth| runs.len() <= fill * WIDTH.pow(depth));
+    let fill = if depth(FILL) == depth(RUNS - 1) { FILL } else { RUNS - 1 };
     let mut nodes = Vec::with_capacity(runs.len() / fill + 1);
     for size in cut(runs.len(), fill) {
         let (leaf, rest) = runs.split_at(size);
@@ -145,6 +149,35 @@ fn build_tree(memory: &mut Memory, mut runs: &[Run]) -> Result<u32, FibError> {
         nodes = above;
     }
     Ok(nodes[0].1)
+}
+
+/// Builds a fork again with two leaves in the place of one that has become too long, child `at`, which ends at
+/// `leaf_last`; `None` when the fork is full, or the runs are too many. The old fork is noted as unlinked.
+fn split(
+    memory: &mut Memory,
+    fork: Node,
+    at: u32,
+    leaf_last: u32,
+    runs: &[Run],
+) -> Result<Option<u32>, FibError> {
+    if fork.lasts() as usize + 2 > WIDTH || runs.len() > 2 * RUNS {
+        return Ok(None);
+    }
+    let mut children = Vec::with_capacity(WIDTH);
+    for child in 0..=fork.lasts() {
+        // What the last child of all ends at is not stored, nor does it matter.
+        let last = last(memory, fork, child).unwrap_or(leaf_last);
+        if child == at {
+            let (low, high) = runs.split_at(runs.len() / 2);
+            children.push((low[low.len() - 1].end, build_leaf(memory, low)?));
+            children.push((last, build_leaf(memory, high)?));
+        } else {
+            children.push((last, cell(memory, fork_link(fork, child).0)));
+        }
+    }
+    let built = build_fork(memory, &children)?;
+    memory.unlink(fork.offset(), FORK_WORDS);
+    Ok(Some(built))
 }
 
 /// Notes all nodes of a tree as unlinked.
@@ -170,8 +203,13 @@ pub(super) struct Shape6 {
 }
 
 impl Shape6 {
-    fn entry(memory: &Memory, top: usize) -> u32 {
-        memory.pages().heads()[TOP + top].load(Ordering::Relaxed)
+    fn entry(memory: &Memory, top: usize) -> Top {
+        Top(tops(memory.pages())[top].load(Ordering::Relaxed))
+    }
+
+    /// The entry of the root for a chunk.
+    fn cell(memory: &Memory, chunk: u32) -> usize {
+        Self::entry(memory, (chunk >> MIDDLE_BITS) as usize).cell(u64::from(chunk) << (64 - STARTS[0]))
     }
 
     fn top(prefix: u128) -> u16 {
@@ -182,7 +220,7 @@ impl Shape6 {
     fn set_only(memory: &Memory, top: usize, tree: u32) {
         let heads = memory.pages().heads();
         heads[ONLY + top].store(tree, Ordering::Release);
-        heads[TOP + top].store((ONLY + top) as u32 * 2, Ordering::Release);
+        tops(memory.pages())[top].store(Top::only(ONLY + top).0, Ordering::Release);
     }
 }
 
@@ -191,11 +229,12 @@ impl Shape for Shape6 {
     const WINDOWS: &'static [u8] = &[32, 32, 32, 4];
     const DEEP_UNIFORM: bool = true;
     const SPLICES: bool = true;
+    const MARGIN: usize = 0;
 
     fn most_words(_level: usize, routes: usize) -> usize {
         let runs = 2 * routes + 1;
         let leaves = runs.div_ceil(FILL);
-        leaves * leaf_words(WIDTH - 1, WIDTH) + (leaves / (WIDTH / 2) + 4) * FORK_WORDS
+        leaves * leaf_words(RUNS - 1, RUNS) + (leaves / (WIDTH / 2) + 4) * FORK_WORDS
     }
 
     fn build(memory: &mut Memory, _level: usize, runs: &[Run]) -> Result<u32, FibError> {
@@ -218,16 +257,12 @@ impl Shape for Shape6 {
     }
 
     fn link(memory: &Memory, tree: u32, suffix: u32) -> Option<Cell> {
-        let mut node = Node(tree);
-        loop {
-            let found = step(blocks(memory), node, rank(blocks(memory), node, suffix));
-            if node.is_fork() == 1 {
-                node = Node(found);
-            } else {
-                let cell = || Cell(node.at() + (found - ESCAPE) as usize);
-                return is_escape(node, found).then(cell);
-            }
+        let (cells, mut node) = (blocks(memory), Node(tree));
+        while node.is_fork() == 1 {
+            node = child(cells, node, rank(cells, node, suffix));
         }
+        let said = run(cells, node, rank(cells, node, suffix));
+        is_escape(said).then(|| Cell(node.at() + usize::from(said - ESCAPE)))
     }
 
     fn publish(memory: &Memory, cell: Cell, tree: u32) {
@@ -241,19 +276,21 @@ impl Shape for Shape6 {
         runs: &[Run],
     ) -> Result<Splice, FibError> {
         let (mut node, mut link, mut node_first, mut node_last) = (Node(tree), None, 0, u32::MAX);
+        let mut above = None;
         while node.is_fork() == 1 {
-            let child = rank(blocks(memory), node, first);
-            if child != rank(blocks(memory), node, end) {
+            let at = rank(blocks(memory), node, first);
+            if at != rank(blocks(memory), node, end) {
                 return Ok(Splice::Rebuild);
             }
-            link = Some(fork_link(node, child));
-            if let Some(before) = child.checked_sub(1).and_then(|before| last(memory, node, before)) {
+            above = Some((node, at, link));
+            link = Some(fork_link(node, at));
+            if let Some(before) = at.checked_sub(1).and_then(|before| last(memory, node, before)) {
                 node_first = before + 1;
             }
-            node_last = last(memory, node, child).unwrap_or(node_last);
-            node = Node(step(blocks(memory), node, child));
+            node_last = last(memory, node, at).unwrap_or(node_last);
+            node = child(blocks(memory), node, at);
         }
-        let mut new = Vec::with_capacity(2 * WIDTH + runs.len());
+        let mut new = Vec::with_capacity(RUNS + 2 + runs.len());
         let old = |rank| (last(memory, node, rank).unwrap_or(node_last), goal(memory, node, rank));
         // What comes before, up to where the change begins; then the change; then what is left behind it.
         let mut start = node_first;
@@ -270,35 +307,38 @@ impl Shape for Shape6 {
         for (last, goal) in (0..=node.lasts()).map(old).filter(|&(last, _)| last > end) {
             push(&mut new, last, goal);
         }
-        if new.len() > WIDTH || (new.len() == 1 && link.is_none()) {
-            return Ok(Splice::Rebuild);
-        }
-        let leaf = build_leaf(memory, &new)?;
+        let (built, link) = match above {
+            Some((fork, at, link)) if new.len() > RUNS => {
+                let Some(built) = split(memory, fork, at, node_last, &new)? else {
+                    return Ok(Splice::Rebuild);
+                };
+                (built, link)
+            }
+            _ if new.len() > RUNS || (new.len() == 1 && link.is_none()) => return Ok(Splice::Rebuild),
+            _ => (build_leaf(memory, &new)?, link),
+        };
         let words = leaf_words(node.lasts() as usize, cells(memory, node));
         memory.unlink(node.offset(), words);
-        let Some(link) = link else { return Ok(Splice::Tree(leaf)) };
-        Self::publish(memory, link, leaf);
+        let Some(link) = link else { return Ok(Splice::Tree(built)) };
+        Self::publish(memory, link, built);
         Ok(Splice::Done)
     }
 
     fn root(&self, memory: &Memory, chunk: u32) -> u32 {
-        let entry = Self::entry(memory, (chunk >> MIDDLE_BITS) as usize);
-        memory.pages().heads()[entry_cell(entry, chunk)].load(Ordering::Relaxed)
+        memory.pages().heads()[Self::cell(memory, chunk)].load(Ordering::Relaxed)
     }
 
     fn set_root(&self, memory: &Memory, chunk: u32, tree: u32) {
         let top = (chunk >> MIDDLE_BITS) as usize;
-        let entry = Self::entry(memory, top);
-        if entry & 1 == 0 {
-            Self::set_only(memory, top, tree);
+        if Self::entry(memory, top).has_middle() {
+            memory.pages().heads()[Self::cell(memory, chunk)].store(tree, Ordering::Release);
         } else {
-            memory.pages().heads()[entry_cell(entry, chunk)].store(tree, Ordering::Release);
+            Self::set_only(memory, top, tree);
         }
     }
 
     fn prefetch_root(&self, memory: &Memory, chunk: u32) {
-        let entry = Self::entry(memory, (chunk >> MIDDLE_BITS) as usize);
-        super::prefetch(memory.pages().heads().as_ptr().wrapping_add(entry_cell(entry, chunk)));
+        super::prefetch(memory.pages().heads().as_ptr().wrapping_add(Self::cell(memory, chunk)));
     }
 
     fn prefetch(memory: &Memory, tree: u32) {
@@ -307,9 +347,9 @@ impl Shape for Shape6 {
     }
 
     fn number<'a>(&self, memory: &'a Memory, chunk: u32) -> Option<&'a AtomicU32> {
-        let entry = Self::entry(memory, (chunk >> MIDDLE_BITS) as usize);
-        let number = || &memory.pages().heads()[entry_cell(entry, chunk) + (FIRST_NUMBER - FIRST_MIDDLE)];
-        (entry & 1 == 1).then(number)
+        let has_middle = Self::entry(memory, (chunk >> MIDDLE_BITS) as usize).has_middle();
+        let number = || &memory.pages().heads()[Self::cell(memory, chunk) + (FIRST_NUMBER - FIRST_MIDDLE)];
+        has_middle.then(number)
     }
 
     fn span(&self, chunk: u32) -> u32 {
@@ -333,14 +373,14 @@ impl Shape for Shape6 {
         let numbers = middle + FIRST_NUMBER - FIRST_MIDDLE;
         memory.pages().commit(numbers * 4, (numbers + MIDDLE) * 4)?;
         let heads = memory.pages().heads();
-        let tree = heads[entry_cell(Self::entry(memory, usize::from(top)), 0)].load(Ordering::Relaxed);
+        let tree = heads[Self::entry(memory, usize::from(top)).place()].load(Ordering::Relaxed);
         for cell in &heads[middle..middle + MIDDLE] {
             cell.store(tree, Ordering::Relaxed);
         }
         if let Some(value) = Self::uniform_value(memory, 0, tree) {
             memory.link_uniform(value, MIDDLE - 1);
         }
-        memory.pages().heads()[TOP + usize::from(top)].store((middle as u32) << 1 | 1, Ordering::Release);
+        tops(memory.pages())[usize::from(top)].store(Top::middle(middle).0, Ordering::Release);
         self.middles.insert(top, (slot, 1));
         Ok(())
     }

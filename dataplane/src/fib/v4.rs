@@ -2,13 +2,13 @@
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::FibError;
 use super::default::{DefaultRoute, DefaultWriter, value};
-use super::pages::{Pages, Room};
+use super::pages::{Pages, Room, written_bytes};
 use super::routes::{Value, mask32};
-use super::shape4::{Blocks, ROOT_BITS, Shape4, resolve};
+use super::shape4::{Blocks, ROOT_BITS, Shape4, escape, is_escape, resolve, run_value, slot_of};
 use super::writer::Writer;
 use crate::grace::GracePeriod;
 use crate::ids::GroupId;
@@ -52,21 +52,7 @@ impl Fib4 {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     #[inline]
     fn batch(&self, addrs: &[u32], out: &mut [GroupId]) {
-        /// The portable look-up, compiled with the instructions that count and shift bits.
-        #[target_feature(enable = "popcnt,bmi1,bmi2")]
-        fn with_popcnt(fib: &Fib4, addrs: &[u32], out: &mut [GroupId]) {
-            fib.portable_batch(addrs, out);
-        }
-        if is_x86_feature_detected!("popcnt")
-            && is_x86_feature_detected!("bmi1")
-            && is_x86_feature_detected!("bmi2")
-        {
-            // SAFETY: the processor has the features that the function is compiled with.
-            #[allow(unsafe_code)]
-            unsafe {
-                with_popcnt(self, addrs, out);
-            }
-        } else {
+        if !x86::wide_batch(self, addrs, out) {
             self.portable_batch(addrs, out);
         }
     }
@@ -78,26 +64,58 @@ impl Fib4 {
 
     #[inline(always)]
     fn portable_batch(&self, addrs: &[u32], out: &mut [GroupId]) {
-        let mut trees = [0; BATCH];
-        let (heads, blocks) = (self.pages.heads(), Blocks::of(&self.pages));
+        // A full burst is what matters: as its length is known, its loops have no remainders.
+        match (<&[u32; BATCH]>::try_from(addrs), <&mut [GroupId; BATCH]>::try_from(&mut *out)) {
+            (Ok(addrs), Ok(out)) => self.passes(addrs, out),
+            _ => self.passes(addrs, out),
+        }
+    }
+
+    /// A burst in short passes, each of which does one thing for all addresses: the processor then sees far enough
+    /// ahead for the whole burst to wait for memory together, and does the last pass for several addresses at once.
+    #[inline(always)]
+    fn passes(&self, addrs: &[u32], out: &mut [GroupId]) {
+        let (root, blocks) = (self.root_entries(), Blocks::of(&self.pages));
+        let (mut trees, mut slots, mut found) = ([0; BATCH], [0; BATCH], [0; BATCH]);
         loop {
             let seen = self.default.seen();
-            // Three passes, each of which asks for what the next one reads: that way more of the burst waits for
-            // memory at a time than the processor would see ahead.
-            for &addr in addrs {
-                super::prefetch(heads.as_ptr().wrapping_add((addr >> (32 - ROOT_BITS)) as usize));
-            }
             for (tree, &addr) in trees.iter_mut().zip(addrs) {
-                *tree = heads[(addr >> (32 - ROOT_BITS)) as usize].load(Ordering::Acquire);
+                *tree = root[(addr >> (32 - ROOT_BITS)) as usize].load(Ordering::Acquire);
                 super::prefetch(blocks.words.as_ptr().wrapping_add(*tree as usize));
             }
-            for ((&tree, &addr), group) in trees.iter().zip(addrs).zip(&mut *out) {
-                *group = seen.group(resolve(blocks, tree, addr));
+            for (slot, &addr) in slots.iter_mut().zip(addrs) {
+                *slot = slot_of(addr);
+            }
+            for ((found, &tree), &slot) in found.iter_mut().zip(&trees).zip(&slots).take(addrs.len()) {
+                // SAFETY: the pass before read the tree from the root.
+                #[allow(unsafe_code)]
+                unsafe {
+                    *found = run_value(blocks, tree, slot);
+                }
+            }
+            let mut any = 0;
+            for (group, &found) in out.iter_mut().zip(&found).take(addrs.len()) {
+                *group = seen.group(Value::from(found));
+                any |= found;
+            }
+            if is_escape(any) {
+                for (at, (&addr, group)) in addrs.iter().zip(&mut *out).enumerate() {
+                    if is_escape(found[at]) {
+                        *group = seen.group(escape(blocks, trees[at], found[at], addr));
+                    }
+                }
             }
             if self.default.held(seen) {
                 return;
             }
         }
+    }
+
+    #[inline(always)]
+    fn root_entries(&self) -> &[AtomicU32; ROOT] {
+        static EMPTY: [AtomicU32; ROOT] = [const { AtomicU32::new(0) }; ROOT];
+        // Always the first: a table is made with more words than that. An array needs no checks of its index.
+        self.pages.heads().first_chunk().unwrap_or(&EMPTY)
     }
 
     /// Asks the memory for what a look-up of `addr` will read first. Worth calling when the address is known
@@ -109,7 +127,8 @@ impl Fib4 {
 
     /// Bytes that the table occupies: its blocks, and the pages of its root that hold anything.
     pub fn memory(&self) -> usize {
-        self.pages.bytes(ROOT)
+        let is_zero = |word: &AtomicU32| word.load(Ordering::Relaxed) == 0;
+        self.pages.used_bytes() + written_bytes(self.root_entries(), is_zero)
     }
 
     /// Whether the table is on huge pages. Only large ones ask for them.
@@ -120,6 +139,98 @@ impl Fib4 {
     #[inline(always)]
     fn root(&self, addr: u32) -> u32 {
         self.pages.heads()[(addr >> (32 - ROOT_BITS)) as usize].load(Ordering::Acquire)
+    }
+}
+
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+mod x86 {
+    //! The portable look-up, compiled for what the processor has: bit counts in one instruction, and wide ones for
+    //! the passes that touch no table.
+    #![allow(unsafe_code)] // Calls that need a processor feature, after a check for it.
+
+    use super::{Fib4, GroupId};
+
+    #[target_feature(enable = "popcnt,bmi1,bmi2,avx2,avx512f,avx512bw,avx512vl")]
+    pub(super) fn avx512(fib: &Fib4, addrs: &[u32], out: &mut [GroupId]) {
+        fib.portable_batch(addrs, out);
+    }
+
+    #[target_feature(enable = "popcnt,bmi1,bmi2,avx2")]
+    pub(super) fn avx2(fib: &Fib4, addrs: &[u32], out: &mut [GroupId]) {
+        fib.portable_batch(addrs, out);
+    }
+
+    pub(super) fn has_avx2() -> bool {
+        is_x86_feature_detected!("popcnt")
+            && is_x86_feature_detected!("bmi1")
+            && is_x86_feature_detected!("bmi2")
+            && is_x86_feature_detected!("avx2")
+    }
+
+    pub(super) fn has_avx512() -> bool {
+        has_avx2()
+            && is_x86_feature_detected!("avx512f")
+            && is_x86_feature_detected!("avx512bw")
+            && is_x86_feature_detected!("avx512vl")
+    }
+
+    /// False where the processor has neither, and nothing was looked up.
+    #[inline]
+    pub(super) fn wide_batch(fib: &Fib4, addrs: &[u32], out: &mut [GroupId]) -> bool {
+        if has_avx512() {
+            // SAFETY: the processor has the features that the function is compiled with.
+            unsafe { avx512(fib, addrs, out) }
+        } else if has_avx2() {
+            // SAFETY: as above.
+            unsafe { avx2(fib, addrs, out) }
+        } else {
+            return false;
+        }
+        true
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use std::sync::Arc;
+
+        use proptest::prelude::*;
+
+        use super::super::{BATCH, Fib4Writer};
+        use super::*;
+        use crate::grace::NoReaders;
+
+        proptest! {
+            #[test]
+            fn wide_and_portable_look_ups_agree(
+                routes in prop::collection::vec((any::<u32>(), 1u8..=32, prop::sample::select(vec![3u32, 9, 0x7FFE, 0x7FFF, 0x8000, 1 << 20])), 0..200),
+                addrs in prop::collection::vec(any::<u32>(), 0..=BATCH),
+                near in prop::collection::vec((any::<prop::sample::Index>(), 0u32..4), 0..=BATCH),
+            ) {
+                let mut writer = Fib4Writer::new(Arc::new(NoReaders)).unwrap();
+                for &(addr, len, group) in &routes {
+                    writer.insert(addr & super::super::mask32(len), len, GroupId(group)).unwrap();
+                }
+                let near = near.iter().filter(|_| !routes.is_empty()).map(|(at, off)| at.get(&routes).0.wrapping_add(*off));
+                let addrs: Vec<u32> = near.chain(addrs.iter().copied()).take(BATCH).collect();
+                let fib = writer.reader();
+                let one_by_one: Vec<GroupId> = addrs.iter().map(|&addr| fib.lookup(addr)).collect();
+                let mut out = vec![GroupId(u32::MAX); addrs.len()];
+                fib.portable_batch(&addrs, &mut out);
+                prop_assert_eq!(&out, &one_by_one);
+                if has_avx2() {
+                    out.fill(GroupId(u32::MAX));
+                    // SAFETY: the processor has the features.
+                    unsafe { avx2(&fib, &addrs, &mut out) };
+                    prop_assert_eq!(&out, &one_by_one);
+                }
+                if has_avx512() {
+                    out.fill(GroupId(u32::MAX));
+                    // SAFETY: the processor has the features.
+                    unsafe { avx512(&fib, &addrs, &mut out) };
+                    prop_assert_eq!(&out, &one_by_one);
+                }
+            }
+        }
     }
 }
 
@@ -164,7 +275,7 @@ impl Fib4Writer {
         if len == 0 {
             return Ok(self.default.change(&self.fib.default, Some(group)));
         }
-        Ok(self.writer.insert(widen(prefix), len, value)?.map(group_of))
+        Ok(self.writer.change(widen(prefix), len, Some(value))?.map(group_of))
     }
 
     /// Withdraws `prefix/len`; returns the group it had.
@@ -177,7 +288,7 @@ impl Fib4Writer {
         if len == 0 {
             return Ok(self.default.change(&self.fib.default, None));
         }
-        Ok(self.writer.remove(widen(prefix), len)?.map(group_of))
+        Ok(self.writer.change(widen(prefix), len, None)?.map(group_of))
     }
 
     /// Many changes in order: `Some` announces or replaces, `None` withdraws. The same as [`insert`](Self::insert) or
@@ -186,18 +297,20 @@ impl Fib4Writer {
     /// # Errors
     /// Any [`FibError`], with the number of the change that was refused; the changes before it are done.
     pub fn apply(&mut self, changes: &[(u32, u8, Option<GroupId>)]) -> Result<(), (usize, FibError)> {
-        const AHEAD: usize = 32;
-        for (turn, changes) in changes.chunks(AHEAD).enumerate() {
-            self.writer.warm(changes.iter().map(|&(prefix, len, _)| (widen(prefix), len)));
-            for (at, &(prefix, len, group)) in changes.iter().enumerate() {
-                let done = match group {
-                    Some(group) => self.insert(prefix, len, group),
-                    None => self.remove(prefix, len),
-                };
-                done.map_err(|error| (turn * AHEAD + at, error))?;
-            }
-        }
-        Ok(())
+        let (default, fib) = (&mut self.default, &self.fib);
+        self.writer.apply(
+            changes,
+            |&(prefix, len, group)| {
+                check(prefix, len)?;
+                let value = group.map(value).transpose()?;
+                if len == 0 {
+                    default.change(&fib.default, group);
+                    return Ok(None);
+                }
+                Ok(Some((widen(prefix), len, value)))
+            },
+            |&(prefix, len, _)| (widen(prefix), len),
+        )
     }
 
     /// The group of exactly `prefix/len`.

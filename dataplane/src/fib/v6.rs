@@ -2,10 +2,11 @@
 
 use std::net::Ipv6Addr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::FibError;
 use super::default::{DefaultRoute, DefaultWriter, value};
-use super::node6::{BLOCKS, ROOT, prefetch_root, resolve, root};
+use super::node6::{self, BLOCKS, resolve, root_cell, tops};
 use super::pages::{Pages, Room};
 use super::routes::Value;
 use super::search6::batch;
@@ -34,7 +35,8 @@ impl Fib6 {
         loop {
             let seen = self.default.seen();
             let heads = self.pages.heads();
-            let value = resolve(&heads[BLOCKS..], root(heads, addr), addr, 0);
+            let tree = heads[root_cell(tops(&self.pages), addr)].load(Ordering::Acquire);
+            let value = resolve(&heads[BLOCKS..], tree, addr, 0);
             if value != 0 || self.default.held(seen) {
                 return seen.group(value);
             }
@@ -53,12 +55,14 @@ impl Fib6 {
     /// some tens of nanoseconds before its look-up.
     #[inline]
     pub fn prefetch(&self, addr: u128) {
-        prefetch_root(self.pages.heads(), addr);
+        // What leads there is in the nearest cache: few of the top's entries are in use.
+        let cell = root_cell(tops(&self.pages), addr);
+        super::prefetch(self.pages.heads().as_ptr().wrapping_add(cell));
     }
 
     /// Bytes that the table occupies: its blocks, and the pages of its root that hold anything.
     pub fn memory(&self) -> usize {
-        self.pages.bytes(ROOT)
+        self.pages.used_bytes() + node6::root_bytes(&self.pages)
     }
 
     /// Whether the table is on huge pages. Only large ones ask for them.
@@ -107,7 +111,7 @@ impl Fib6Writer {
         if len == 0 {
             return Ok(self.default.change(&self.fib.default, Some(group)));
         }
-        Ok(self.writer.insert(prefix, len, value)?.map(group_of))
+        Ok(self.writer.change(prefix, len, Some(value))?.map(group_of))
     }
 
     /// Withdraws `prefix/len`; returns the group it had.
@@ -120,7 +124,7 @@ impl Fib6Writer {
         if len == 0 {
             return Ok(self.default.change(&self.fib.default, None));
         }
-        Ok(self.writer.remove(prefix, len)?.map(group_of))
+        Ok(self.writer.change(prefix, len, None)?.map(group_of))
     }
 
     /// Many changes in order: `Some` announces or replaces, `None` withdraws. The same as [`insert`](Self::insert) or
@@ -129,18 +133,20 @@ impl Fib6Writer {
     /// # Errors
     /// Any [`FibError`], with the number of the change that was refused; the changes before it are done.
     pub fn apply(&mut self, changes: &[(u128, u8, Option<GroupId>)]) -> Result<(), (usize, FibError)> {
-        const AHEAD: usize = 32;
-        for (turn, changes) in changes.chunks(AHEAD).enumerate() {
-            self.writer.warm(changes.iter().map(|&(prefix, len, _)| (prefix, len)));
-            for (at, &(prefix, len, group)) in changes.iter().enumerate() {
-                let done = match group {
-                    Some(group) => self.insert(prefix, len, group),
-                    None => self.remove(prefix, len),
-                };
-                done.map_err(|error| (turn * AHEAD + at, error))?;
-            }
-        }
-        Ok(())
+        let (default, fib) = (&mut self.default, &self.fib);
+        self.writer.apply(
+            changes,
+            |&(prefix, len, group)| {
+                check(prefix, len)?;
+                let value = group.map(value).transpose()?;
+                if len == 0 {
+                    default.change(&fib.default, group);
+                    return Ok(None);
+                }
+                Ok(Some((prefix, len, value)))
+            },
+            |&(prefix, len, _)| (prefix, len),
+        )
     }
 
     /// The group of exactly `prefix/len`.

@@ -7,6 +7,7 @@
 //!
 //! Every change first makes sure of the memory that it can need, so that it fails before anything has changed.
 
+mod batch;
 mod bulk;
 mod short;
 
@@ -23,7 +24,7 @@ use super::sweep::{Goal, Run, sweep};
 use crate::grace::GracePeriod;
 
 /// Lists up to this long are rebuilt as a whole for each change.
-const SMALL: usize = 20;
+const SMALL: usize = 8;
 
 pub(super) struct Writer<S> {
     shape: S,
@@ -43,7 +44,7 @@ impl<S: Shape> Writer<S> {
     pub(super) fn new(shape: S, pages: Arc<Pages>, first: usize, grace: Arc<dyn GracePeriod>) -> Self {
         Self {
             shape,
-            memory: Memory::new(pages, first, grace),
+            memory: Memory::new(pages, first, S::MARGIN, grace),
             short: ShortRoutes::default(),
             chunks: Chunks::default(),
             len: 0,
@@ -90,41 +91,47 @@ impl<S: Shape> Writer<S> {
         }
     }
 
-    /// Announces or replaces a route, which is not the default route; returns the value it had.
-    pub(super) fn insert(&mut self, prefix: u128, len: u8, value: Value) -> Result<Option<Value>, FibError> {
+    /// Announces or replaces a route, which is not the default route, or withdraws it by `None`; returns the value it
+    /// had.
+    pub(super) fn change(
+        &mut self,
+        prefix: u128,
+        len: u8,
+        value: Option<Value>,
+    ) -> Result<Option<Value>, FibError> {
+        let old = self.change_only(prefix, len, value);
+        self.memory.retire();
+        old
+    }
+
+    /// The same, but what it unlinks waits for the next change that is ended.
+    fn change_only(
+        &mut self,
+        prefix: u128,
+        len: u8,
+        value: Option<Value>,
+    ) -> Result<Option<Value>, FibError> {
         let old = self.get(prefix, len);
-        if old == Some(value) {
+        if old == value {
             return Ok(old);
         }
-        match Self::level(len) {
-            None => self.change_short(prefix, len, Some(value))?,
-            Some(level) => {
+        match (Self::level(len), value) {
+            (None, _) => self.change_short(prefix, len, value)?,
+            (Some(level), Some(value)) => {
                 self.ensure_change(prefix, len, level)?;
                 if old.is_none() {
                     self.shape.hold(&mut self.memory, prefix, len)?;
                 }
                 self.set_long(prefix, len, level, value)?;
             }
-        }
-        self.memory.retire();
-        self.len += usize::from(old.is_none());
-        Ok(old)
-    }
-
-    /// Withdraws a route, which is not the default route; returns the value it had.
-    pub(super) fn remove(&mut self, prefix: u128, len: u8) -> Result<Option<Value>, FibError> {
-        let Some(old) = self.get(prefix, len) else { return Ok(None) };
-        match Self::level(len) {
-            None => self.change_short(prefix, len, None)?,
-            Some(level) => {
+            (Some(level), None) => {
                 self.ensure_change(prefix, len, level)?;
                 self.unset_long(prefix, len, level)?;
                 self.shape.release(&mut self.memory, prefix, len);
             }
         }
-        self.memory.retire();
-        self.len -= 1;
-        Ok(Some(old))
+        self.len = self.len + usize::from(old.is_none()) - usize::from(value.is_none());
+        Ok(old)
     }
 
     pub(super) fn reclaim(&mut self) {
@@ -171,28 +178,6 @@ impl<S: Shape> Writer<S> {
             && let Some(number) = self.shape.number(&self.memory, Self::index(prefix))
         {
             number.store(new, Ordering::Relaxed);
-        }
-    }
-
-    /// Asks for the memory that changes of these routes will need, all at once.
-    pub(super) fn warm(&self, routes: impl Iterator<Item = (u128, u8)> + Clone) {
-        let long = routes.filter(|&(_, len)| Self::level(len).is_some());
-        for (prefix, _) in long.clone() {
-            if let Some(number) = self.shape.number(&self.memory, Self::index(prefix)) {
-                super::prefetch(number);
-            }
-            self.shape.prefetch_root(&self.memory, Self::index(prefix));
-        }
-        for (prefix, _) in long.clone() {
-            if let Some(id) = self.find(prefix, 0) {
-                self.chunks.prefetch(id);
-            }
-            S::prefetch(&self.memory, self.shape.root(&self.memory, Self::index(prefix)));
-        }
-        for (prefix, _) in long {
-            if let Some(chunk) = self.chunk(prefix, 0) {
-                chunk.routes.prefetch(Self::suffix(prefix, 0));
-            }
         }
     }
 
@@ -328,13 +313,15 @@ impl<S: Shape> Writer<S> {
 
     /// Brings a chunk's tree up to date after the route of this prefix and length (within the window) changed.
     fn repaint(&mut self, id: Id, prefix: u128, level: usize, len: u8) -> Result<(), FibError> {
-        let chunk = &mut self.chunks[id];
+        let chunk = &self.chunks[id];
         let (old, count) = (chunk.tree, chunk.routes.entries().len());
-        if S::SPLICES && count > SMALL && count > chunk.built as usize / 4 {
+        // A tree that is shared is not this chunk's to change.
+        let splices = S::SPLICES && S::uniform_value(&self.memory, level, old).is_none();
+        if splices && count > SMALL && count > chunk.built as usize / 4 {
             let first = Self::suffix(prefix, level) & mask32(len);
             let last = first | !mask32(len);
-            let routes = std::mem::take(&mut chunk.routes);
-            let cover = routes.cover(first, len).unwrap_or(chunk.cover);
+            let (routes, cover) = (std::mem::take(&mut self.chunks[id].routes), self.chunks[id].cover);
+            let cover = routes.cover(first, len).unwrap_or(cover);
             let runs = self.sweep(prefix, level, (first, last), cover, routes.under(first, len, last));
             self.chunks[id].routes = routes;
             let runs = runs?;

@@ -4,6 +4,7 @@ mod measure;
 mod peers;
 mod random;
 mod report;
+mod ring;
 mod routes;
 mod table;
 mod update;
@@ -18,9 +19,9 @@ use clap::ValueEnum;
 use dataplane::grace::{GracePeriod, NoReaders};
 use dpdk_sys::Eal;
 
-use measure::Ring;
 use peers::{Kind, Peer};
 use report::Report;
+use ring::Ring;
 use routes::Route;
 use table::{BURST, Ours, Table};
 use workload::{ADDRESSES, Addresses, Workload};
@@ -139,9 +140,10 @@ fn compare(args: &Args, eal: &Eal, family: Family, size: usize, report: &mut Rep
             let stop = AtomicBool::new(!args.hold);
             std::thread::scope(|scope| {
                 scope.spawn(|| hold(args.writer_core, &stop));
-                look_up(args, family, &routes, workload, &addresses, &mut tables, report);
+                let result = look_up(args, family, &routes, workload, &addresses, &mut tables, report);
                 stop.store(true, Ordering::Relaxed);
-            });
+                result
+            })?;
         }
     }
     if !args.no_updates {
@@ -240,11 +242,11 @@ fn look_up(
     addresses: &Addresses,
     tables: &mut [Box<dyn Table>],
     report: &mut Report,
-) {
+) -> Result<(), String> {
     let rounds = args.rounds as usize;
     let in_situ: &[usize] = if workload == Workload::InPrefixes { &[2, 8, 32] } else { &[] };
     for megabytes in [0].into_iter().chain(in_situ.iter().copied()) {
-        let mut ring = Ring::new(megabytes);
+        let mut ring = Ring::new(megabytes)?;
         let mut rates = vec![Vec::with_capacity(rounds); tables.len()];
         for round in 0..rounds {
             for (table, rates) in tables.iter_mut().zip(&mut rates) {
@@ -263,4 +265,5 @@ fn look_up(
             rates.map(|(table, rates)| (table.name().to_owned(), measure::summary(rates))).collect();
         report.look_ups(family, routes.len(), workload, megabytes, &rows);
     }
+    Ok(())
 }

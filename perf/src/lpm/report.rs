@@ -98,17 +98,16 @@ impl Report {
     }
 
     /// Look-ups while routes change: what share of the undisturbed rate is lost.
-    pub fn loss(&self, family: Family, routes: usize, per_second: f64, quiet: f64, busy: f64) {
-        let loss = 1.0 - busy / quiet;
+    pub fn loss(&self, family: Family, routes: usize, per_second: f64, quiet: f64, loss: f64) {
         if self.json {
             println!(
                 "{}",
                 json!({ "table": "turnpike", "family": family.name(), "routes": routes, "updates_per_second": per_second,
-                    "quiet_mlps": quiet, "busy_mlps": busy, "loss": loss })
+                    "quiet_mlps": quiet, "loss": loss })
             );
         } else {
             println!(
-                "  turnpike                 look-ups at {per_second:.0} updates/s: {busy:.1} of {quiet:.1} M/s, {:.1}% lost",
+                "  turnpike                 look-ups at {per_second:.0} updates/s: {:.1}% of {quiet:.1} M/s lost",
                 loss * 100.0
             );
         }

@@ -12,10 +12,10 @@ use super::report::Report;
 use super::routes::Route;
 use super::table::{BURST, Ours, Table};
 use super::workload::{ADDRESSES, Addresses, Workload};
-use super::{Args, Family, pin};
+use super::{Args, Family, measure, pin};
 
-/// Changes that a control plane hands over at once: what a few BGP messages carry.
-pub const BATCH: usize = 32;
+/// Changes that a control plane hands over at once: what some BGP messages carry.
+pub const BATCH: usize = 128;
 
 /// Random withdrawals and announcements: each step takes a random route, and withdraws it when it is there and
 /// announces it, by another next hop, when it is not.
@@ -68,6 +68,12 @@ pub fn alone(table: &mut dyn Table, routes: &[Route], batch: usize) -> Result<f6
     churn.settle(table)?;
     Ok((steps / BLOCK * BLOCK) as f64 / time.as_secs_f64())
 }
+
+/// Changes a second while the look-ups' loss is measured, how many at once, and in how many turns of which length.
+const PACE: f64 = 100_000.0;
+const PACED: usize = 32;
+const PAIRS: usize = 30;
+const TURN: Duration = Duration::from_millis(50);
 
 /// The grace period of one reader: it counts its bursts, and a ticket has passed when it has ended one since.
 #[derive(Default)]
@@ -141,24 +147,33 @@ fn writes(
     let rate = steps as f64 / time.as_secs_f64();
     report.updates(family, ours.name(), "in batches, with look-ups on the other core", routes.len(), rate);
 
-    // Quiet and busy in turns, so that what else the machine does meets both.
-    let (mut quiet, mut busy, mut done) = ((0.0, 0.0), (0.0, 0.0), 0usize);
-    for turn in 0..20 {
-        let (begin, before) = (Instant::now(), shared.grace.bursts.load(Ordering::Relaxed));
-        while begin.elapsed() < Duration::from_millis(100) {
-            if turn % 2 == 1 && (done as f64) < 100_000.0 * (busy.1 + begin.elapsed().as_secs_f64()) {
-                ours.apply(churn.draw(BATCH))?;
-                done += BATCH;
+    // Quiet and busy in turns, so that what else the machine does meets both; the median pair counts.
+    let (mut losses, mut done, mut time) = (Vec::new(), 0, 0.0);
+    let (mut quiet_rates, mut pair) = (Vec::new(), [0.0; 2]);
+    for turn in 0..2 * PAIRS {
+        let busy = turn % 2 == 1;
+        let (begin, before, mut steps) = (Instant::now(), shared.grace.bursts.load(Ordering::Relaxed), 0);
+        while begin.elapsed() < TURN {
+            if busy && f64::from(steps) < PACE * begin.elapsed().as_secs_f64() {
+                ours.apply(churn.draw(PACED))?;
+                steps += PACED as u32;
             } else {
                 std::hint::spin_loop();
             }
         }
+        let seconds = begin.elapsed().as_secs_f64();
         let bursts = shared.grace.bursts.load(Ordering::Relaxed) - before;
-        let sum = if turn % 2 == 1 { &mut busy } else { &mut quiet };
-        sum.0 += (bursts as usize * BURST) as f64 / 1e6;
-        sum.1 += begin.elapsed().as_secs_f64();
+        pair[usize::from(busy)] = (bursts as usize * BURST) as f64 / seconds / 1e6;
+        if busy {
+            losses.push(1.0 - pair[1] / pair[0]);
+            quiet_rates.push(pair[0]);
+            done += steps;
+            time += seconds;
+        }
     }
-    report.loss(family, routes.len(), done as f64 / busy.1, quiet.0 / quiet.1, busy.0 / busy.1);
+    let (loss, _) = measure::summary(&mut losses);
+    let (quiet, _) = measure::summary(&mut quiet_rates);
+    report.loss(family, routes.len(), f64::from(done) / time, quiet, loss);
     Ok(())
 }
 

@@ -248,6 +248,33 @@ macro_rules! family {
             }
 
             #[test]
+            fn a_tree_that_chunks_share_outlives_a_change_under_one_of_them() {
+                // Two chunks full of routes that say the same as what covers them: both lead to one shared tree.
+                let mut writer = <$writer>::new(Arc::new(NoReaders)).unwrap();
+                let mut model = Model::new();
+                let start = if $width == 32 { 18 } else { 28 };
+                let place = |chunk: u128, at: u128| narrow((1 << 127) | chunk << (128 - start) | at << (128 - start - 6));
+                let mut set = |writer: &mut $writer, prefix, len, group| {
+                    writer.insert(prefix, len, group).unwrap();
+                    model.insert((len, prefix), group);
+                    check(writer, &model, &[]).unwrap();
+                };
+                set(&mut writer, narrow(1 << 127), 4, GroupId(7));
+                for at in 0..60 {
+                    for chunk in 0..2 {
+                        set(&mut writer, place(chunk, at), start + 6, GroupId(7));
+                    }
+                }
+                for chunk in 0..2 {
+                    set(&mut writer, place(chunk, 30), start + 6, GroupId(9));
+                }
+                for (len, prefix) in model.into_keys() {
+                    writer.remove(prefix, len).unwrap();
+                }
+                assert!(writer.is_as_new());
+            }
+
+            #[test]
             fn without_memory_nothing_changes() {
                 // Room for a few routes only, filled and emptied twice.
                 let mut writer = <$writer>::with_room(Arc::new(NoReaders), 1 << 16).unwrap();

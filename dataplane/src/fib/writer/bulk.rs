@@ -15,7 +15,7 @@ impl<S: Shape> Writer<S> {
             self.memory.ensure(worst, routes.len() * 4)?;
             return routes
                 .iter()
-                .try_for_each(|&(prefix, len, value)| self.insert(prefix, len, value).map(|_| ()));
+                .try_for_each(|&(prefix, len, value)| self.change(prefix, len, Some(value)).map(|_| ()));
         }
         self.ensure_load(routes)?;
         let mut longs = Vec::new();
@@ -40,7 +40,7 @@ impl<S: Shape> Writer<S> {
         }
         self.rebuild_all()?;
         self.memory.retire();
-        longs.iter().try_for_each(|&(prefix, len, value)| self.insert(prefix, len, value).map(|_| ()))
+        longs.iter().try_for_each(|&(prefix, len, value)| self.change(prefix, len, Some(value)).map(|_| ()))
     }
 
     fn ensure_load(&mut self, routes: &[(u128, u8, Value)]) -> Result<(), FibError> {
