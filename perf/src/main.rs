@@ -1,6 +1,7 @@
 //! Benchmarks of turnpike, side by side with what a user could pick instead.
 
 mod lpm;
+mod routes;
 
 use std::process::ExitCode;
 
@@ -18,11 +19,14 @@ struct Cli {
 enum Command {
     /// Longest-prefix match: ours and DPDK's tables in one process, on the same routes and addresses.
     Lpm(lpm::Args),
+    /// A full table over BGP: announced, churned and withdrawn; ours, and BIRD, FRR and `GoBGP` beside it.
+    Routes(routes::Args),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Lpm(args) => lpm::run(&args),
+        Command::Routes(args) => routes::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
