@@ -31,6 +31,7 @@ pub fn show(show: &Show) -> Result<(), String> {
             "no `[[bgp.peer]]` is configured\n".into()
         }
         What::Bgp => outline(&value, 0),
+        What::Sources => sources(&parse::<Vec<_>>(value)?),
     })
 }
 
@@ -44,6 +45,7 @@ fn request(show: &Show, after: Option<String>) -> Request {
         What::Workers => Request::Workers,
         What::Drops => Request::Drops,
         What::Bgp => Request::Bgp,
+        What::Sources => Request::Sources,
     }
 }
 
@@ -215,6 +217,48 @@ fn groups(groups: &[view::Group]) -> String {
             ];
             table.row(lead.into_iter().chain(rest));
         }
+    }
+    table.to_string()
+}
+
+fn sources(sources: &[view::Source]) -> String {
+    let mut table = Table::new(&[
+        "source",
+        "kind",
+        "vrf",
+        "state",
+        ">distance",
+        ">routes",
+        ">stale",
+        ">changes/s",
+        ">announced",
+        ">withdrawn",
+        ">waiting",
+        ">lag ms",
+        ">refused",
+        ">malformed",
+        ">starts",
+        "last error",
+    ]);
+    for source in sources {
+        table.row([
+            source.name.clone(),
+            source.kind.clone(),
+            source.vrf.clone(),
+            if source.up { "up" } else { "down" }.to_string(),
+            source.distance.to_string(),
+            thousands(source.routes),
+            thousands(source.stale),
+            format!("{:.0}", source.changes_per_second),
+            thousands(source.announced),
+            thousands(source.withdrawn),
+            thousands(source.waiting),
+            source.lag_ms.map_or_else(|| "-".to_string(), |lag| format!("{lag:.1}")),
+            thousands(source.refused),
+            thousands(source.malformed),
+            thousands(source.starts),
+            source.last_error.clone().unwrap_or_else(|| "-".to_string()),
+        ]);
     }
     table.to_string()
 }

@@ -11,8 +11,10 @@ use super::bgp::bgp;
 use super::circuit::circuit;
 use super::draft::{Draft, Neighbour, Port, Route, Sub, Vrf};
 use super::errors::{At, Report};
+use super::limits;
 use super::model::{Encapsulation, HugePages, Idle, Kernel, Memory, Sources, Tag, Target, Workers};
 use super::section::{Section, read};
+use super::tables;
 use super::values::{
     TPID_DOT1Q, boolean, choice, descriptors, device, integer, mtu, name, namespace, pcp, tap, text, tpid,
     vlan_id,
@@ -53,6 +55,8 @@ pub(super) fn document(root: &Value<'_>, report: &mut Report<'_>) -> Draft {
         let routes = each(top, "route", route);
         let neighbours = each(top, "neighbour", neighbour);
         let (bgp, bgp_peers) = bgp(top);
+        let (fpm, fpm_tables) = tables::fpm(top);
+        let (netlink, netlink_tables) = tables::netlink(top);
         Draft {
             ports,
             vrfs,
@@ -62,10 +66,16 @@ pub(super) fn document(root: &Value<'_>, report: &mut Report<'_>) -> Draft {
             neighbours,
             bgp,
             bgp_peers,
+            fpm,
+            fpm_tables,
+            netlink,
+            netlink_tables,
             workers: one(top, "workers", workers),
             sources: one(top, "routes", sources),
             kernel: one(top, "kernel", |s| Kernel { taps: s.value_or("taps", true, boolean) }),
             api_socket: one(top, "api", api_socket),
+            icmp: one(top, "icmp", limits::icmp),
+            punt: one(top, "punt", limits::punt),
             memory: one(top, "memory", memory),
         }
     })

@@ -140,6 +140,11 @@ impl Rib {
         self.sources.declare(id, kind);
     }
 
+    /// Administrative distance of a kind of source.
+    pub fn distance(&self, kind: SourceKind) -> u8 {
+        self.sources.distance(kind)
+    }
+
     /// How many announcements were ignored: link-local prefixes (never routed), and paths beyond 256 for one
     /// prefix.
     pub fn ignored(&self) -> u64 {

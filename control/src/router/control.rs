@@ -13,6 +13,9 @@ use super::hardware::{Hardware, OpenPort};
 use super::neighbours::{Neighbours, Released};
 use super::publish::{Fibs, Publisher};
 use super::punts::{Held, Punts, Surroundings};
+use super::route_events::RouteEvents;
+use super::sources::Rates;
+use super::table_sources::TableSources;
 use super::workers::Workers;
 use super::{bgp_source, sub_if_ids};
 use crate::api::Reply;
@@ -20,9 +23,9 @@ use crate::api::server::Call;
 use crate::config::model::{Bgp, Config};
 use crate::kernel::{KernelSide, NeighbourEvent, TapFrame};
 use crate::rib::Rib;
+use crate::source::SourceId;
 use crate::source::bgp::{BgpError, BgpSpeaker};
 use crate::source::queue::Inbox;
-use crate::source::{RouteEvent, SourceEvent, SourceId};
 
 /// Where the control thread's work comes from.
 pub struct Inputs {
@@ -60,23 +63,23 @@ pub struct Parts {
 /// The control thread's state.
 pub struct Control {
     pub(super) config: Config,
-    inputs: Inputs,
+    pub(super) inputs: Inputs,
     pub(super) bgp: Option<BgpSpeaker>,
+    pub(super) tables: TableSources,
+    pub(super) rates: Rates,
     pub(super) rib: Rib,
     pub(super) fibs: Fibs,
     publisher: Publisher,
     pub(super) neighbours: Neighbours<Held>,
     pub(super) links: Vec<bool>,
-    /// Losses of sources whose retain time is not over.
-    sweeps: Vec<Sweep>,
+    /// What sources said and what is to be done of it later.
+    pub(super) route_events: RouteEvents,
     /// Whether the FIB refused a write that is to be tried again.
     unwritten: bool,
     /// When it was last told of.
     complained: Option<Instant>,
     /// How long each turn of the thread took, in nanoseconds, naps aside: so long did everything else wait.
     pub(super) turns: Histogram,
-    /// End-of-RIB marks, and when they count.
-    marks: Vec<(Instant, SourceEvent)>,
     // Dropped last, in this order: the TAPs, the workers, what they hold of the pool, the ports.
     kernel: Option<KernelSide>,
     pub(super) workers: Workers,
@@ -86,8 +89,6 @@ pub struct Control {
 
 /// Most of one kind that are handled before the next kind has its turn.
 const TURN: usize = 256;
-/// Prefixes that are taken from each source in a turn.
-const ROUTE_TURN: usize = 2048;
 /// How long the FIB is written in a turn.
 const SLICE: Duration = Duration::from_millis(1);
 /// How often failed writes are told of.
@@ -98,23 +99,6 @@ const LINK_TICK: Duration = Duration::from_millis(5);
 const NAP: Duration = Duration::from_micros(500);
 /// How often neighbours and timers are looked at.
 const TICK: Duration = Duration::from_millis(100);
-
-/// A loss of a source: what it had announced in generations before `generation` goes then.
-#[derive(Clone, Copy, Debug)]
-struct Sweep {
-    at: Instant,
-    source: SourceId,
-    generation: u16,
-    /// Whether the source came back meanwhile: that gives what is stale more time, once.
-    extended: bool,
-}
-
-/// Losses of one source that are remembered each; of more, the last ones share the last one's time.
-const MAX_SWEEPS: usize = 16;
-
-/// How long after an end-of-RIB mark stale routes go: FRR marks the end before it has announced the networks of
-/// its own configuration.
-const QUIET: Duration = Duration::from_secs(3);
 
 impl Control {
     /// The control thread's state before its first turn.
@@ -127,16 +111,17 @@ impl Control {
             config,
             inputs,
             bgp: None,
+            tables: TableSources::default(),
+            rates: Rates::default(),
             rib,
             fibs,
             publisher,
             neighbours: Neighbours::default(),
             links,
-            sweeps: Vec::new(),
+            route_events: RouteEvents::default(),
             unwritten: false,
             complained: None,
             turns: Histogram::default(),
-            marks: Vec::new(),
             kernel,
             workers,
             punts,
@@ -158,6 +143,16 @@ impl Control {
         start: impl FnOnce(&Bgp) -> Result<BgpSpeaker, BgpError>,
     ) -> Result<(), BgpError> {
         self.bgp = self.config.bgp.as_ref().map(start).transpose()?;
+        Ok(())
+    }
+
+    /// Starts the sources that follow others' tables, if the configuration has any.
+    ///
+    /// # Errors
+    /// One does not start.
+    pub fn start_tables(&mut self) -> Result<(), RouterError> {
+        let routes = &mut self.inputs.routes;
+        self.tables = TableSources::start(&self.config, self.kernel.as_ref(), || routes.feed())?;
         Ok(())
     }
 
@@ -200,6 +195,7 @@ impl Control {
         if let Some(bgp) = self.bgp.take() {
             bgp.stop();
         }
+        self.tables = TableSources::default();
         for call in self.inputs.calls.try_iter() {
             let _ = call.reply.send(Reply::Error("turnpike is stopping".into()));
         }
@@ -299,63 +295,6 @@ impl Control {
         }
     }
 
-    fn routes(&mut self) -> bool {
-        let events = self.inputs.routes.take(ROUTE_TURN);
-        let worked = !events.is_empty();
-        for event in events {
-            if let RouteEvent::EndOfRib(_) = event.event {
-                // One of each is enough, however many a peer sends.
-                if !self.marks.iter().any(|(_, mark)| *mark == event) {
-                    self.marks.push((Instant::now() + QUIET, event));
-                }
-                continue;
-            }
-            self.apply(&event);
-            self.source_timers(&event);
-        }
-        worked
-    }
-
-    fn apply(&mut self, event: &SourceEvent) {
-        if let Err(error) = self.rib.apply(event) {
-            tracing::error!("a route event was refused: {error}");
-        }
-    }
-
-    /// What a source had announced before it was lost goes after its retain time, unless it was announced again.
-    fn source_timers(&mut self, event: &SourceEvent) {
-        if let RouteEvent::Up | RouteEvent::Down { .. } = event.event {
-            self.marks.retain(|(_, mark)| mark.source != event.source);
-        }
-        let configured = self.config.bgp.as_ref().map_or(Duration::ZERO, |bgp| bgp.retain);
-        if let RouteEvent::Up = event.event {
-            // It is back: what it announced before has until its end mark, and if none comes, this long.
-            let at = Instant::now() + configured;
-            for sweep in
-                self.sweeps.iter_mut().filter(|sweep| sweep.source == event.source && !sweep.extended)
-            {
-                sweep.at = sweep.at.max(at);
-                sweep.extended = true;
-            }
-        }
-        if let RouteEvent::Down { retain, .. } = event.event {
-            let retain = retain.unwrap_or(configured);
-            let of_source = |sweep: &&Sweep| sweep.source == event.source;
-            if self.sweeps.iter().filter(of_source).count() >= MAX_SWEEPS
-                && let Some(newest) = self.sweeps.iter().rposition(|sweep| sweep.source == event.source)
-            {
-                self.sweeps.remove(newest);
-            }
-            let generation = self.rib.generation(event.source);
-            self.sweeps.push(Sweep {
-                at: Instant::now() + retain,
-                source: event.source,
-                generation,
-                extended: false,
-            });
-        }
-    }
-
     fn calls(&mut self) -> bool {
         let calls: Vec<_> = self.inputs.calls.try_iter().take(4).collect();
         for call in &calls {
@@ -367,20 +306,7 @@ impl Control {
 
     fn tick(&mut self) {
         let now = Instant::now();
-        let (due, later): (Vec<_>, _) =
-            std::mem::take(&mut self.sweeps).into_iter().partition(|sweep| sweep.at <= now);
-        self.sweeps = later;
-        for Sweep { source, generation, .. } in due {
-            // Generations start anew once in 65,536 losses; all before that is swept then.
-            if generation <= self.rib.generation(source) {
-                self.rib.sweep_before(source, generation);
-            }
-        }
-        let (due, later) = std::mem::take(&mut self.marks).into_iter().partition(|(at, _)| *at <= now);
-        self.marks = later;
-        for (_, mark) in due {
-            self.apply(&mark);
-        }
+        self.route_timers(now);
         self.neighbours.ask_for_wanted(&self.rib, self.kernel.as_ref());
         for (from, held) in self.neighbours.tick() {
             self.release(from, held, false);
@@ -389,6 +315,8 @@ impl Control {
         if self.unwritten {
             self.rib.retry();
         }
+        let status = self.source_status();
+        self.rates.sample(now, &status);
     }
 
     fn look_at_links(&mut self) {
@@ -426,6 +354,7 @@ impl Control {
         match SourceId(source) {
             Rib::CONNECTED => "connected".into(),
             Rib::STATIC => "static".into(),
+            id if TableSources::is(id) => TableSources::name(id),
             _ => {
                 let peers = self.config.bgp.iter().flat_map(|bgp| &bgp.peers);
                 let mut named = peers.enumerate().filter(|(i, _)| bgp_source(*i).0 == source);

@@ -3,16 +3,24 @@
 mod control;
 mod error;
 mod forward;
+mod fragment;
 mod hardware;
+mod hop_by_hop;
 mod icmp;
+mod ip_options;
 mod neighbours;
 mod publish;
 mod punts;
+mod route_events;
+mod slow;
+mod sources;
+mod table_sources;
 mod views;
 mod workers;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 use crossbeam::channel::bounded;
 use dataplane::grace::GracePeriod;
@@ -77,6 +85,9 @@ impl Router {
         for i in 0..config.bgp.as_ref().map_or(0, |bgp| bgp.peers.len()) {
             rib.add_source(bgp_source(i), SourceKind::Bgp);
         }
+        for (id, kind) in table_sources::TableSources::ids(&config) {
+            rib.add_source(id, kind);
+        }
 
         let (frames, frame_queue) = bounded(QUEUE);
         let (neighbours, neighbour_queue) = bounded(QUEUE);
@@ -90,6 +101,7 @@ impl Router {
             None
         };
         let workers = Workers::start(&config, cores, ios, readers, &hardware.eal)?;
+        let limiter = icmp::Limiter::new(config.icmp, config.sub_interfaces.len(), Instant::now());
         let forwarder = Forwarder::new(Arc::clone(&hardware.pool), workers.rings.clone());
         let inputs = Inputs {
             calls: call_queue,
@@ -101,11 +113,20 @@ impl Router {
         let mut control = Control::new(
             config,
             inputs,
-            control::Parts { rib, fibs, publisher, kernel, workers, hardware, punts: Punts::new(forwarder) },
+            control::Parts {
+                rib,
+                fibs,
+                publisher,
+                kernel,
+                workers,
+                hardware,
+                punts: Punts::new(forwarder, limiter),
+            },
         );
         // Connected and static routes forward before the first peer is listened to.
         control.settle();
         control.start_bgp(|bgp| BgpSpeaker::start(bgp, Rib::FIRST_DYNAMIC, feeds))?;
+        control.start_tables()?;
         Ok(Self { api: Some(api), control })
     }
 

@@ -139,7 +139,7 @@ fn adjacency(desc: AdjacencyDesc, sub_interfaces: &SubInterfaces) -> Adjacency {
         sub_interfaces.get(id).map(|sub_if| Adjacency::Forward(Forward::new(id, sub_if, mac)))
     };
     match desc {
-        AdjacencyDesc::NoRoute => Adjacency::Drop(DropReason::NoRoute),
+        AdjacencyDesc::NoRoute => Adjacency::Punt(PuntReason::NoRoute),
         AdjacencyDesc::Discard => Adjacency::Drop(DropReason::DiscardRoute),
         AdjacencyDesc::Local => Adjacency::Punt(PuntReason::Local),
         AdjacencyDesc::Glean { .. } | AdjacencyDesc::Incomplete { .. } => {

@@ -35,6 +35,7 @@ impl Control {
             Request::Workers => json(&self.worker_views()),
             Request::Drops => json(&self.drop_report()),
             Request::Bgp => self.bgp_views(),
+            Request::Sources => json(&self.source_views()),
             Request::Summary => json(&self.summary()),
         };
         match value {
@@ -319,7 +320,7 @@ impl Control {
         }
     }
 
-    fn vrf_name(&self, vrf: VrfId) -> String {
+    pub(super) fn vrf_name(&self, vrf: VrfId) -> String {
         self.config.vrfs.get(usize::from(vrf.0)).map_or_else(|| vrf.0.to_string(), |vrf| vrf.name.clone())
     }
 

@@ -1,7 +1,10 @@
 //! Route sources: what announces and withdraws routes, and the one form in which all of them say it.
 
 pub mod bgp;
+pub mod fpm;
+pub mod netlink;
 pub mod queue;
+pub mod rtnl;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -199,8 +202,60 @@ pub struct SourceStatus {
     pub up: bool,
     /// Routes that it has announced and not withdrawn; with add-path each path counts.
     pub routes: u64,
+    /// Prefixes announced or changed since the start of the program.
+    pub announced: u64,
+    /// Prefixes withdrawn since the start of the program.
+    pub withdrawn: u64,
+    /// Prefixes that changed and that the control thread has not taken yet.
+    pub waiting: u64,
+    /// Routes that were not taken, since they lead nowhere that we can send to.
+    pub refused: u64,
+    /// Messages that could not be read.
+    pub malformed: u64,
+    /// Connections, sessions, or readings of the whole table.
+    pub starts: u64,
+    /// How long the last change waited for the control thread, in microseconds, where that is known.
+    pub lag_us: Option<u64>,
     /// The last thing that went wrong with it, if anything did.
     pub last_error: Option<String>,
+}
+
+impl SourceStatus {
+    /// Of an instance that has done nothing yet; its kind is its name.
+    pub fn new(id: u32, kind: SourceKind, vrf: VrfId) -> Self {
+        Self {
+            id,
+            name: kind.name().to_owned(),
+            kind,
+            vrf: vrf.0,
+            up: false,
+            routes: 0,
+            announced: 0,
+            withdrawn: 0,
+            waiting: 0,
+            refused: 0,
+            malformed: 0,
+            starts: 0,
+            lag_us: None,
+            last_error: None,
+        }
+    }
+
+    /// With these counters.
+    fn with(mut self, stats: &rtnl::Stats, queue: &queue::FeedStats) -> Self {
+        let get = |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
+        self.up = stats.up.load(std::sync::atomic::Ordering::Relaxed);
+        self.routes = get(&stats.routes);
+        self.announced = get(&stats.announced);
+        self.withdrawn = get(&stats.withdrawn);
+        self.waiting = get(&stats.pending) + queue.prefixes as u64;
+        self.refused = get(&stats.refused);
+        self.malformed = get(&stats.malformed);
+        self.starts = get(&stats.starts);
+        self.lag_us = Some((stats.lag() + queue.lag).as_micros() as u64);
+        self.last_error = stats.last_error();
+        self
+    }
 }
 
 /// A running route source. It was given its end of a [`queue`] for each instance when it was started, and

@@ -29,6 +29,16 @@ pub fn is_fragment(header: &[u8]) -> bool {
     fragment_field(header) & 0x3fff != 0
 }
 
+/// Whether it must not be fragmented.
+pub fn dont_fragment(header: &[u8]) -> bool {
+    fragment_field(header) & 0x4000 != 0
+}
+
+/// Whether an address, host byte order, is link-local (RFC 3927).
+pub const fn is_link_local(address: u32) -> bool {
+    address >> 16 == 0xa9fe
+}
+
 /// Protocol.
 pub fn protocol(header: &[u8]) -> u8 {
     header.get(9).copied().unwrap_or(0)

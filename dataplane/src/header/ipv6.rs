@@ -6,6 +6,8 @@ use super::{be16, be128};
 pub const HEADER_LEN: usize = 40;
 /// Offset of the hop limit.
 pub const HOP_LIMIT: usize = 7;
+/// Next-header value of the hop-by-hop options header.
+pub const HOP_BY_HOP: u8 = 0;
 /// Next-header value of the fragment header.
 pub const FRAGMENT: u8 = 44;
 /// Next-header value of ICMPv6.
@@ -39,6 +41,11 @@ pub const fn is_multicast(address: u128) -> bool {
 /// Whether an address is link-local unicast (RFC 4291, section 2.5.6).
 pub const fn is_link_local(address: u128) -> bool {
     address >> 118 == 0xfe80 >> 6
+}
+
+/// Whether an address is an IPv4 address in IPv6's form, `::ffff:0:0/96`, which no packet may have (RFC 6890).
+pub const fn is_mapped(address: u128) -> bool {
+    address >> 32 == 0xffff
 }
 
 /// Whether a packet is neighbour discovery (RFC 4861, section 4: ICMPv6 types 133 to 137).

@@ -22,17 +22,18 @@ pub fn run<P: Packet>(burst: &mut Burst<P>, tables: &Tables) {
 fn rewrite<P: Packet>(burst: &mut Burst<P>, i: usize, adjacency: &Forward) -> Verdict {
     let is_ipv6 = burst.is_ipv6(i);
     let (l3_offset, l3_len) = (usize::from(burst.l3_offset[i]), burst.l3_len[i]);
-    let link_local_source = burst.link_local_source >> i & 1 == 1;
+    let link_local = burst.link_local >> i & 1 == 1;
     let ttl_at = l3_offset + if is_ipv6 { ipv6::HOP_LIMIT } else { ipv4::TTL };
     let Some(packet) = &mut burst.packets[i] else { return Verdict::Forward };
     if packet.bytes().get(ttl_at).is_none_or(|ttl| *ttl <= 1) {
         return Verdict::Punt(PuntReason::TtlExpired);
     }
-    if link_local_source {
-        return Verdict::Drop(DropReason::LinkLocalSource);
+    if link_local {
+        return Verdict::Drop(beyond_link(&packet.bytes()[l3_offset..], is_ipv6));
     }
     if l3_len > adjacency.mtu {
-        return Verdict::Punt(PuntReason::ExceedsMtu);
+        let whole = is_ipv6 || ipv4::dont_fragment(&packet.bytes()[l3_offset..]);
+        return Verdict::Punt(if whole { PuntReason::ExceedsMtu } else { PuntReason::Fragment });
     }
     let l2_len = usize::from(adjacency.l2_len);
     // Padding of a short frame must not go on: behind more tags it would no longer be padding.
@@ -53,6 +54,16 @@ fn rewrite<P: Packet>(burst: &mut Burst<P>, i: usize, adjacency: &Forward) -> Ve
     }
     write_l2(bytes, adjacency, burst.pcp[i], is_ipv6);
     Verdict::Forward
+}
+
+/// Why a packet with a link-local address does not go beyond the link.
+#[cold]
+fn beyond_link(packet: &[u8], is_ipv6: bool) -> DropReason {
+    if is_ipv6 || ipv4::is_link_local(ipv4::source(packet)) {
+        DropReason::LinkLocalSource
+    } else {
+        DropReason::LinkLocalDestination
+    }
 }
 
 /// Writes the L2 header at the front of `frame`.

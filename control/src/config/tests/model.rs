@@ -198,6 +198,32 @@ fn bgp_with_its_peers() {
 }
 
 #[test]
+fn tables_that_others_fill() {
+    let config = complete();
+    let fpm = config.fpm.expect("[fpm] is there");
+    assert_eq!(fpm.listen, "127.0.0.1:2621".parse().unwrap());
+    assert_eq!((fpm.quiet, fpm.retain), (Duration::from_secs(3), Duration::from_secs(30)));
+    let of_vrf = Some("ns-private".to_owned());
+    assert_eq!(
+        fpm.tables,
+        [
+            FpmTable { vrf: VrfId(1), table: 254, namespace: of_vrf.clone() },
+            FpmTable { vrf: VrfId(2), table: 1001, namespace: Some("ns-frr".into()) }
+        ]
+    );
+    let netlink = config.netlink.expect("[netlink] is there");
+    assert_eq!(netlink.receive_buffer, 1 << 20);
+    let protocols = Some(vec![12, 4, 250]);
+    assert_eq!(
+        netlink.tables,
+        [
+            NetlinkTable { vrf: VrfId(1), table: 254, namespace: of_vrf, protocols },
+            NetlinkTable { vrf: VrfId(0), table: 100, namespace: None, protocols: None }
+        ]
+    );
+}
+
+#[test]
 fn defaults_fill_what_is_absent() {
     let text = format!(
         "{}\n{}\n[bgp]\nasn = 64512\nrouter_id = \"192.0.2.1\"\n",
@@ -225,6 +251,13 @@ fn defaults_fill_what_is_absent() {
     assert_eq!((config.ports[0].mtu, config.ports[0].descriptors), (1500, 1024));
     assert_eq!((config.sub_interfaces[0].mtu, config.sub_interfaces[0].vrf), (1500, VrfId(0)));
     assert!(parse("t.toml", &text.replace("[bgp]", "[bgpx]")).is_err());
+    assert_eq!((&config.fpm, &config.netlink), (&None, &None));
+    let config = parse("t.toml", &format!("{text}[[fpm.table]]\n[[netlink.table]]\n")).unwrap();
+    let fpm = config.fpm.expect("[fpm] is there");
+    assert_eq!(fpm.listen, "127.0.0.1:2620".parse().unwrap());
+    assert_eq!((fpm.quiet, fpm.retain), (Duration::from_secs(5), Duration::from_mins(2)));
+    assert_eq!(fpm.tables, [FpmTable { vrf: VrfId(0), table: 254, namespace: None }]);
+    assert_eq!(config.netlink.expect("[netlink] is there").receive_buffer, 16 << 20);
 }
 
 #[test]

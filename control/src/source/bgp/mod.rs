@@ -9,7 +9,7 @@ mod connection;
 pub mod demo;
 mod error;
 mod frame;
-mod limit;
+pub(crate) mod limit;
 mod listen;
 mod peer;
 mod prefixes;
@@ -173,13 +173,15 @@ impl RouteSource for BgpSpeaker {
 
     fn status(&self) -> Vec<SourceStatus> {
         let entry = |peer: PeerStatus| SourceStatus {
-            id: peer.source,
             name: peer.name,
-            kind: SourceKind::Bgp,
-            vrf: peer.vrf,
             up: peer.state == State::Established,
             routes: peer.prefixes,
+            announced: peer.announced,
+            withdrawn: peer.withdrawn,
+            malformed: peer.malformed,
+            starts: peer.established,
             last_error: peer.last_error,
+            ..SourceStatus::new(peer.source, SourceKind::Bgp, dataplane::ids::VrfId(peer.vrf))
         };
         BgpSpeaker::status(self).into_iter().map(entry).collect()
     }
