@@ -22,6 +22,9 @@ pub enum Request {
         /// The route for this address, or of this prefix, with its whole chain.
         #[serde(default)]
         target: Option<String>,
+        /// Of this source only, by its name or kind.
+        #[serde(default)]
+        source: Option<String>,
         /// The page after this cursor, as the last page gave it.
         #[serde(default)]
         after: Option<String>,
@@ -64,7 +67,10 @@ mod tests {
         let parse = |text| serde_json::from_str::<Request>(text).map_err(|error| error.to_string());
         assert_eq!(parse(r#"{"show":"ports"}"#), Ok(Request::Ports));
         let routes = parse(r#"{"show":"routes","vrf":"private"}"#);
-        assert_eq!(routes, Ok(Request::Routes { vrf: Some("private".into()), target: None, after: None }));
+        assert_eq!(
+            routes,
+            Ok(Request::Routes { vrf: Some("private".into()), target: None, source: None, after: None })
+        );
         assert!(parse(r#"{"show":"everything"}"#).unwrap_err().contains("unknown variant"));
         assert!(parse("ports").is_err());
     }

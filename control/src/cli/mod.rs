@@ -54,6 +54,9 @@ pub struct Show {
     /// For `routes`: of this VRF only.
     #[arg(long)]
     pub vrf: Option<String>,
+    /// For `routes`: of this source only, by its name or kind.
+    #[arg(long)]
+    pub source: Option<String>,
     /// Print JSON instead of a table.
     #[arg(long)]
     pub json: bool,

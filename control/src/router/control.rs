@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Select, Sender};
 use dataplane::histogram::Histogram;
-use dataplane::ids::PortId;
+use dataplane::ids::{AdjId, PortId};
 
 use super::error::RouterError;
 use super::hardware::{Hardware, OpenPort};
@@ -22,7 +22,7 @@ use crate::api::Reply;
 use crate::api::server::Call;
 use crate::config::model::{Bgp, Config};
 use crate::kernel::{KernelSide, NeighbourEvent, TapFrame};
-use crate::rib::Rib;
+use crate::rib::{AdjacencyDesc, Rib};
 use crate::source::SourceId;
 use crate::source::bgp::{BgpError, BgpSpeaker};
 use crate::source::queue::Inbox;
@@ -347,6 +347,11 @@ impl Control {
                 tracing::warn!("sub-interface `{}`: {error}", sub_if.name);
             }
         }
+    }
+
+    /// What an adjacency stands for, as it was published last.
+    pub(super) fn adjacency(&self, id: AdjId) -> AdjacencyDesc {
+        self.publisher.adjacency(id)
     }
 
     /// The name of a source, for output.

@@ -12,6 +12,7 @@ mod neighbours;
 mod publish;
 mod punts;
 mod route_events;
+mod route_views;
 mod slow;
 mod sources;
 mod table_sources;
