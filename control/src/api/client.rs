@@ -56,7 +56,7 @@ impl Client {
     ///
     /// # Errors
     /// The connection is lost, or there is no answer.
-    pub fn ask(&mut self, request: &Request) -> Result<serde_json::Value, ClientError> {
+    pub fn ask<T: serde::Serialize>(&mut self, request: &T) -> Result<serde_json::Value, ClientError> {
         let failed = |error: std::io::Error| ClientError::Io(self.name.clone(), error);
         let garbled = |error: serde_json::Error| ClientError::Garbled(self.name.clone(), error);
         let mut line = serde_json::to_string(request).map_err(garbled)?;

@@ -11,6 +11,9 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::api::Order;
+use crate::api::client::Client;
+
 /// The data plane of a customer-edge router in front of a private cloud circuit.
 #[derive(Debug, Parser)]
 #[command(name = "turnpike", version, disable_version_flag = true)]
@@ -34,6 +37,20 @@ enum Command {
     },
     /// Ask a running turnpike.
     Show(Show),
+    /// Take a neighbour for dead, or no longer: for BFD, or whoever knows it sooner than ARP and ND do. Its traffic goes
+    /// to the other members of its groups, or to their backup, at once.
+    Neighbour {
+        /// Its address.
+        address: std::net::IpAddr,
+        /// Whether it is dead, or left to the kernel again.
+        state: Holding,
+        /// The sub-interface it is on, for an address that is in several; by default each in whose prefixes it is.
+        #[arg(long)]
+        interface: Option<String>,
+        /// The socket of the turnpike to tell.
+        #[arg(long, default_value = crate::config::DEFAULT_SOCKET)]
+        socket: PathBuf,
+    },
     /// Forward built-in traffic between virtual ports, with routes from a built-in BGP speaker, and show it live.
     Demo {
         /// End after so many seconds; 0: on Ctrl-C.
@@ -42,6 +59,15 @@ enum Command {
     },
     /// The version of turnpike and of DPDK.
     Version,
+}
+
+/// What to take a neighbour for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Holding {
+    /// Dead.
+    Down,
+    /// What the kernel says.
+    Up,
 }
 
 /// What to ask, and of whom.
@@ -107,6 +133,11 @@ pub fn main() -> ExitCode {
         Command::Run { config } => run::run(&config),
         Command::Check { file } => check::check(&file),
         Command::Show(show) => show::show(&show),
+        Command::Neighbour { address, state, interface, socket } => {
+            let order = Order::Neighbour { address, interface, down: state == Holding::Down };
+            let done = Client::connect(&socket).and_then(|mut client| client.ask(&order));
+            done.map(|_| ()).map_err(|error| error.to_string())
+        }
         Command::Demo { seconds } => crate::demo::run(seconds),
         Command::Version => {
             print(&format!("turnpike {} with DPDK {}\n", env!("CARGO_PKG_VERSION"), dpdk_sys::DPDK_VERSION))

@@ -18,8 +18,8 @@ use super::sources::Rates;
 use super::table_sources::TableSources;
 use super::workers::Workers;
 use super::{bgp_source, sub_if_ids};
-use crate::api::Reply;
 use crate::api::server::Call;
+use crate::api::{Reply, Request};
 use crate::config::model::{Bgp, Config};
 use crate::kernel::{KernelSide, NeighbourEvent, TapFrame};
 use crate::rib::{AdjacencyDesc, Rib};
@@ -299,7 +299,11 @@ impl Control {
         let calls: Vec<_> = self.inputs.calls.try_iter().take(4).collect();
         for call in &calls {
             // A client that did not wait gets no answer.
-            let _ = call.reply.send(self.answer(&call.request));
+            let reply = match &call.request {
+                Request::Do(order) => self.obey(order),
+                question => self.answer(question),
+            };
+            let _ = call.reply.send(reply);
         }
         !calls.is_empty()
     }

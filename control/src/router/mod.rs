@@ -9,6 +9,7 @@ mod hop_by_hop;
 mod icmp;
 mod ip_options;
 mod neighbours;
+mod orders;
 mod publish;
 mod punts;
 mod route_events;

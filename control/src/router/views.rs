@@ -33,6 +33,7 @@ impl Control {
             Request::Bgp => self.bgp_views(),
             Request::Sources => json(&self.source_views()),
             Request::Summary => json(&self.summary()),
+            Request::Do(_) => Err("that is no question".into()),
         };
         match value {
             Ok(value) => Reply::Ok(value),
@@ -157,7 +158,11 @@ impl Control {
             interface: self.sub_if_name(neighbour.sub_if),
             address: neighbour.address.to_string(),
             mac: neighbour.mac.map(mac).unwrap_or_default(),
-            state: neighbour.state.name().to_string(),
+            state: if self.rib.is_held_down(neighbour.sub_if, neighbour.address) {
+                "held_down".to_string()
+            } else {
+                neighbour.state.name().to_string()
+            },
             held: neighbour.held,
         };
         self.neighbours.views().map(one).collect()

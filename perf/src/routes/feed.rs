@@ -181,6 +181,20 @@ impl Feed {
     }
 }
 
+impl Feed {
+    /// The same announcements, over other next hops.
+    pub fn announced_by(&self, next_hops: NextHops) -> Vec<u8> {
+        let v4 = self.prefixes.iter().filter(|prefix| prefix.is_v4()).count();
+        let mut out = Vec::new();
+        for family in [&self.prefixes[..v4], &self.prefixes[v4..]] {
+            for (i, run) in family.chunks(100).enumerate() {
+                announce(run, Path { number: i as u32, med: 1, next_hops }, &mut out);
+            }
+        }
+        out
+    }
+}
+
 /// Whether everybody takes a route to this prefix: no martian, and none of the laboratory's own networks.
 pub fn is_usable(route: &Route, v4: bool) -> bool {
     let (addr, len, _) = *route;

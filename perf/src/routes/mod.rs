@@ -14,6 +14,7 @@ mod probe;
 mod report;
 mod speaker;
 mod subject;
+mod zero_loss;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
@@ -42,6 +43,9 @@ pub struct Args {
     /// Different sets of attributes among them.
     #[arg(long, default_value_t = 10_000)]
     paths: usize,
+    /// Only these cases; may be given several times.
+    #[arg(long, value_enum)]
+    case: Vec<Case>,
     /// Only these subjects; may be given several times.
     #[arg(long)]
     subject: Vec<Kind>,
@@ -65,6 +69,15 @@ pub struct Args {
     core: usize,
 }
 
+/// The cases that there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Case {
+    /// A full table comes and goes, with churn between for ours: all subjects.
+    Table,
+    /// Traffic through ours while a full table comes, changes its next hop and goes: not a packet lost.
+    ZeroLoss,
+}
+
 const HOPS: NextHops =
     NextHops { v4: Ipv4Addr::new(198, 51, 100, 2), v6: Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 2) };
 const SENDER: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 2);
@@ -74,6 +87,18 @@ pub fn run(args: &Args) -> Result<(), String> {
     let stop = Stop::watch()?;
     let feed = make_feed(args)?;
     let mut report = Report::new(args.json);
+    let has = |case: Case| args.case.is_empty() || args.case.contains(&case);
+    if has(Case::Table) {
+        table(args, &feed, &mut report, &stop)?;
+    }
+    if has(Case::ZeroLoss) {
+        zero_loss::run(args, &feed, &mut report, &stop)?;
+    }
+    Ok(())
+}
+
+/// The whole table, one subject after the other.
+fn table(args: &Args, feed: &Feed, report: &mut Report, stop: &Stop) -> Result<(), String> {
     let chosen = if args.subject.is_empty() { Kind::ALL.to_vec() } else { args.subject.clone() };
     for (i, kind) in chosen.iter().enumerate() {
         stop.check()?;
@@ -82,7 +107,7 @@ pub fn run(args: &Args) -> Result<(), String> {
             continue;
         }
         eprintln!("perf: {} ({} of {})", kind.name(), i + 1, chosen.len());
-        match subject(args, *kind, i, &feed, &mut report, &stop) {
+        match subject(args, *kind, i, feed, report, stop) {
             Ok(()) => {}
             Err(error) if *kind == Kind::Turnpike => return Err(error),
             Err(error) => {
@@ -102,7 +127,12 @@ fn make_feed(args: &Args) -> Result<Feed, String> {
         if all.len() < count {
             return Err(format!("only {} usable {} routes could be made", all.len(), family.name()));
         }
-        all.truncate(count);
+        // The surplus goes evenly, so that no part of the address space does.
+        let (have, mut at) = (all.len(), 0);
+        all.retain(|_| {
+            at += 1;
+            at * count / have > (at - 1) * count / have
+        });
         Ok((all, real))
     };
     let ((v4, real4), (v6, real6)) = (family(Family::V4, args.v4)?, family(Family::V6, args.v6)?);

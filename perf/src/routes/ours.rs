@@ -83,15 +83,25 @@ asn = {}
 }
 
 impl Turnpike {
-    /// Starts it, with its worker on `core`.
+    /// Starts it on two TAPs, with its worker on `core`.
     pub fn start(lab: &Lab, core: usize, stop: &Stop) -> Result<Self, String> {
+        let this = Self::start_with(lab, &configuration(lab, core), None, stop)?;
+        wire(lab)?;
+        Ok(this)
+    }
+
+    /// Starts it with a configuration; all threads but its workers on the core `beside`, if one is given.
+    pub fn start_with(lab: &Lab, text: &str, beside: Option<usize>, stop: &Stop) -> Result<Self, String> {
         let binary = std::env::current_exe().ok().and_then(|path| Some(path.parent()?.join("turnpike")));
         let binary = binary.filter(|path| path.exists()).ok_or(
             "there is no `turnpike` beside `perf`: build it with `cargo build --release -p control`",
         )?;
         let config = lab.path("turnpike.toml");
-        std::fs::write(&config, configuration(lab, core)).map_err(|error| error.to_string())?;
-        let mut command = Command::new(binary);
+        std::fs::write(&config, text).map_err(|error| error.to_string())?;
+        let mut command = Command::new(if beside.is_some() { "taskset".into() } else { binary.clone() });
+        if let Some(core) = beside {
+            command.arg("-c").arg(core.to_string()).arg(&binary);
+        }
         command.arg("run").arg("--config").arg(&config);
         let daemon = lab.subject.start("turnpike", &mut command, &lab.path("turnpike.log"))?;
         let mut this = Self { daemon, socket: lab.path("turnpike.sock"), base: 0 };
@@ -99,7 +109,6 @@ impl Turnpike {
             this.daemon.check()?;
             if let Ok(routes) = this.routes() {
                 this.base = routes;
-                wire(lab)?;
                 return Ok(this);
             }
             stop.sleep(Duration::from_millis(100))?;
@@ -109,17 +118,12 @@ impl Turnpike {
 
     /// Asks its API.
     pub fn ask(&self, request: &str) -> Result<Value, String> {
-        let text = |error: std::io::Error| format!("turnpike's API: {error}");
-        let mut stream = UnixStream::connect(&self.socket).map_err(text)?;
-        stream.set_read_timeout(Some(Duration::from_secs(20))).map_err(text)?;
-        stream.write_all(format!("{request}\n").as_bytes()).map_err(text)?;
-        let mut line = String::new();
-        BufReader::new(stream).read_line(&mut line).map_err(text)?;
-        let mut reply: Value = serde_json::from_str(&line).map_err(|error| error.to_string())?;
-        match reply.get_mut("ok") {
-            Some(value) => Ok(value.take()),
-            None => Err(format!("turnpike's API: {reply}")),
-        }
+        ask(&self.socket, request)
+    }
+
+    /// Where its API is.
+    pub fn socket(&self) -> PathBuf {
+        self.socket.clone()
     }
 
     /// All routes in its FIBs.
@@ -135,11 +139,33 @@ impl Turnpike {
         Ok((turns["p999_ns"].as_u64().unwrap_or(0), turns["max_ns"].as_u64().unwrap_or(0)))
     }
 
+    /// Its first worker's rounds, as (nanoseconds, how many).
+    pub fn round_counts(&self) -> Result<Vec<(u64, u64)>, String> {
+        let workers = self.ask(r#"{"show":"workers"}"#)?;
+        let counts = workers["workers"][0]["rounds"]["histogram"].clone();
+        serde_json::from_value(counts).map_err(|error| error.to_string())
+    }
+
     /// Its worker's rounds: (p99.9, longest) in nanoseconds.
     pub fn rounds(&self) -> Result<(u64, u64), String> {
         let workers = self.ask(r#"{"show":"workers"}"#)?;
         let rounds = &workers["workers"][0]["rounds"];
         Ok((rounds["p999_ns"].as_u64().unwrap_or(0), rounds["max_ns"].as_u64().unwrap_or(0)))
+    }
+}
+
+/// Asks the API at a socket.
+pub fn ask(socket: &std::path::Path, request: &str) -> Result<Value, String> {
+    let text = |error: std::io::Error| format!("turnpike's API: {error}");
+    let mut stream = UnixStream::connect(socket).map_err(text)?;
+    stream.set_read_timeout(Some(Duration::from_secs(20))).map_err(text)?;
+    stream.write_all(format!("{request}\n").as_bytes()).map_err(text)?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).map_err(text)?;
+    let mut reply: Value = serde_json::from_str(&line).map_err(|error| error.to_string())?;
+    match reply.get_mut("ok") {
+        Some(value) => Ok(value.take()),
+        None => Err(format!("turnpike's API: {reply}")),
     }
 }
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 /// One row.
 #[derive(Debug, Default, Serialize)]
 pub struct Row {
-    /// `announce`, `withdraw` or `churn`.
+    /// `announce`, `withdraw`, `churn` or `zero-loss`.
     pub case: &'static str,
     pub subject: &'static str,
     pub routes: usize,
@@ -32,6 +32,39 @@ pub struct Row {
     /// The longest turn of the control thread so far: so long did TAPs and neighbours wait.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub control_pause_ms: Option<f64>,
+    /// Frames sent through the router meanwhile, and what was wrong with those that came back, or did not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frames: Option<Frames>,
+    /// The worker's time from one look at its queues to the next, without and with the changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rounds: Option<[Rounds; 2]>,
+}
+
+/// What became of test frames.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Frames {
+    /// The highest rate at which a trial without changes lost none.
+    pub no_loss_per_second: f64,
+    /// The rate of this trial while the generator ran.
+    pub rate_per_second: f64,
+    pub sent: u64,
+    pub lost: u64,
+    pub reordered: u64,
+    pub duplicated: u64,
+    pub corrupt: u64,
+    /// To a next hop that was right neither before nor after.
+    pub wrong_next_hop: u64,
+    /// Not sent, since the generator had to share its core.
+    pub not_sent: u64,
+    /// Questions to the API that were answered meanwhile.
+    pub questions: u64,
+}
+
+/// Times between looks at the queues.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Rounds {
+    pub p999_us: f64,
+    pub max_us: f64,
 }
 
 /// Prints rows as they come.
@@ -67,6 +100,12 @@ impl Report {
         add("p99 ms", row.lag_p99_ms);
         add("grown MB", row.grown_mb);
         add("longest control turn ms", row.control_pause_ms);
+        if let Some(frames) = &row.frames {
+            more.push_str(&format!("  {frames:?}"));
+        }
+        if let Some([quiet, changing]) = &row.rounds {
+            more.push_str(&format!("  worker rounds quiet {quiet:?}, changing {changing:?}"));
+        }
         println!(
             "{:<10} {:<12} {:>10} {:>9.3} {:>9.2} {:>9.1}{more}",
             row.case, row.subject, row.routes, row.seconds, row.cpu_seconds, row.rss_mb
