@@ -76,7 +76,7 @@ pub fn throughput<E>(
     let senders = senders.max(1) as f64;
     let mut found = Found { rate: 0.0, outcome: None, limit: Limit::Device, trials: 0, disturbed: 0 };
     let (mut low, mut high) = (0.0, max);
-    let mut next = max;
+    let (mut next, mut step) = (max, 0.01_f64);
     for _ in 0..HOPELESS {
         let mut passed = None;
         let mut best_delivered: f64 = 0.0;
@@ -117,8 +117,17 @@ pub fn throughput<E>(
             return Ok(found);
         }
         let guess = best_delivered * 0.999;
-        let first_guess = low == 0.0 && guess > high * 0.001 && guess < high * (1.0 - goal.resolution);
-        next = if first_guess { guess } else { f64::midpoint(low, high) };
+        next = if low > 0.0 {
+            // What was delivered under load is near the limit: up in growing steps, then by bisection.
+            step = (step * 2.0).min(0.5);
+            f64::midpoint(low, high).min(low * (1.0 + step))
+        } else if high >= max && guess > 0.0 && guess < high * (1.0 - goal.resolution) {
+            guess
+        } else {
+            // Nothing has passed yet: down in growing steps.
+            step = (step * 2.0).min(0.5);
+            high * (1.0 - step)
+        };
     }
     Ok(found)
 }
