@@ -1,6 +1,7 @@
 //! Benchmarks of turnpike, side by side with what a user could pick instead.
 
 mod lpm;
+mod report;
 mod rfc2544;
 mod routes;
 mod traffic;
@@ -21,6 +22,8 @@ struct Cli {
 enum Command {
     /// Longest-prefix match: ours and DPDK's tables in one process, on the same routes and addresses.
     Lpm(lpm::Args),
+    /// A report as one HTML file, from the JSON of earlier runs.
+    Report(report::Args),
     /// RFC 2544: throughput, latency, frame loss and back-to-back bursts between two ports.
     Rfc2544(Box<rfc2544::Args>),
     /// A full table over BGP: announced, churned and withdrawn; ours, and BIRD, FRR and `GoBGP` beside it.
@@ -30,6 +33,7 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Lpm(args) => lpm::run(&args),
+        Command::Report(args) => report::run(&args),
         Command::Rfc2544(args) => rfc2544::run(&args),
         Command::Routes(args) => routes::run(&args),
     };

@@ -25,7 +25,7 @@ use crate::kernel::{KernelSide, NeighbourEvent, TapFrame};
 use crate::rib::{AdjacencyDesc, Rib};
 use crate::source::SourceId;
 use crate::source::bgp::{BgpError, BgpSpeaker};
-use crate::source::queue::Inbox;
+use crate::source::queue::{Feed, Inbox};
 
 /// Where the control thread's work comes from.
 pub struct Inputs {
@@ -65,6 +65,8 @@ pub struct Control {
     pub(super) config: Config,
     pub(super) inputs: Inputs,
     pub(super) bgp: Option<BgpSpeaker>,
+    /// The queue of each of its peers, in their order.
+    pub(super) bgp_feeds: Vec<Feed>,
     pub(super) tables: TableSources,
     pub(super) rates: Rates,
     pub(super) rib: Rib,
@@ -111,6 +113,7 @@ impl Control {
             config,
             inputs,
             bgp: None,
+            bgp_feeds: Vec::new(),
             tables: TableSources::default(),
             rates: Rates::default(),
             rib,

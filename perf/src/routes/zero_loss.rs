@@ -164,7 +164,7 @@ pub fn run(args: &Args, feed: &Feed, report: &mut Report, stop: &Stop) -> Result
         devices: vec![device(&lab, 0, true), device(&lab, 1, true)],
         eal_args: "--in-memory --no-pci --no-telemetry --log-level=1".split(' ').map(str::to_owned).collect(),
         descriptors: 4096,
-        longest: 256,
+        packet: 1500,
         no_huge: false,
         when_full: WhenFull::Drop,
     };
