@@ -3,6 +3,7 @@
 mod lpm;
 mod report;
 mod rfc2544;
+mod routes;
 mod traffic;
 
 use std::process::ExitCode;
@@ -25,6 +26,8 @@ enum Command {
     Report(report::Args),
     /// RFC 2544: throughput, latency, frame loss and back-to-back bursts between two ports.
     Rfc2544(Box<rfc2544::Args>),
+    /// A full table over BGP: announced, churned and withdrawn; ours, and BIRD, FRR and `GoBGP` beside it.
+    Routes(routes::Args),
 }
 
 fn main() -> ExitCode {
@@ -32,6 +35,7 @@ fn main() -> ExitCode {
         Command::Lpm(args) => lpm::run(&args),
         Command::Report(args) => report::run(&args),
         Command::Rfc2544(args) => rfc2544::run(&args),
+        Command::Routes(args) => routes::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

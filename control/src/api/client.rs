@@ -29,30 +29,55 @@ pub enum ClientError {
     Refused(String),
 }
 
-/// Asks the turnpike at `socket`.
+/// A connection to a turnpike.
+pub struct Client {
+    name: String,
+    stream: BufReader<UnixStream>,
+}
+
+impl Client {
+    /// Connects to the turnpike at `socket`.
+    ///
+    /// # Errors
+    /// It is not running, or not to be reached.
+    pub fn connect(socket: &Path) -> Result<Self, ClientError> {
+        let name = socket.display().to_string();
+        let failed = |error: std::io::Error| match error.kind() {
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused => ClientError::NotRunning(name.clone()),
+            ErrorKind::PermissionDenied => ClientError::NotPermitted(name.clone()),
+            _ => ClientError::Io(name.clone(), error),
+        };
+        let stream = UnixStream::connect(socket).map_err(failed)?;
+        stream.set_read_timeout(Some(Duration::from_secs(30))).map_err(failed)?;
+        Ok(Self { stream: BufReader::new(stream), name })
+    }
+
+    /// Asks.
+    ///
+    /// # Errors
+    /// The connection is lost, or there is no answer.
+    pub fn ask<T: serde::Serialize>(&mut self, request: &T) -> Result<serde_json::Value, ClientError> {
+        let failed = |error: std::io::Error| ClientError::Io(self.name.clone(), error);
+        let garbled = |error: serde_json::Error| ClientError::Garbled(self.name.clone(), error);
+        let mut line = serde_json::to_string(request).map_err(garbled)?;
+        line.push('\n');
+        self.stream.get_ref().write_all(line.as_bytes()).map_err(failed)?;
+        let mut answer = String::new();
+        self.stream.read_line(&mut answer).map_err(failed)?;
+        if answer.is_empty() {
+            return Err(ClientError::Io(self.name.clone(), ErrorKind::UnexpectedEof.into()));
+        }
+        match serde_json::from_str(&answer).map_err(garbled)? {
+            Reply::Ok(value) => Ok(value),
+            Reply::Error(why) => Err(ClientError::Refused(why)),
+        }
+    }
+}
+
+/// Asks the turnpike at `socket` one thing.
 ///
 /// # Errors
 /// It is not running, not to be reached, or has no answer.
 pub fn ask(socket: &Path, request: &Request) -> Result<serde_json::Value, ClientError> {
-    let name = socket.display().to_string();
-    let failed = |error: std::io::Error| match error.kind() {
-        ErrorKind::NotFound | ErrorKind::ConnectionRefused => ClientError::NotRunning(name.clone()),
-        ErrorKind::PermissionDenied => ClientError::NotPermitted(name.clone()),
-        _ => ClientError::Io(name.clone(), error),
-    };
-    let mut stream = UnixStream::connect(socket).map_err(failed)?;
-    stream.set_read_timeout(Some(Duration::from_secs(30))).map_err(failed)?;
-    let mut line =
-        serde_json::to_string(request).map_err(|error| ClientError::Garbled(name.clone(), error))?;
-    line.push('\n');
-    stream.write_all(line.as_bytes()).map_err(failed)?;
-    let mut answer = String::new();
-    BufReader::new(stream).read_line(&mut answer).map_err(failed)?;
-    if answer.is_empty() {
-        return Err(ClientError::Io(name, ErrorKind::UnexpectedEof.into()));
-    }
-    match serde_json::from_str(&answer).map_err(|error| ClientError::Garbled(name.clone(), error))? {
-        Reply::Ok(value) => Ok(value),
-        Reply::Error(why) => Err(ClientError::Refused(why)),
-    }
+    Client::connect(socket)?.ask(request)
 }

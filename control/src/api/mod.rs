@@ -22,6 +22,9 @@ pub enum Request {
         /// The route for this address, or of this prefix, with its whole chain.
         #[serde(default)]
         target: Option<String>,
+        /// Of this source only, by its name or kind.
+        #[serde(default)]
+        source: Option<String>,
         /// The page after this cursor, as the last page gave it.
         #[serde(default)]
         after: Option<String>,
@@ -45,6 +48,9 @@ pub enum Request {
     },
     /// Route sources.
     Sources,
+    /// Not a question.
+    #[serde(skip)]
+    Do(Order),
     /// All that the live table of `make run` needs, in one go.
     Summary,
 }
@@ -57,6 +63,34 @@ pub enum BgpOrder {
     Refresh,
     /// End the session with Cease / Administrative Reset, and let the peer in again if it was kept out.
     Reset,
+}
+
+/// What a client may have done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Order {
+    /// Takes a neighbour for dead, or leaves it to the kernel again: for who knows sooner, such as BFD.
+    Neighbour {
+        /// Its address.
+        address: std::net::IpAddr,
+        /// The sub-interface it is on; without one, each in whose prefixes it is.
+        #[serde(default)]
+        interface: Option<String>,
+        /// Whether it is dead.
+        down: bool,
+    },
+}
+
+/// Reads a question or an order.
+///
+/// # Errors
+/// It is neither.
+pub fn parse(line: &str) -> Result<Request, serde_json::Error> {
+    let is_order = |value: &serde_json::Value| value.get("do").is_some();
+    match serde_json::from_str(line) {
+        Ok(value) if is_order(&value) => serde_json::from_value(value).map(Request::Do),
+        _ => serde_json::from_str(line),
+    }
 }
 
 /// The reply: a value, or why there is none.
@@ -81,7 +115,15 @@ mod tests {
         let parse = |text| serde_json::from_str::<Request>(text).map_err(|error| error.to_string());
         assert_eq!(parse(r#"{"show":"ports"}"#), Ok(Request::Ports));
         let routes = parse(r#"{"show":"routes","vrf":"private"}"#);
-        assert_eq!(routes, Ok(Request::Routes { vrf: Some("private".into()), target: None, after: None }));
+        assert_eq!(
+            routes,
+            Ok(Request::Routes { vrf: Some("private".into()), target: None, source: None, after: None })
+        );
+        let order = super::parse(r#"{"do":"neighbour","address":"192.0.2.1","down":true}"#).unwrap();
+        let address = "192.0.2.1".parse().unwrap();
+        assert_eq!(order, Request::Do(Order::Neighbour { address, interface: None, down: true }));
+        assert!(super::parse(r#"{"do":"everything"}"#).unwrap_err().to_string().contains("unknown variant"));
+        assert!(super::parse(r#"{"show":"do"}"#).is_err());
         assert!(parse(r#"{"show":"everything"}"#).unwrap_err().contains("unknown variant"));
         assert!(parse("ports").is_err());
     }

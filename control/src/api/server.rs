@@ -142,7 +142,7 @@ fn serve(stream: &UnixStream, calls: &Sender<Call>) -> std::io::Result<()> {
         let reply = if line.len() as u64 >= MAX_REQUEST {
             Reply::Error(format!("a request of more than {MAX_REQUEST} bytes"))
         } else {
-            match serde_json::from_str(&line) {
+            match super::parse(&line) {
                 Ok(request) => answer(request, calls),
                 Err(error) => Reply::Error(format!("cannot read the request: {error}")),
             }

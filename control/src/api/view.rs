@@ -166,7 +166,7 @@ pub struct Neighbour {
     pub address: String,
     /// Its MAC address; empty while unknown.
     pub mac: String,
-    /// `static`, `reachable`, `stale`, `probing`, `failed` or `incomplete`.
+    /// `static`, `reachable`, `stale`, `probing`, `failed` or `incomplete`; `held_down` by `turnpike neighbour`.
     pub state: String,
     /// Packets held until it is resolved.
     pub held: usize,

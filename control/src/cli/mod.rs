@@ -11,7 +11,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::api::{BgpOrder, Request, client};
+use crate::api::client::Client;
+use crate::api::{BgpOrder, Order, Request};
 
 /// The data plane of a customer-edge router in front of a private cloud circuit.
 #[derive(Debug, Parser)]
@@ -39,10 +40,24 @@ enum Command {
     /// Do something with a BGP session of a running turnpike.
     Bgp {
         /// What to do.
-        order: Order,
+        order: BgpVerb,
         /// The peer's name in the configuration.
         peer: String,
         /// The socket of the turnpike to ask.
+        #[arg(long, default_value = crate::config::DEFAULT_SOCKET)]
+        socket: PathBuf,
+    },
+    /// Take a neighbour for dead, or no longer: for BFD, or whoever knows it sooner than ARP and ND do. Its traffic goes
+    /// to the other members of its groups, or to their backup, at once.
+    Neighbour {
+        /// Its address.
+        address: std::net::IpAddr,
+        /// Whether it is dead, or left to the kernel again.
+        state: Holding,
+        /// The sub-interface it is on, for an address that is in several; by default each in whose prefixes it is.
+        #[arg(long)]
+        interface: Option<String>,
+        /// The socket of the turnpike to tell.
         #[arg(long, default_value = crate::config::DEFAULT_SOCKET)]
         socket: PathBuf,
     },
@@ -58,11 +73,20 @@ enum Command {
 
 /// What can be done with a BGP session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Order {
+enum BgpVerb {
     /// Ask the peer for all its routes again.
     Refresh,
     /// End the session; let the peer in again if it was kept out for announcing too much.
     Reset,
+}
+
+/// What to take a neighbour for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Holding {
+    /// Dead.
+    Down,
+    /// What the kernel says.
+    Up,
 }
 
 /// What to ask, and of whom.
@@ -75,6 +99,9 @@ pub struct Show {
     /// For `routes`: of this VRF only.
     #[arg(long)]
     pub vrf: Option<String>,
+    /// For `routes`: of this source only, by its name or kind.
+    #[arg(long)]
+    pub source: Option<String>,
     /// Print JSON instead of a table.
     #[arg(long)]
     pub json: bool,
@@ -119,12 +146,13 @@ pub fn print(text: &str) -> Result<(), String> {
     }
 }
 
-fn bgp(order: Order, peer: String, socket: &std::path::Path) -> Result<(), String> {
+fn bgp(order: BgpVerb, peer: String, socket: &std::path::Path) -> Result<(), String> {
     let order = match order {
-        Order::Refresh => BgpOrder::Refresh,
-        Order::Reset => BgpOrder::Reset,
+        BgpVerb::Refresh => BgpOrder::Refresh,
+        BgpVerb::Reset => BgpOrder::Reset,
     };
-    client::ask(socket, &Request::BgpPeer { peer, order }).map(|_| ()).map_err(|error| error.to_string())
+    let told = Client::connect(socket).and_then(|mut client| client.ask(&Request::BgpPeer { peer, order }));
+    told.map(|_| ()).map_err(|error| error.to_string())
 }
 
 /// Runs the command that the arguments name.
@@ -134,6 +162,11 @@ pub fn main() -> ExitCode {
         Command::Check { file } => check::check(&file),
         Command::Show(show) => show::show(&show),
         Command::Bgp { order, peer, socket } => bgp(order, peer, &socket),
+        Command::Neighbour { address, state, interface, socket } => {
+            let order = Order::Neighbour { address, interface, down: state == Holding::Down };
+            let done = Client::connect(&socket).and_then(|mut client| client.ask(&order));
+            done.map(|_| ()).map_err(|error| error.to_string())
+        }
         Command::Demo { seconds } => crate::demo::run(seconds),
         Command::Version => {
             print(&format!("turnpike {} with DPDK {}\n", env!("CARGO_PKG_VERSION"), dpdk_sys::DPDK_VERSION))

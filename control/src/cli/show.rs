@@ -39,7 +39,12 @@ fn request(show: &Show, after: Option<String>) -> Request {
     match show.what {
         What::Ports => Request::Ports,
         What::Interfaces => Request::Interfaces,
-        What::Routes => Request::Routes { vrf: show.vrf.clone(), target: show.target.clone(), after },
+        What::Routes => Request::Routes {
+            vrf: show.vrf.clone(),
+            target: show.target.clone(),
+            source: show.source.clone(),
+            after,
+        },
         What::Neighbours => Request::Neighbours,
         What::Groups => Request::Groups,
         What::Workers => Request::Workers,
@@ -64,15 +69,17 @@ fn print_json(value: &Value) -> Result<(), String> {
 
 /// Routes come in pages, so that a million of them are nowhere gathered.
 fn routes(show: &Show) -> Result<(), String> {
+    let mut client = client::Client::connect(&show.socket).map_err(|error| error.to_string())?;
     let mut after = None;
     let mut shown = 0;
     loop {
-        let page: view::Routes = parse(ask(show, &request(show, after))?)?;
+        let page = client.ask(&request(show, after)).map_err(|error| error.to_string())?;
+        let page: view::Routes = parse(page)?;
         if show.json {
             for route in &page.routes {
                 print(&format!("{}\n", serde_json::to_string(route).map_err(|error| error.to_string())?))?;
             }
-        } else {
+        } else if !page.routes.is_empty() {
             let mut table =
                 Table::new(&["vrf", "prefix", "source", "via", "interfaces", ">group", "AS path"]);
             for route in &page.routes {

@@ -81,6 +81,8 @@ pub(super) struct Adjacencies {
     by_key: HashMap<AdjKey, AdjId>,
     neighbours: BTreeMap<(SubIfId, IpAddr), Neighbour>,
     links_down: BTreeSet<SubIfId>,
+    /// Neighbours that somebody who knows better says are dead, whatever their state.
+    held_down: BTreeSet<(SubIfId, IpAddr)>,
     free: Vec<AdjId>,
     /// Numbers that nothing uses any more, with the commit that let them go.
     released: VecDeque<(u64, AdjId)>,
@@ -158,6 +160,21 @@ impl Adjacencies {
         if up { self.links_down.remove(&subif) } else { self.links_down.insert(subif) }
     }
 
+    /// Notes whether a neighbour is to be taken for dead; says whether that is news.
+    pub(super) fn hold_down(&mut self, subif: SubIfId, address: IpAddr, down: bool) -> bool {
+        let neighbour = (subif, address);
+        if down { self.held_down.insert(neighbour) } else { self.held_down.remove(&neighbour) }
+    }
+
+    pub(super) fn is_held_down(&self, subif: SubIfId, address: IpAddr) -> bool {
+        self.held_down.contains(&(subif, address))
+    }
+
+    /// Forgets that neighbours on a sub-interface that goes were to be taken for dead.
+    pub(super) fn forget_held(&mut self, subif: SubIfId) {
+        self.held_down.retain(|(of, _)| *of != subif);
+    }
+
     pub(super) fn link_up(&self, subif: SubIfId) -> bool {
         !self.links_down.contains(&subif)
     }
@@ -169,7 +186,9 @@ impl Adjacencies {
     pub(super) fn fitness(&self, id: AdjId) -> Fitness {
         match self.get(id).map(|adjacency| adjacency.key) {
             Some(AdjKey::Glean(subif)) if self.link_up(subif) => Fitness::Live,
-            Some(AdjKey::Neighbour(subif, address)) if self.link_up(subif) => {
+            Some(AdjKey::Neighbour(subif, address))
+                if self.link_up(subif) && !self.is_held_down(subif, address) =>
+            {
                 match self.neighbour(subif, address) {
                     Neighbour::Reachable(_) => Fitness::Live,
                     Neighbour::Gone => Fitness::Unresolved,
@@ -185,7 +204,7 @@ impl Adjacencies {
             None => AdjacencyDesc::NoRoute,
             Some(AdjKey::Glean(subif)) => AdjacencyDesc::Glean { subif },
             Some(AdjKey::Neighbour(subif, address)) => match self.neighbour(subif, address) {
-                Neighbour::Reachable(mac) if self.link_up(subif) => {
+                Neighbour::Reachable(mac) if self.link_up(subif) && !self.is_held_down(subif, address) => {
                     AdjacencyDesc::Forward { subif, address, mac }
                 }
                 _ => AdjacencyDesc::Incomplete { subif, address },

@@ -335,6 +335,14 @@ impl Groups {
         news
     }
 
+    /// Notes whether a neighbour is to be taken for dead, whatever its state.
+    pub(super) fn hold_down(&mut self, subif: SubIfId, address: IpAddr, down: bool) {
+        let news = self.adjacencies.hold_down(subif, address, down);
+        if news && let Some(adj) = self.adjacencies.find(AdjKey::Neighbour(subif, address)) {
+            self.touch(adj);
+        }
+    }
+
     /// Notes a link's state; says whether that is news.
     pub(super) fn set_link(&mut self, subif: SubIfId, up: bool) -> bool {
         let news = self.adjacencies.set_link(subif, up);

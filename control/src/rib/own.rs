@@ -102,6 +102,7 @@ impl Rib {
             interface.addresses.clear();
             let _ = self.refresh_interface(id);
         }
+        self.groups.adjacencies.forget_held(id);
         self.interfaces.remove(&id);
         self.next_hops.set_link(id, false);
     }
@@ -140,6 +141,31 @@ impl Rib {
         }
         let resolved = matches!(state, Neighbour::Reachable(_));
         with_prefix!(prefix, p => self.set_host(vrf, p, Own::Host(id, address), id, resolved))
+    }
+
+    /// Takes a neighbour for dead until told otherwise, whatever the kernel says of it: for who knows sooner, such as
+    /// BFD. Groups leave it at the next [`Self::commit`], for their other members or their backup.
+    ///
+    /// # Errors
+    ///
+    /// The sub-interface is not known.
+    pub fn hold_down(&mut self, id: SubIfId, address: IpAddr, down: bool) -> Result<(), RibError> {
+        if !self.interfaces.contains_key(&id) {
+            return Err(RibError::UnknownInterface { subif: id.0 });
+        }
+        self.groups.hold_down(id, address, down);
+        Ok(())
+    }
+
+    /// Whether a neighbour is taken for dead by [`Self::hold_down`].
+    pub fn is_held_down(&self, id: SubIfId, address: IpAddr) -> bool {
+        self.groups.adjacencies.is_held_down(id, address)
+    }
+
+    /// The sub-interfaces in whose connected prefixes an address is.
+    pub fn on_links(&self, address: IpAddr) -> Vec<SubIfId> {
+        let has = |interface: &Interface| interface.addresses.iter().any(|own| own.contains(address));
+        self.interfaces.iter().filter(|(_, interface)| has(interface)).map(|(id, _)| *id).collect()
     }
 
     /// Puts in or takes out the host route to a neighbour.

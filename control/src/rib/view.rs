@@ -13,7 +13,7 @@ use super::groups::{GroupKey, Member};
 use super::prefix::{AnyPrefix, Prefix, V4, V6, with_prefix};
 use super::resolve::Hop;
 use super::table::{Entry, Path};
-use crate::source::{Family, Origin};
+use crate::source::{Family, Origin, SourceId};
 
 /// A (sub-interface, gateway) pair that a next hop resolves to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -167,6 +167,9 @@ pub struct SourceView {
     pub ipv6_stale: usize,
 }
 
+/// Most prefixes that are looked at for a page.
+const LOOKED: usize = 4096;
+
 fn text<S: serde::Serializer>(prefix: &IpNetwork, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(prefix)
 }
@@ -180,23 +183,39 @@ fn optional_text<S: serde::Serializer>(prefix: &Option<IpNetwork>, serializer: S
 }
 
 impl Rib {
-    /// At most `limit` prefixes of a table in order, from `start` on (`None`: the first).
-    pub fn routes(&self, vrf: VrfId, family: Family, start: Option<IpNetwork>, limit: usize) -> Page {
+    /// At most `limit` prefixes of a table in order, from `start` on (`None`: the first). With `only`, those that one
+    /// of these sources announced: then a page may have fewer, even none, as no more than a few thousand prefixes are
+    /// looked at.
+    pub fn routes(
+        &self,
+        vrf: VrfId,
+        family: Family,
+        start: Option<IpNetwork>,
+        limit: usize,
+        only: Option<&[SourceId]>,
+    ) -> Page {
         match (start.map(AnyPrefix::from), family) {
-            (Some(AnyPrefix::V4(start)), Family::Ipv4) => self.page(vrf, start, limit),
-            (_, Family::Ipv4) => self.page(vrf, V4::new(0, 0), limit),
-            (Some(AnyPrefix::V6(start)), Family::Ipv6) => self.page(vrf, start, limit),
-            (_, Family::Ipv6) => self.page(vrf, V6::new(0, 0), limit),
+            (Some(AnyPrefix::V4(start)), Family::Ipv4) => self.page(vrf, start, limit, only),
+            (_, Family::Ipv4) => self.page(vrf, V4::new(0, 0), limit, only),
+            (Some(AnyPrefix::V6(start)), Family::Ipv6) => self.page(vrf, start, limit, only),
+            (_, Family::Ipv6) => self.page(vrf, V6::new(0, 0), limit, only),
         }
     }
 
-    fn page<K: Prefix>(&self, vrf: VrfId, start: K, limit: usize) -> Page {
-        let Some(tables) = self.vrfs.get(usize::from(vrf.0)) else {
-            return Page { routes: Vec::new(), next: None };
-        };
-        let mut all = K::afi(tables).table.iter_from(start);
-        let routes = all.by_ref().take(limit).map(|(key, entry)| self.route_view(vrf, key, entry)).collect();
-        Page { routes, next: all.next().map(|(key, _)| key.network()) }
+    fn page<K: Prefix>(&self, vrf: VrfId, start: K, limit: usize, only: Option<&[SourceId]>) -> Page {
+        let mut page = Page { routes: Vec::new(), next: None };
+        let Some(tables) = self.vrfs.get(usize::from(vrf.0)) else { return page };
+        let wanted = |path: &Path| only.is_none_or(|ids| ids.contains(&self.sources.get(path.source).id));
+        for (looked, (key, entry)) in K::afi(tables).table.iter_from(start).enumerate() {
+            if page.routes.len() >= limit || looked >= LOOKED {
+                page.next = Some(key.network());
+                break;
+            }
+            if entry.paths.as_slice().iter().any(wanted) {
+                page.routes.push(self.route_view(vrf, key, entry));
+            }
+        }
+        page
     }
 
     /// How many prefixes a table has.
@@ -221,9 +240,15 @@ impl Rib {
         with_prefix!(AnyPrefix::host(address), p => self.longest(vrf, p))
     }
 
-    fn longest<K: Prefix>(&self, vrf: VrfId, host: K) -> Option<RouteView> {
+    /// The route that packets to a whole prefix take, where there is none more specific: the longest in the FIB that
+    /// covers it.
+    pub fn cover(&self, vrf: VrfId, prefix: IpNetwork) -> Option<RouteView> {
+        with_prefix!(AnyPrefix::from(prefix), p => self.longest(vrf, p))
+    }
+
+    fn longest<K: Prefix>(&self, vrf: VrfId, of: K) -> Option<RouteView> {
         let table = &K::afi(self.vrfs.get(usize::from(vrf.0))?).table;
-        let mut covering = table.covering(host.first(), 0, K::BITS);
+        let mut covering = table.covering(of.first(), 0, of.len());
         let (key, entry) = covering.find(|(_, entry)| entry.installed != GroupId::NO_ROUTE)?;
         Some(self.route_view(vrf, key, entry))
     }

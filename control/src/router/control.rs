@@ -6,25 +6,26 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Select, Sender};
 use dataplane::histogram::Histogram;
-use dataplane::ids::PortId;
+use dataplane::ids::{AdjId, PortId};
 
 use super::error::RouterError;
 use super::hardware::{Hardware, OpenPort};
 use super::neighbours::{Neighbours, Released};
 use super::publish::{Fibs, Publisher};
 use super::punts::{Held, Punts, Surroundings};
+use super::route_events::RouteEvents;
 use super::sources::Rates;
 use super::table_sources::TableSources;
 use super::workers::Workers;
 use super::{bgp_source, sub_if_ids};
-use crate::api::Reply;
 use crate::api::server::Call;
+use crate::api::{Reply, Request};
 use crate::config::model::{Bgp, Config};
 use crate::kernel::{KernelSide, NeighbourEvent, TapFrame};
-use crate::rib::Rib;
+use crate::rib::{AdjacencyDesc, Rib};
+use crate::source::SourceId;
 use crate::source::bgp::{BgpError, BgpSpeaker};
 use crate::source::queue::{Feed, Inbox};
-use crate::source::{RouteEvent, SourceEvent, SourceId};
 
 /// Where the control thread's work comes from.
 pub struct Inputs {
@@ -62,7 +63,7 @@ pub struct Parts {
 /// The control thread's state.
 pub struct Control {
     pub(super) config: Config,
-    inputs: Inputs,
+    pub(super) inputs: Inputs,
     pub(super) bgp: Option<BgpSpeaker>,
     /// The queue of each of its peers, in their order.
     pub(super) bgp_feeds: Vec<Feed>,
@@ -73,16 +74,14 @@ pub struct Control {
     publisher: Publisher,
     pub(super) neighbours: Neighbours<Held>,
     pub(super) links: Vec<bool>,
-    /// Losses of sources whose retain time is not over.
-    sweeps: Vec<Sweep>,
+    /// What sources said and what is to be done of it later.
+    pub(super) route_events: RouteEvents,
     /// Whether the FIB refused a write that is to be tried again.
     unwritten: bool,
     /// When it was last told of.
     complained: Option<Instant>,
     /// How long each turn of the thread took, in nanoseconds, naps aside: so long did everything else wait.
     pub(super) turns: Histogram,
-    /// End-of-RIB marks, and when they count.
-    marks: Vec<(Instant, SourceEvent)>,
     // Dropped last, in this order: the TAPs, the workers, what they hold of the pool, the ports.
     kernel: Option<KernelSide>,
     pub(super) workers: Workers,
@@ -92,8 +91,6 @@ pub struct Control {
 
 /// Most of one kind that are handled before the next kind has its turn.
 const TURN: usize = 256;
-/// Prefixes that are taken from each source in a turn.
-const ROUTE_TURN: usize = 2048;
 /// How long the FIB is written in a turn.
 const SLICE: Duration = Duration::from_millis(1);
 /// How often failed writes are told of.
@@ -108,23 +105,6 @@ const LAST_WORDS: Duration = Duration::from_millis(20);
 const NAP: Duration = Duration::from_micros(500);
 /// How often neighbours and timers are looked at.
 const TICK: Duration = Duration::from_millis(100);
-
-/// A loss of a source: what it had announced in generations before `generation` goes then.
-#[derive(Clone, Copy, Debug)]
-struct Sweep {
-    at: Instant,
-    source: SourceId,
-    generation: u16,
-    /// Whether the source came back meanwhile: that gives what is stale more time, once.
-    extended: bool,
-}
-
-/// Losses of one source that are remembered each; of more, the last ones share the last one's time.
-const MAX_SWEEPS: usize = 16;
-
-/// How long after an end-of-RIB mark stale routes go: FRR marks the end before it has announced the networks of
-/// its own configuration.
-const QUIET: Duration = Duration::from_secs(3);
 
 impl Control {
     /// The control thread's state before its first turn.
@@ -145,11 +125,10 @@ impl Control {
             publisher,
             neighbours: Neighbours::default(),
             links,
-            sweeps: Vec::new(),
+            route_events: RouteEvents::default(),
             unwritten: false,
             complained: None,
             turns: Histogram::default(),
-            marks: Vec::new(),
             kernel,
             workers,
             punts,
@@ -355,89 +334,22 @@ impl Control {
         }
     }
 
-    fn routes(&mut self) -> bool {
-        let events = self.inputs.routes.take(ROUTE_TURN);
-        let worked = !events.is_empty();
-        for event in events {
-            if let RouteEvent::EndOfRib(_) = event.event {
-                // One of each is enough, however many a peer sends.
-                if !self.marks.iter().any(|(_, mark)| *mark == event) {
-                    self.marks.push((Instant::now() + QUIET, event));
-                }
-                continue;
-            }
-            self.apply(&event);
-            self.source_timers(&event);
-        }
-        worked
-    }
-
-    fn apply(&mut self, event: &SourceEvent) {
-        if let Err(error) = self.rib.apply(event) {
-            tracing::error!("a route event was refused: {error}");
-        }
-    }
-
-    /// What a source had announced before it was lost goes after its retain time, unless it was announced again.
-    fn source_timers(&mut self, event: &SourceEvent) {
-        if let RouteEvent::Up | RouteEvent::Down { .. } = event.event {
-            self.marks.retain(|(_, mark)| mark.source != event.source);
-        }
-        let configured = self.config.bgp.as_ref().map_or(Duration::ZERO, |bgp| bgp.retain);
-        if let RouteEvent::Up = event.event {
-            // It is back: what it announced before has until its end mark, and if none comes, this long.
-            let at = Instant::now() + configured;
-            for sweep in
-                self.sweeps.iter_mut().filter(|sweep| sweep.source == event.source && !sweep.extended)
-            {
-                sweep.at = sweep.at.max(at);
-                sweep.extended = true;
-            }
-        }
-        if let RouteEvent::Down { retain, .. } = event.event {
-            // What the source asks for counts where it is shorter: the configured time is the longest.
-            let retain = retain.map_or(configured, |asked| asked.min(configured));
-            let of_source = |sweep: &&Sweep| sweep.source == event.source;
-            if self.sweeps.iter().filter(of_source).count() >= MAX_SWEEPS
-                && let Some(newest) = self.sweeps.iter().rposition(|sweep| sweep.source == event.source)
-            {
-                self.sweeps.remove(newest);
-            }
-            let generation = self.rib.generation(event.source);
-            self.sweeps.push(Sweep {
-                at: Instant::now() + retain,
-                source: event.source,
-                generation,
-                extended: false,
-            });
-        }
-    }
-
     fn calls(&mut self) -> bool {
         let calls: Vec<_> = self.inputs.calls.try_iter().take(4).collect();
         for call in &calls {
             // A client that did not wait gets no answer.
-            let _ = call.reply.send(self.answer(&call.request));
+            let reply = match &call.request {
+                Request::Do(order) => self.obey(order),
+                question => self.answer(question),
+            };
+            let _ = call.reply.send(reply);
         }
         !calls.is_empty()
     }
 
     fn tick(&mut self) {
         let now = Instant::now();
-        let (due, later): (Vec<_>, _) =
-            std::mem::take(&mut self.sweeps).into_iter().partition(|sweep| sweep.at <= now);
-        self.sweeps = later;
-        for Sweep { source, generation, .. } in due {
-            // Generations start anew once in 65,536 losses; all before that is swept then.
-            if generation <= self.rib.generation(source) {
-                self.rib.sweep_before(source, generation);
-            }
-        }
-        let (due, later) = std::mem::take(&mut self.marks).into_iter().partition(|(at, _)| *at <= now);
-        self.marks = later;
-        for (_, mark) in due {
-            self.apply(&mark);
-        }
+        self.route_timers(now);
         self.neighbours.ask_for_wanted(&self.rib, self.kernel.as_ref());
         for (from, held) in self.neighbours.tick() {
             self.release(from, held, false);
@@ -478,6 +390,11 @@ impl Control {
                 tracing::warn!("sub-interface `{}`: {error}", sub_if.name);
             }
         }
+    }
+
+    /// What an adjacency stands for, as it was published last.
+    pub(super) fn adjacency(&self, id: AdjId) -> AdjacencyDesc {
+        self.publisher.adjacency(id)
     }
 
     /// The name of a source, for output.

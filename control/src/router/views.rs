@@ -1,24 +1,18 @@
 //! What the API shows: the router's state, put into the API's views.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use dataplane::counters::{PortCounters, Traffic};
 use dataplane::histogram::Histogram;
 use dataplane::ids::{PortId, SubIfId, VrfId};
 use dataplane::verdict::{DropReason, PuntReason};
-use ipnetwork::IpNetwork;
 use serde_json::Value;
 
 use super::control::Control;
+use super::route_views::Question;
 use crate::api::{BgpOrder, Reply, Request, view};
 use crate::config::model::{Encapsulation, SubInterface};
-use crate::rib::RouteView;
-use crate::source::Family;
 use crate::source::bgp::{BgpSpeaker, State};
-
-/// Routes on a page.
-const PAGE: usize = 1000;
 
 impl Control {
     /// Answers a request of the API.
@@ -26,10 +20,12 @@ impl Control {
         let value = match request {
             Request::Ports => json(&self.port_views()),
             Request::Interfaces => json(&self.interface_views()),
-            Request::Routes { vrf, target: None, after } => {
-                self.route_page(vrf.as_deref(), after.as_deref()).and_then(|page| json(&page))
-            }
-            Request::Routes { vrf, target: Some(target), .. } => self.route_chain(vrf.as_deref(), target),
+            Request::Routes { vrf, target, source, after } => self.route_views(&Question {
+                vrf: vrf.as_deref(),
+                target: target.as_deref(),
+                source: source.as_deref(),
+                after: after.as_deref(),
+            }),
             Request::Neighbours => json(&self.neighbour_views()),
             Request::Groups => json(&self.group_views()),
             Request::Workers => json(&self.worker_views()),
@@ -38,6 +34,7 @@ impl Control {
             Request::BgpPeer { peer, order } => self.bgp_order(peer, *order),
             Request::Sources => json(&self.source_views()),
             Request::Summary => json(&self.summary()),
+            Request::Do(_) => Err("that is no question".into()),
         };
         match value {
             Ok(value) => Reply::Ok(value),
@@ -162,7 +159,11 @@ impl Control {
             interface: self.sub_if_name(neighbour.sub_if),
             address: neighbour.address.to_string(),
             mac: neighbour.mac.map(mac).unwrap_or_default(),
-            state: neighbour.state.name().to_string(),
+            state: if self.rib.is_held_down(neighbour.sub_if, neighbour.address) {
+                "held_down".to_string()
+            } else {
+                neighbour.state.name().to_string()
+            },
             held: neighbour.held,
             seen: neighbour.seen.map(|s| format!("{} at {}", s.address, mac(s.mac))).unwrap_or_default(),
         };
@@ -189,97 +190,6 @@ impl Control {
         self.rib.groups().map(one).collect()
     }
 
-    /// One page of routes: VRF by VRF, IPv4 before IPv6. A cursor is `VRF number/family/prefix`.
-    fn route_page(&self, vrf: Option<&str>, after: Option<&str>) -> Result<view::Routes, String> {
-        let vrfs: Vec<VrfId> = match vrf {
-            Some(name) => vec![self.vrf_by_name(name)?],
-            None => (0..self.config.vrfs.len()).map(|i| VrfId(i as u16)).collect(),
-        };
-        let mut tables = vrfs.iter().flat_map(|vrf| [(*vrf, Family::Ipv4), (*vrf, Family::Ipv6)]);
-        let (mut table, mut start) = (tables.next(), None);
-        if let Some(cursor) = after {
-            let (at, prefix) = parse_cursor(cursor).ok_or("the cursor is not one that a page gave")?;
-            while table.is_some_and(|table| table != at) {
-                table = tables.next();
-            }
-            start = prefix;
-        }
-        let mut page = view::Routes { total: self.fibs.len(), ..view::Routes::default() };
-        while let Some((vrf, family)) = table {
-            let part = self.rib.routes(vrf, family, start, PAGE - page.routes.len());
-            page.routes.extend(part.routes.iter().map(|route| self.route(route)));
-            if let Some(next) = part.next {
-                page.next = Some(cursor(vrf, family, Some(next)));
-                return Ok(page);
-            }
-            (table, start) = (tables.next(), None);
-            if page.routes.len() >= PAGE {
-                page.next = table.map(|(vrf, family)| cursor(vrf, family, None));
-                return Ok(page);
-            }
-        }
-        Ok(page)
-    }
-
-    fn route(&self, route: &RouteView) -> view::Route {
-        // What is used comes first; a route that is not in the FIB shows what it would be.
-        let used: Vec<_> = route.paths.iter().filter(|path| path.used).collect();
-        let shown = if used.is_empty() { route.paths.iter().collect() } else { used };
-        let mut sources: Vec<_> = shown.iter().map(|path| self.path_source(path)).collect();
-        sources.dedup();
-        let via = shown.iter().flat_map(|path| path.next_hops.iter().map(|hop| hop.address.to_string()));
-        let mut interfaces: Vec<_> =
-            route.members.iter().map(|member| self.sub_if_name(SubIfId(member.subif))).collect();
-        interfaces.dedup();
-        view::Route {
-            vrf: self.vrf_name(VrfId(route.vrf)),
-            prefix: route.prefix.to_string(),
-            source: sources.join(" "),
-            installed: route.group.is_some(),
-            via: if shown.iter().all(|path| path.target == "via") {
-                via.collect()
-            } else {
-                shown.iter().map(|path| path.target.to_string()).collect()
-            },
-            interfaces,
-            as_path: shown.first().map(|path| path.as_path.clone()).unwrap_or_default(),
-            group: route.group.unwrap_or(0),
-        }
-    }
-
-    fn path_source(&self, path: &crate::rib::PathView) -> String {
-        match path.kind {
-            "bgp" => self.source_name(path.source),
-            kind => kind.to_string(),
-        }
-    }
-
-    /// The routes of an address or prefix, with their whole chains: in one VRF, or in each that has one.
-    fn route_chain(&self, vrf: Option<&str>, target: &str) -> Result<Value, String> {
-        let vrfs: Vec<VrfId> = match vrf {
-            Some(name) => vec![self.vrf_by_name(name)?],
-            None => (0..self.config.vrfs.len()).map(|i| VrfId(i as u16)).collect(),
-        };
-        let in_vrf = |vrf: &VrfId| -> Result<Option<RouteView>, String> {
-            if target.contains('/') {
-                let prefix: IpNetwork = target.parse().map_err(|_| format!("`{target}` is not a prefix"))?;
-                Ok(self.rib.route(*vrf, prefix))
-            } else {
-                let address: IpAddr = target.parse().map_err(|_| format!("`{target}` is not an address"))?;
-                Ok(self.rib.lookup(*vrf, address))
-            }
-        };
-        let found = vrfs.iter().map(in_vrf).collect::<Result<Vec<_>, _>>()?;
-        let found: Vec<_> = found.into_iter().flatten().collect();
-        if found.is_empty() {
-            let place = vrf.map_or("any VRF".to_string(), |name| format!("VRF `{name}`"));
-            return Err(format!("no route for {target} in {place}"));
-        }
-        let mut value = json(&found)?;
-        self.put_names(&mut value);
-        Ok(value)
-    }
-
     fn bgp_order(&self, peer: &str, order: BgpOrder) -> Result<Value, String> {
         let speaker = self.bgp.as_ref().ok_or("there is no [bgp] in the configuration")?;
         match order {
@@ -296,7 +206,7 @@ impl Control {
     }
 
     /// Puts names in the place of the numbers of VRFs, sub-interfaces and sources, wherever they are in a value.
-    fn put_names(&self, value: &mut Value) {
+    pub(super) fn put_names(&self, value: &mut Value) {
         match value {
             Value::Object(map) => {
                 for (key, value) in map.iter_mut() {
@@ -335,7 +245,7 @@ impl Control {
         self.config.vrfs.get(usize::from(vrf.0)).map_or_else(|| vrf.0.to_string(), |vrf| vrf.name.clone())
     }
 
-    fn vrf_by_name(&self, name: &str) -> Result<VrfId, String> {
+    pub(super) fn vrf_by_name(&self, name: &str) -> Result<VrfId, String> {
         let found = self.config.vrfs.iter().position(|vrf| vrf.name == name);
         found.map(|i| VrfId(i as u16)).ok_or_else(|| {
             let names: Vec<_> = self.config.vrfs.iter().map(|vrf| vrf.name.as_str()).collect();
@@ -343,13 +253,13 @@ impl Control {
         })
     }
 
-    fn sub_if_name(&self, id: SubIfId) -> String {
+    pub(super) fn sub_if_name(&self, id: SubIfId) -> String {
         let sub_if = self.config.sub_interfaces.get(usize::from(id.0));
         sub_if.map_or_else(|| id.0.to_string(), |sub_if| sub_if.name.clone())
     }
 }
 
-fn json<T: serde::Serialize>(value: &T) -> Result<Value, String> {
+pub(super) fn json<T: serde::Serialize>(value: &T) -> Result<Value, String> {
     serde_json::to_value(value).map_err(|error| error.to_string())
 }
 
@@ -368,7 +278,7 @@ fn ratio(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
-fn mac(mac: [u8; 6]) -> String {
+pub(super) fn mac(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
@@ -377,42 +287,5 @@ fn tags(encapsulation: Encapsulation) -> String {
         Encapsulation::Untagged => "-".into(),
         Encapsulation::Dot1q(tag) => tag.vid.to_string(),
         Encapsulation::QinQ { outer, inner } => format!("{}.{}", outer.vid, inner.vid),
-    }
-}
-
-fn cursor(vrf: VrfId, family: Family, prefix: Option<IpNetwork>) -> String {
-    let family = if family == Family::Ipv4 { 4 } else { 6 };
-    format!("{}/{family}/{}", vrf.0, prefix.map(|p| p.to_string()).unwrap_or_default())
-}
-
-fn parse_cursor(cursor: &str) -> Option<((VrfId, Family), Option<IpNetwork>)> {
-    let mut parts = cursor.splitn(3, '/');
-    let vrf = VrfId(parts.next()?.parse().ok()?);
-    let family = match parts.next()? {
-        "4" => Family::Ipv4,
-        "6" => Family::Ipv6,
-        _ => return None,
-    };
-    let prefix = match parts.next()? {
-        "" => None,
-        prefix => Some(prefix.parse().ok()?),
-    };
-    Some(((vrf, family), prefix))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_cursor_is_read_as_it_was_written() {
-        let prefix: IpNetwork = "10.1.0.0/16".parse().unwrap();
-        for (family, prefix) in [(Family::Ipv4, Some(prefix)), (Family::Ipv6, None)] {
-            let text = cursor(VrfId(3), family, prefix);
-            assert_eq!(parse_cursor(&text), Some(((VrfId(3), family), prefix)));
-        }
-        for bad in ["", "1", "1/5/", "x/4/", "1/4/nonsense"] {
-            assert_eq!(parse_cursor(bad), None);
-        }
     }
 }

@@ -2,10 +2,10 @@
 
 mod measure;
 mod peers;
-mod random;
+pub mod random;
 mod report;
 mod ring;
-mod routes;
+pub mod routes;
 mod table;
 mod update;
 mod workload;

@@ -386,7 +386,7 @@ fn tables_are_read_by_the_page() {
     let mut seen = Vec::new();
     let mut start = None;
     loop {
-        let page = rib.routes(VRF, Family::Ipv4, start, 7);
+        let page = rib.routes(VRF, Family::Ipv4, start, 7, None);
         assert!(page.routes.len() <= 7);
         seen.extend(page.routes.into_iter().map(|r| r.prefix));
         start = page.next;
@@ -396,6 +396,12 @@ fn tables_are_read_by_the_page() {
     }
     assert_eq!(seen.len(), rib.route_count(VRF, Family::Ipv4));
     assert!(seen.is_sorted());
+    // Of one source only; and what covers a prefix that is no route itself.
+    let only = rib.routes(VRF, Family::Ipv4, None, 1000, Some(&[SourceId(2)]));
+    assert_eq!((only.routes.len(), only.next), (100, None));
+    assert!(rib.routes(VRF, Family::Ipv4, None, 1000, Some(&[SourceId(3)])).routes.is_empty());
+    assert_eq!(rib.cover(VRF, prefix("192.0.7.64/26")).unwrap().prefix, prefix("192.0.7.0/24"));
+    assert_eq!(rib.cover(VRF, prefix("192.0.0.0/16")), None);
     let json = serde_json::to_value(rib.route(VRF, prefix("192.0.7.0/24")).unwrap()).unwrap();
     assert_eq!(json["prefix"], "192.0.7.0/24");
     assert_eq!(json["paths"][0]["kind"], "bgp");

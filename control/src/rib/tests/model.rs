@@ -60,6 +60,7 @@ enum Op {
     Remove(u16),
     Add(u16, bool),
     Neighbour(u16, usize, Option<u8>, bool),
+    Hold(u16, usize, bool),
     Commit,
     /// A commit with little time.
     Slice(usize),
@@ -101,6 +102,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (0u16..3, any::<bool>()).prop_map(|(s, up)| Op::Add(s, up)),
         5 => (0u16..3, 0..NEIGHBOURS.len(), prop::option::of(0u8..2), any::<bool>())
             .prop_map(|(s, n, mac, failed)| Op::Neighbour(s, n, mac, failed)),
+        2 => (0u16..3, 0..NEIGHBOURS.len(), any::<bool>()).prop_map(|(s, n, down)| Op::Hold(s, n, down)),
         6 => Just(Op::Commit),
         4 => (1usize..6).prop_map(Op::Slice),
         2 => (1usize..5).prop_map(Op::FailingCommit),
@@ -117,6 +119,7 @@ struct Model {
     /// Sub-interfaces that exist, with their links.
     links: BTreeMap<u16, bool>,
     neighbours: BTreeMap<(u16, IpAddr), Neighbour>,
+    held_down: BTreeSet<(u16, IpAddr)>,
 }
 
 type Set = BTreeMap<(u16, IpAddr), u16>;
@@ -166,9 +169,16 @@ impl Model {
             Op::Remove(subif) => {
                 self.links.remove(subif);
                 self.neighbours.retain(|(s, _), _| s != subif);
+                self.held_down.retain(|(s, _)| s != subif);
             }
             Op::Add(subif, up) => {
                 self.links.insert(*subif, *up);
+            }
+            Op::Hold(subif, i, true) if self.links.contains_key(subif) => {
+                self.held_down.insert((*subif, ip(NEIGHBOURS[*i])));
+            }
+            Op::Hold(subif, i, false) => {
+                self.held_down.remove(&(*subif, ip(NEIGHBOURS[*i])));
             }
             Op::Neighbour(subif, i, mac, failed) if self.links.contains_key(subif) => {
                 let state = neighbour_state(*mac, *failed);
@@ -336,6 +346,7 @@ impl Model {
 
     fn fitness(&self, subif: u16, address: IpAddr) -> u8 {
         let up = self.links.get(&subif).copied().unwrap_or(false);
+        let up = up && !self.held_down.contains(&(subif, address));
         match self.neighbours.get(&(subif, address)) {
             Some(Neighbour::Reachable(_)) if up => 0,
             None | Some(Neighbour::Gone) if up => 1,
@@ -399,6 +410,7 @@ fn run(rib: &mut Rib, op: &Op) {
             let state = neighbour_state(*mac, *failed);
             let _ = rib.set_neighbour(SubIfId(*subif), ip(NEIGHBOURS[*i]), state);
         }
+        Op::Hold(subif, i, down) => drop(rib.hold_down(SubIfId(*subif), ip(NEIGHBOURS[*i]), *down)),
         Op::Commit | Op::Slice(_) | Op::FailingCommit(_) | Op::Reclaim => {}
     }
 }

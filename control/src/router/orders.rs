@@ -1,0 +1,47 @@
+//! What a client of the API may have done.
+
+use std::net::IpAddr;
+
+use dataplane::ids::SubIfId;
+
+use super::control::Control;
+use super::sub_if_ids;
+use crate::api::{Order, Reply};
+
+impl Control {
+    /// Carries out an order. What it changes of next-hop groups reaches the workers in the same turn.
+    pub(super) fn obey(&mut self, order: &Order) -> Reply {
+        let Order::Neighbour { address, interface, down } = order;
+        match self.hold_neighbour(*address, interface.as_deref(), *down) {
+            Ok(names) => Reply::Ok(serde_json::json!({ "interfaces": names })),
+            Err(why) => Reply::Error(why),
+        }
+    }
+
+    fn hold_neighbour(
+        &mut self,
+        address: IpAddr,
+        interface: Option<&str>,
+        down: bool,
+    ) -> Result<Vec<String>, String> {
+        let on: Vec<SubIfId> = match interface {
+            Some(name) => {
+                let named = sub_if_ids(&self.config).find(|(_, sub_if)| sub_if.name == name);
+                vec![named.map(|(id, _)| id).ok_or_else(|| format!("there is no sub-interface `{name}`"))?]
+            }
+            None => self.rib.on_links(address),
+        };
+        if on.is_empty() {
+            return Err(format!("{address} is in no sub-interface's prefix; name the one that it is on"));
+        }
+        let mut names = Vec::new();
+        for id in on {
+            self.rib.hold_down(id, address, down).map_err(|error| error.to_string())?;
+            let name = self.sub_if_name(id);
+            let what = if down { "is taken for dead" } else { "is left to the kernel again" };
+            tracing::warn!("neighbour {address} on `{name}` {what}, by order");
+            names.push(name);
+        }
+        Ok(names)
+    }
+}

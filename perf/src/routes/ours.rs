@@ -1,0 +1,217 @@
+//! Ours: a real `turnpike run` on two virtual ports, which are TAP devices, so that probes are ordinary UDP.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::lab::{Daemon, Lab, Stop};
+use super::subject::Subject;
+
+/// Where it listens.
+const LISTEN: &str = "10.99.0.1:1790";
+/// MAC address of the far end behind which all routes lie.
+const FAR: &str = "02:00:00:00:00:22";
+
+/// A running turnpike.
+pub struct Turnpike {
+    daemon: Daemon,
+    socket: PathBuf,
+    /// Routes that are there without a feed.
+    base: usize,
+}
+
+fn configuration(lab: &Lab, core: usize) -> String {
+    let socket = lab.path("turnpike.sock");
+    format!(
+        r#"
+[[port]]
+name = "lan0"
+device = "net_tap0,iface=tplan0"
+descriptors = 256
+[[port]]
+name = "wan0"
+device = "net_tap1,iface=tpwan0"
+descriptors = 256
+[[interface]]
+name = "lan"
+port = "lan0"
+addresses = ["192.0.2.1/24", "2001:db8:1::1/64"]
+[[interface]]
+name = "wan"
+port = "wan0"
+addresses = ["198.51.100.1/24", "2001:db8:ffff::1/64"]
+[[neighbour]]
+interface = "wan"
+address = "198.51.100.2"
+mac = "{FAR}"
+[[neighbour]]
+interface = "wan"
+address = "2001:db8:ffff::2"
+mac = "{FAR}"
+[[neighbour]]
+interface = "wan"
+address = "198.51.100.3"
+mac = "{FAR}"
+[workers]
+cores = [{core}]
+idle = "sleep"
+[kernel]
+taps = false
+[memory]
+huge_pages = "never"
+buffers = 4096
+[api]
+socket = "{}"
+[bgp]
+listen = ["{LISTEN}"]
+asn = {}
+router_id = "10.99.0.1"
+[[bgp.peer]]
+name = "feed"
+address = "10.99.0.2"
+asn = {}
+"#,
+        socket.display(),
+        super::speaker::ASN,
+        super::speaker::ASN,
+    )
+}
+
+impl Turnpike {
+    /// Starts it on two TAPs, with its worker on `core`.
+    pub fn start(lab: &Lab, core: usize, stop: &Stop) -> Result<Self, String> {
+        let this = Self::start_with(lab, &configuration(lab, core), None, stop)?;
+        wire(lab)?;
+        Ok(this)
+    }
+
+    /// Starts it with a configuration; all threads but its workers on the core `beside`, if one is given.
+    pub fn start_with(lab: &Lab, text: &str, beside: Option<usize>, stop: &Stop) -> Result<Self, String> {
+        let binary = std::env::current_exe().ok().and_then(|path| Some(path.parent()?.join("turnpike")));
+        let binary = binary.filter(|path| path.exists()).ok_or(
+            "there is no `turnpike` beside `perf`: build it with `cargo build --release -p control`",
+        )?;
+        let config = lab.path("turnpike.toml");
+        std::fs::write(&config, text).map_err(|error| error.to_string())?;
+        let mut command = Command::new(if beside.is_some() { "taskset".into() } else { binary.clone() });
+        if let Some(core) = beside {
+            command.arg("-c").arg(core.to_string()).arg(&binary);
+        }
+        command.arg("run").arg("--config").arg(&config);
+        let daemon = lab.subject.start("turnpike", &mut command, &lab.path("turnpike.log"))?;
+        let mut this = Self { daemon, socket: lab.path("turnpike.sock"), base: 0 };
+        for _ in 0..150 {
+            this.daemon.check()?;
+            if let Ok(routes) = this.routes() {
+                this.base = routes;
+                return Ok(this);
+            }
+            stop.sleep(Duration::from_millis(100))?;
+        }
+        Err("turnpike does not answer".into())
+    }
+
+    /// Asks its API.
+    pub fn ask(&self, request: &str) -> Result<Value, String> {
+        ask(&self.socket, request)
+    }
+
+    /// Where its API is.
+    pub fn socket(&self) -> PathBuf {
+        self.socket.clone()
+    }
+
+    /// All routes in its FIBs.
+    fn routes(&self) -> Result<usize, String> {
+        let summary = self.ask(r#"{"show":"summary"}"#)?;
+        Ok(summary["routes"].as_u64().unwrap_or(0) as usize)
+    }
+
+    /// How long its control thread took for its turns: (p99.9, longest) in nanoseconds.
+    pub fn turns(&self) -> Result<(u64, u64), String> {
+        let workers = self.ask(r#"{"show":"workers"}"#)?;
+        let turns = &workers["control_turns"];
+        Ok((turns["p999_ns"].as_u64().unwrap_or(0), turns["max_ns"].as_u64().unwrap_or(0)))
+    }
+
+    /// Its first worker's rounds, as (nanoseconds, how many).
+    pub fn round_counts(&self) -> Result<Vec<(u64, u64)>, String> {
+        let workers = self.ask(r#"{"show":"workers"}"#)?;
+        let counts = workers["workers"][0]["rounds"]["histogram"].clone();
+        serde_json::from_value(counts).map_err(|error| error.to_string())
+    }
+
+    /// Its worker's rounds: (p99.9, longest) in nanoseconds.
+    pub fn rounds(&self) -> Result<(u64, u64), String> {
+        let workers = self.ask(r#"{"show":"workers"}"#)?;
+        let rounds = &workers["workers"][0]["rounds"];
+        Ok((rounds["p999_ns"].as_u64().unwrap_or(0), rounds["max_ns"].as_u64().unwrap_or(0)))
+    }
+}
+
+/// Asks the API at a socket.
+pub fn ask(socket: &std::path::Path, request: &str) -> Result<Value, String> {
+    let text = |error: std::io::Error| format!("turnpike's API: {error}");
+    let mut stream = UnixStream::connect(socket).map_err(text)?;
+    stream.set_read_timeout(Some(Duration::from_secs(20))).map_err(text)?;
+    stream.write_all(format!("{request}\n").as_bytes()).map_err(text)?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line).map_err(text)?;
+    let mut reply: Value = serde_json::from_str(&line).map_err(|error| error.to_string())?;
+    match reply.get_mut("ok") {
+        Some(value) => Ok(value.take()),
+        None => Err(format!("turnpike's API: {reply}")),
+    }
+}
+
+/// Gives the ends of the TAPs to the kernel beside it: probes go in at the LAN, and every address is at home at the WAN.
+fn wire(lab: &Lab) -> Result<(), String> {
+    let netns = &lab.subject;
+    let link = netns.ip("-j link show dev tplan0")?;
+    let link: Value = serde_json::from_str(&link).map_err(|error| error.to_string())?;
+    let mac = link[0]["address"].as_str().ok_or("tplan0 has no MAC address")?.to_owned();
+    for key in ["all.rp_filter=0", "tpwan0.rp_filter=0", "tpwan0.accept_local=1", "all.accept_local=1"] {
+        let (key, value) = key.split_once('=').unwrap_or((key, "1"));
+        netns.sysctl(&format!("net.ipv4.conf.{}", key.replace('.', "/")).replace('.', "/"), value)?;
+    }
+    let commands = [
+        "link set tplan0 up".to_owned(),
+        format!("link set tpwan0 address {FAR}"),
+        "link set tpwan0 up".to_owned(),
+        "address add 192.0.2.10/24 dev tplan0".to_owned(),
+        "-6 address add 2001:db8:1::10/64 dev tplan0 nodad".to_owned(),
+        format!("neighbour replace 192.0.2.1 lladdr {mac} dev tplan0"),
+        format!("-6 neighbour replace 2001:db8:1::1 lladdr {mac} dev tplan0"),
+        "route add default via 192.0.2.1 dev tplan0".to_owned(),
+        "-6 route add default via 2001:db8:1::1 dev tplan0".to_owned(),
+        "rule add pref 50 iif tpwan0 lookup 100".to_owned(),
+        "-6 rule add pref 50 iif tpwan0 lookup 100".to_owned(),
+        "route add local default dev lo table 100".to_owned(),
+        "-6 route add local default dev lo table 100".to_owned(),
+    ];
+    commands.iter().try_for_each(|command| netns.ip(command).map(|_| ()))
+}
+
+impl Subject for Turnpike {
+    fn address(&self) -> SocketAddr {
+        SocketAddr::new(Ipv4Addr::new(10, 99, 0, 1).into(), 1790)
+    }
+
+    fn count(&mut self, _: &Lab) -> Result<usize, String> {
+        self.daemon.check()?;
+        Ok(self.routes()?.saturating_sub(self.base))
+    }
+
+    fn pids(&self) -> Vec<u32> {
+        vec![self.daemon.pid()]
+    }
+
+    fn leave_out(&self) -> &'static str {
+        "worker-"
+    }
+}

@@ -1,0 +1,115 @@
+//! The rows of a run, for people or as JSON.
+
+use serde::Serialize;
+
+/// One row.
+#[derive(Debug, Default, Serialize)]
+pub struct Row {
+    /// `announce`, `withdraw`, `churn` or `zero-loss`.
+    pub case: &'static str,
+    pub subject: &'static str,
+    pub routes: usize,
+    /// From the first byte, on a session that has just come up, until all is done; of churn, its length.
+    pub seconds: f64,
+    /// Of all its processes, workers aside.
+    pub cpu_seconds: f64,
+    /// Resident, at the end.
+    pub rss_mb: f64,
+    /// Until the sender had written all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sent_seconds: Option<f64>,
+    /// Changes a second that were sustained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub changes_per_second: Option<f64>,
+    /// From a route's announcement to its first packet forwarded.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lag_p50_ms: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lag_p99_ms: Option<f64>,
+    /// How much larger its memory was at the end than after a tenth of the time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grown_mb: Option<f64>,
+    /// The longest turn of the control thread so far: so long did TAPs and neighbours wait.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control_pause_ms: Option<f64>,
+    /// Frames sent through the router meanwhile, and what was wrong with those that came back, or did not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub frames: Option<Frames>,
+    /// The worker's time from one look at its queues to the next, without and with the changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rounds: Option<[Rounds; 2]>,
+}
+
+/// What became of test frames.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Frames {
+    /// The highest rate at which a trial without changes lost none.
+    pub no_loss_per_second: f64,
+    /// The rate of this trial while the generator ran.
+    pub rate_per_second: f64,
+    pub sent: u64,
+    pub lost: u64,
+    pub reordered: u64,
+    pub duplicated: u64,
+    pub corrupt: u64,
+    /// To a next hop that was right neither before nor after.
+    pub wrong_next_hop: u64,
+    /// Not sent, since the generator had to share its core.
+    pub not_sent: u64,
+    /// Questions to the API that were answered meanwhile.
+    pub questions: u64,
+}
+
+/// Times between looks at the queues.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Rounds {
+    pub p999_us: f64,
+    pub max_us: f64,
+}
+
+/// Prints rows as they come.
+pub struct Report {
+    json: bool,
+    begun: bool,
+}
+
+impl Report {
+    pub fn new(json: bool) -> Self {
+        Self { json, begun: false }
+    }
+
+    pub fn row(&mut self, row: &Row) -> Result<(), String> {
+        if self.json {
+            println!("{}", serde_json::to_string(row).map_err(|error| error.to_string())?);
+            return Ok(());
+        }
+        if !std::mem::replace(&mut self.begun, true) {
+            println!(
+                "{:<10} {:<12} {:>10} {:>9} {:>9} {:>9}",
+                "case", "subject", "routes", "seconds", "CPU s", "RSS MB"
+            );
+        }
+        let mut more = String::new();
+        let mut add = |what: &str, value: Option<f64>| {
+            if let Some(value) = value {
+                more.push_str(&format!("  {what} {value:.1}"));
+            }
+        };
+        add("changes/s", row.changes_per_second);
+        add("lag p50 ms", row.lag_p50_ms);
+        add("p99 ms", row.lag_p99_ms);
+        add("grown MB", row.grown_mb);
+        add("longest control turn ms", row.control_pause_ms);
+        if let Some(frames) = &row.frames {
+            more.push_str(&format!("  {frames:?}"));
+        }
+        if let Some([quiet, changing]) = &row.rounds {
+            more.push_str(&format!("  worker rounds quiet {quiet:?}, changing {changing:?}"));
+        }
+        println!(
+            "{:<10} {:<12} {:>10} {:>9.3} {:>9.2} {:>9.1}{more}",
+            row.case, row.subject, row.routes, row.seconds, row.cpu_seconds, row.rss_mb
+        );
+        Ok(())
+    }
+}
