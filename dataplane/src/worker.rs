@@ -53,6 +53,11 @@ impl<I: PortIo> Worker<I> {
         Self { io, tables, inject, punts, counters, burst: Box::default(), outbound, may_sleep, unsent: None }
     }
 
+    /// Ends the worker, and hands back its ports and its way to the tables.
+    pub fn into_parts(self) -> (I, Reader<Tables>) {
+        (self.io, self.tables)
+    }
+
     /// Forwards until `stop` is set; then sends what control has left in the ring, and ends.
     pub fn run(&mut self, stop: &AtomicBool) {
         self.tables.online();

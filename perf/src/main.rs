@@ -1,6 +1,7 @@
 //! Benchmarks of turnpike, side by side with what a user could pick instead.
 
 mod lpm;
+mod pipeline;
 
 use std::process::ExitCode;
 
@@ -18,11 +19,18 @@ struct Cli {
 enum Command {
     /// Longest-prefix match: ours and DPDK's tables in one process, on the same routes and addresses.
     Lpm(lpm::Args),
+    /// The whole packet path on virtual ports, against what `testpmd` does on them, which is nothing.
+    Pipeline(pipeline::Args),
+    /// Our side of `pipeline`, as a process of its own.
+    #[command(hide = true)]
+    PipelineWorker(pipeline::ours::ChildArgs),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Lpm(args) => lpm::run(&args),
+        Command::Pipeline(args) => pipeline::run(&args),
+        Command::PipelineWorker(args) => pipeline::ours::child(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,9 +2,9 @@
 
 mod measure;
 mod peers;
-mod random;
+pub mod random;
 mod report;
-mod routes;
+pub mod routes;
 mod table;
 mod update;
 mod workload;
