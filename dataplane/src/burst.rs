@@ -18,11 +18,13 @@ pub struct Burst<P> {
     pub packets: [Option<P>; BURST],
     /// What becomes of each.
     pub verdict: [Verdict; BURST],
-    /// Packets whose verdict is `Forward`, as bits.
+    /// Packets that are to be forwarded, as bits.
     pub alive: u64,
     /// Packets that have a sub-interface, as bits.
     pub classified: u64,
-    /// IPv6 packets, as bits.
+    /// Packets that are not as a sub-interface expects them, as bits: each later stage takes them the long way.
+    pub odd: u64,
+    /// IPv6 packets among the odd ones, as bits.
     pub ipv6: u64,
     /// Packets that came in a link-layer broadcast or multicast, as bits.
     pub link_multicast: u64,
@@ -38,14 +40,77 @@ pub struct Burst<P> {
     pub sub_if: [SubIfId; BURST],
     /// Priority of the outermost tag it came with, 0 to 7.
     pub pcp: [u8; BURST],
-    /// IPv4 destination, host byte order.
-    pub dst4: [u32; BURST],
-    /// IPv6 destination, host byte order.
-    pub dst6: [u128; BURST],
+    /// The IPv4 packets to look up.
+    pub v4: Lane<u32>,
+    /// The IPv6 packets to look up.
+    pub v6: Lane<u128>,
+    /// The VRFs of the packets to look up.
+    pub vrfs: Agreement,
+    /// The adjacency that its route led to.
+    pub adjacency: [AdjId; BURST],
+    /// Sub-interface it leaves on.
+    pub out_sub_if: [SubIfId; BURST],
+    /// Length of the frame as sent, in bytes, without FCS.
+    pub out_len: [u16; BURST],
+    /// The ports that packets leave on.
+    pub out_ports: Agreement,
+}
+
+/// The packets of one address family on their way through the look-up, without gaps.
+pub struct Lane<A> {
+    /// How many there are.
+    pub len: usize,
+    /// Which packet each is.
+    pub packet: [u8; BURST],
+    /// Its destination, host byte order.
+    pub destination: [A; BURST],
     /// What the FIB says.
     pub group: [GroupId; BURST],
-    /// The group's member for this flow.
-    pub adjacency: [AdjId; BURST],
+}
+
+impl<A: Copy + Default> Lane<A> {
+    fn new() -> Self {
+        Self {
+            len: 0,
+            packet: [0; BURST],
+            destination: [A::default(); BURST],
+            group: [GroupId::NO_ROUTE; BURST],
+        }
+    }
+
+    /// Adds packet `i`; there is room for each packet of a burst once.
+    #[inline(always)]
+    pub fn push(&mut self, i: usize, destination: A) {
+        let at = self.len & (BURST - 1);
+        self.packet[at] = i as u8;
+        self.destination[at] = destination;
+        self.len += 1;
+    }
+}
+
+/// Whether a burst's packets all have the same small number.
+#[derive(Clone, Copy, Debug)]
+pub struct Agreement {
+    any: u16,
+    all: u16,
+}
+
+impl Agreement {
+    /// Of no packet.
+    pub const NONE: Self = Self { any: 0, all: u16::MAX };
+
+    /// Adds one packet's number.
+    #[inline(always)]
+    pub fn add(&mut self, number: u16) {
+        self.any |= number;
+        self.all &= number;
+    }
+
+    /// The number that all packets have.
+    #[inline(always)]
+    pub fn common(self) -> Option<u16> {
+        (self.any == self.all).then_some(self.any)
+    }
 }
 
 impl<P: Packet> Burst<P> {
@@ -58,6 +123,7 @@ impl<P: Packet> Burst<P> {
             verdict: [Verdict::Forward; BURST],
             alive: 0,
             classified: 0,
+            odd: 0,
             ipv6: 0,
             link_multicast: 0,
             link_local_source: 0,
@@ -66,24 +132,39 @@ impl<P: Packet> Burst<P> {
             l3_len: [0; BURST],
             sub_if: [SubIfId(0); BURST],
             pcp: [0; BURST],
-            dst4: [0; BURST],
-            dst6: [0; BURST],
-            group: [GroupId::NO_ROUTE; BURST],
+            v4: Lane::new(),
+            v6: Lane::new(),
+            vrfs: Agreement::NONE,
             adjacency: [AdjId::NO_ROUTE; BURST],
+            out_sub_if: [SubIfId(0); BURST],
+            out_len: [0; BURST],
+            out_ports: Agreement::NONE,
         }
     }
 
     /// Starts over with the `len` packets that now lie in `packets`, received on `port`.
+    #[inline(always)]
     pub fn begin(&mut self, port: PortId, len: usize) {
         debug_assert!(len <= BURST);
         self.port = port;
         self.len = len.min(BURST);
-        self.alive = if self.len == BURST { u64::MAX } else { (1 << self.len) - 1 };
+        self.alive = self.all();
         self.verdict[..self.len].fill(Verdict::Forward);
         self.classified = 0;
+        self.odd = 0;
         self.ipv6 = 0;
         self.link_multicast = 0;
         self.link_local_source = 0;
+        self.v4.len = 0;
+        self.v6.len = 0;
+        self.vrfs = Agreement::NONE;
+        self.out_ports = Agreement::NONE;
+    }
+
+    /// All packets, as bits.
+    #[inline(always)]
+    pub fn all(&self) -> u64 {
+        if self.len == BURST { u64::MAX } else { (1 << self.len) - 1 }
     }
 
     /// Ends packet `i` here.
@@ -104,7 +185,7 @@ impl<P: Packet> Burst<P> {
         bytes.get(usize::from(self.l3_offset[i])..).unwrap_or(&[])
     }
 
-    /// Whether packet `i` is IPv6.
+    /// Whether the odd packet `i` is IPv6.
     pub fn is_ipv6(&self, i: usize) -> bool {
         self.ipv6 >> i & 1 == 1
     }

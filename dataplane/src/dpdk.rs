@@ -46,6 +46,16 @@ impl Packet for Mbuf {
         }
     }
 
+    #[inline(always)]
+    fn is_plain(&self) -> bool {
+        self.is_plain()
+    }
+
+    #[inline(always)]
+    fn reframe(&mut self, l3_offset: usize, l3_len: usize, l2_len: usize) -> bool {
+        self.move_start(l3_offset.wrapping_sub(l2_len).cast_signed(), l2_len + l3_len)
+    }
+
     #[inline]
     fn prefetch(&self) {
         Mbuf::prefetch(self);

@@ -32,6 +32,9 @@ pub struct Worker<I: PortIo> {
     burst: Box<Burst<I::Packet>>,
     outbound: Outbound<I::Packet>,
     may_sleep: bool,
+    /// Whether the processor has the instructions that `poll` likes.
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    wide: bool,
     /// A packet of the control thread that its port had no room for, and how often it was tried.
     unsent: Option<(Injected<I::Packet>, u32)>,
 }
@@ -50,7 +53,19 @@ impl<I: PortIo> Worker<I> {
         let punts = PuntPath::new(rings, hz, io.cycles());
         let outbound = Outbound::new(io.tx_ports());
         let inject = Arc::clone(&rings.inject);
-        Self { io, tables, inject, punts, counters, burst: Box::default(), outbound, may_sleep, unsent: None }
+        Self {
+            io,
+            tables,
+            inject,
+            punts,
+            counters,
+            burst: Box::default(),
+            outbound,
+            may_sleep,
+            #[cfg(all(target_arch = "x86_64", not(miri)))]
+            wide: has_wide_instructions(),
+            unsent: None,
+        }
     }
 
     /// Ends the worker, and hands back its ports and its way to the tables.
@@ -86,30 +101,59 @@ impl<I: PortIo> Worker<I> {
         let _ = self.tables.snapshot();
         let mut worked = self.drain_injected();
         for queue in 0..self.io.rx_queues() {
-            let Some(tables) = self.tables.snapshot() else { return worked };
-            let work = &self.counters.work;
-            let start = self.io.cycles();
-            work.polls.add(1);
-            let received = rx::run(&mut self.io, queue, &mut self.burst, &self.counters);
-            if received == 0 {
-                work.empty_polls.add(1);
-                continue;
-            }
-            worked = true;
-            self.punts.tick(start);
-            stage::decide(&mut self.burst, tables);
-            transmit::run(
-                &mut self.io,
-                &mut self.burst,
-                tables,
-                &mut self.outbound,
-                &mut self.punts,
-                &self.counters,
-            );
-            work.packets.add(received as u64);
-            work.busy_cycles.add(self.io.cycles().saturating_sub(start));
+            worked |= self.poll(queue);
         }
         worked
+    }
+
+    /// Polls one queue and takes what came through the stages.
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    fn poll(&mut self, queue: usize) -> bool {
+        /// The same, compiled with the instructions that processors since 2013 have.
+        #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,movbe,popcnt")]
+        fn wide<I: PortIo>(worker: &mut Worker<I>, queue: usize) -> bool {
+            worker.poll_portable(queue)
+        }
+        if self.wide {
+            // SAFETY: `wide` says that the processor has the features that the function is compiled with.
+            #[allow(unsafe_code)]
+            unsafe {
+                wide(self, queue)
+            }
+        } else {
+            self.poll_portable(queue)
+        }
+    }
+
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    fn poll(&mut self, queue: usize) -> bool {
+        self.poll_portable(queue)
+    }
+
+    #[inline(always)]
+    fn poll_portable(&mut self, queue: usize) -> bool {
+        let Some(tables) = self.tables.snapshot() else { return false };
+        let work = &self.counters.work;
+        let start = self.io.cycles();
+        work.polls.add(1);
+        let received = rx::run(&mut self.io, queue, &mut self.burst);
+        if received == 0 {
+            work.empty_polls.add(1);
+            return false;
+        }
+        self.punts.tick(start);
+        stage::decide(&mut self.burst, tables);
+        transmit::run(
+            &mut self.io,
+            &mut self.burst,
+            tables,
+            &mut self.outbound,
+            &mut self.punts,
+            &self.counters,
+        );
+        work.packets.add(received as u64);
+        work.busy_cycles.add(self.io.cycles().saturating_sub(start));
+        true
     }
 
     /// Sends up to a burst of the control thread's packets.
@@ -152,4 +196,14 @@ impl<I: PortIo> Worker<I> {
             }
         }
     }
+}
+
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+fn has_wide_instructions() -> bool {
+    is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("bmi1")
+        && is_x86_feature_detected!("bmi2")
+        && is_x86_feature_detected!("lzcnt")
+        && is_x86_feature_detected!("movbe")
+        && is_x86_feature_detected!("popcnt")
 }

@@ -164,6 +164,36 @@ impl Mbuf {
         }
     }
 
+    /// Moves the data's start by `by` bytes (to the front if negative) and makes the data `len` bytes long, within
+    /// the headroom and the data that was there. `false`, and no change, when it would not be within them, or the
+    /// packet has several segments.
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "two of these are in every packet's way")]
+    #[must_use]
+    pub fn move_start(&mut self, by: isize, len: usize) -> bool {
+        // SAFETY: fields of a live mbuf. The new start is within the buffer and the new end not behind the old one,
+        // so every field stays in its range.
+        unsafe {
+            let start = usize::from(*layout::data_off(self.0));
+            let end = start + usize::from(*layout::data_len(self.0));
+            let Some(start) = start.checked_add_signed(by) else { return false };
+            if start + len > end || *layout::nb_segs(self.0) != 1 {
+                return false;
+            }
+            *layout::data_off(self.0) = start as u16;
+            *layout::data_len(self.0) = len as u16;
+            *layout::pkt_len(self.0) = len as u32;
+        }
+        true
+    }
+
+    /// Whether the packet is of one segment and the NIC has taken no tag off.
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "asked of every packet")]
+    pub fn is_plain(&self) -> bool {
+        self.stripped() == 0 && self.segments() == 1
+    }
+
     /// Adds `n` bytes at the end of the last segment and returns them; their content is left over from earlier.
     /// `None`, and no change, when there is no room.
     #[inline]

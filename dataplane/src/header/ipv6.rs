@@ -45,3 +45,35 @@ pub const fn is_link_local(address: u128) -> bool {
 pub fn is_neighbour_discovery(packet: &[u8]) -> bool {
     next_header(packet) == ICMPV6 && matches!(packet.get(HEADER_LEN), Some(133..=137))
 }
+
+/// What [`expected`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// Length of the packet with its header, in bytes.
+    pub len: u16,
+    /// Destination, host byte order.
+    pub destination: u128,
+}
+
+/// Checks a packet, from its header to the end of its frame, for all that can be wrong with it at once: `Some` if it
+/// has no fault, global or unique local unicast addresses and a hop limit above 1, as nearly every packet.
+#[inline(always)]
+pub fn expected(packet: &[u8]) -> Option<Expected> {
+    let header: &[u8; HEADER_LEN] = packet.first_chunk()?;
+    let len = HEADER_LEN + usize::from(u16::from_be_bytes([header[4], header[5]]));
+    // First bytes 0xfe (link-local and other scopes), 0xff (multicast) and 0 (unspecified, loopback, mapped).
+    let special = |first: u8| first.wrapping_add(2) <= 2;
+    if header[0] >> 4 != 6
+        || len > packet.len()
+        || len > usize::from(u16::MAX)
+        || special(header[8])
+        || special(header[24])
+        || header[HOP_LIMIT] <= 1
+    {
+        return None;
+    }
+    Some(Expected {
+        len: len as u16,
+        destination: header[24..].first_chunk().map_or(0, |b| u128::from_be_bytes(*b)),
+    })
+}

@@ -1,83 +1,91 @@
-//! `rewrite`: TTL and checksum, then the adjacency's L2 header in place of the received one, in one go.
+//! `rewrite`: TTL and checksum, then the adjacency's L2 header in place of the received one, in three stores.
 
-use crate::adjacency::{Adjacency, Forward};
-use crate::burst::{Bits, Burst};
-use crate::header::{ethernet, ipv4, ipv6};
+use crate::adjacency::Forward;
+use crate::burst::Burst;
+use crate::expected::HEAD;
+use crate::header::{ipv4, ipv6};
 use crate::packet::Packet;
-use crate::tables::Tables;
 use crate::verdict::{DropReason, PuntReason, Verdict};
 
-/// Makes each packet ready to leave. A packet that cannot leave is as it came.
-pub fn run<P: Packet>(burst: &mut Burst<P>, tables: &Tables) {
-    for i in Bits(burst.alive) {
-        let Adjacency::Forward(adjacency) = tables.adjacency(burst.adjacency[i]) else { continue };
-        match rewrite(burst, i, adjacency) {
-            Verdict::Forward => {}
-            Verdict::Drop(reason) => burst.drop_packet(i, reason),
-            Verdict::Punt(reason) => burst.punt(i, reason),
+/// Makes packet `i` ready to leave. A packet that cannot leave is as it came, and ends.
+#[inline(always)]
+pub fn run<P: Packet, const V6: bool>(burst: &mut Burst<P>, i: usize, adjacency: &Forward) {
+    let l3_len = burst.l3_len[i];
+    if l3_len > adjacency.mtu || burst.odd >> i & 1 == 1 {
+        let verdict = may_leave::<P, V6>(burst, i, adjacency);
+        if verdict != Verdict::Forward {
+            return end(burst, i, verdict);
         }
     }
+    let (l3_offset, l2_len) = (usize::from(burst.l3_offset[i]), usize::from(adjacency.l2_len));
+    let pcp = burst.pcp[i];
+    let Some(packet) = &mut burst.packets[i] else { return };
+    // Padding of a short frame must not go on: behind more tags it would no longer be padding.
+    if !packet.reframe(l3_offset, usize::from(l3_len), l2_len) {
+        return end(burst, i, Verdict::Drop(DropReason::NoHeadroom));
+    }
+    if let Some(head) = packet.bytes_mut().first_chunk_mut() {
+        write::<V6>(head, l2_len, adjacency, pcp);
+    }
+    burst.out_sub_if[i] = adjacency.sub_if;
+    burst.out_len[i] = l2_len as u16 + l3_len;
+    burst.out_ports.add(adjacency.port.0);
 }
 
-fn rewrite<P: Packet>(burst: &mut Burst<P>, i: usize, adjacency: &Forward) -> Verdict {
-    let is_ipv6 = burst.is_ipv6(i);
-    let (l3_offset, l3_len) = (usize::from(burst.l3_offset[i]), burst.l3_len[i]);
-    let link_local_source = burst.link_local_source >> i & 1 == 1;
-    let ttl_at = l3_offset + if is_ipv6 { ipv6::HOP_LIMIT } else { ipv4::TTL };
-    let Some(packet) = &mut burst.packets[i] else { return Verdict::Forward };
-    if packet.bytes().get(ttl_at).is_none_or(|ttl| *ttl <= 1) {
+/// What was not checked of a packet that is not as expected, or that is larger than the MTU.
+#[cold]
+#[inline(never)]
+fn may_leave<P: Packet, const V6: bool>(burst: &Burst<P>, i: usize, adjacency: &Forward) -> Verdict {
+    let ttl = burst.l3(i).get(if V6 { ipv6::HOP_LIMIT } else { ipv4::TTL });
+    if ttl.is_none_or(|ttl| *ttl <= 1) {
         return Verdict::Punt(PuntReason::TtlExpired);
     }
-    if link_local_source {
+    if burst.link_local_source >> i & 1 == 1 {
         return Verdict::Drop(DropReason::LinkLocalSource);
     }
-    if l3_len > adjacency.mtu {
+    if burst.l3_len[i] > adjacency.mtu {
         return Verdict::Punt(PuntReason::ExceedsMtu);
     }
-    let l2_len = usize::from(adjacency.l2_len);
-    // Padding of a short frame must not go on: behind more tags it would no longer be padding.
-    packet.truncate(l3_offset + usize::from(l3_len));
-    let room = if l2_len > l3_offset {
-        packet.prepend(l2_len - l3_offset)
-    } else {
-        packet.trim_front(l3_offset - l2_len)
-    };
-    if !room {
-        return Verdict::Drop(DropReason::NoHeadroom);
-    }
-    let bytes = packet.bytes_mut();
-    if is_ipv6 {
-        bytes[l2_len + ipv6::HOP_LIMIT] -= 1;
-    } else {
-        ipv4::decrement_ttl(&mut bytes[l2_len..]);
-    }
-    write_l2(bytes, adjacency, burst.pcp[i], is_ipv6);
     Verdict::Forward
 }
 
-/// Writes the L2 header at the front of `frame`.
-fn write_l2(frame: &mut [u8], adjacency: &Forward, pcp: u8, is_ipv6: bool) {
-    let mut l2 = adjacency.l2;
-    if adjacency.carry_pcp {
-        l2[14] |= pcp << 5;
-        if adjacency.l2_len == 22 {
-            l2[18] |= pcp << 5;
-        }
+#[cold]
+#[inline(never)]
+fn end<P: Packet>(burst: &mut Burst<P>, i: usize, verdict: Verdict) {
+    match verdict {
+        Verdict::Forward => {}
+        Verdict::Drop(reason) => burst.drop_packet(i, reason),
+        Verdict::Punt(reason) => burst.punt(i, reason),
     }
-    let ethertype = if is_ipv6 { ethernet::IPV6 } else { ethernet::IPV4 }.to_be_bytes();
-    // Constant lengths, so that each is a few stores and not a call.
-    match adjacency.l2_len {
-        22 => {
-            l2[20..22].copy_from_slice(&ethertype);
-            frame[..22].copy_from_slice(&l2);
-        }
-        18 => {
-            l2[16..18].copy_from_slice(&ethertype);
-            frame[..18].copy_from_slice(&l2[..18]);
-        }
-        _ => {
-            l2[12..14].copy_from_slice(&ethertype);
-            frame[..14].copy_from_slice(&l2[..14]);
-        }
+}
+
+/// Writes the L2 header up to its ethertype, which stays, at the front of a frame, and takes one off the TTL behind.
+#[inline(always)]
+fn write<const V6: bool>(head: &mut [u8; HEAD], l2_len: usize, adjacency: &Forward, pcp: u8) {
+    // The last eight bytes before the ethertype, which may overlap the first eight.
+    let tail = l2_len.wrapping_sub(10);
+    let (Some(to), Some(from)) =
+        (chunk(head, tail), adjacency.l2.get(tail..).and_then(<[u8]>::first_chunk::<8>))
+    else {
+        return;
+    };
+    let priority = u64::from(pcp) * 0x0020_0000_0020_0000 & adjacency.pcp_bits;
+    *to = (u64::from_le_bytes(*from) | priority).to_le_bytes();
+    head[..8].copy_from_slice(&adjacency.l2[..8]);
+    if tail > 8 {
+        head[8..12].copy_from_slice(&adjacency.l2[8..12]);
     }
+    if V6 {
+        if let Some(hops) = head.get_mut(l2_len + ipv6::HOP_LIMIT) {
+            *hops = hops.wrapping_sub(1);
+        }
+    } else if let Some(header) = head.get_mut(l2_len..) {
+        ipv4::decrement_ttl(header);
+    }
+}
+
+/// Eight bytes of a header.
+#[inline(always)]
+fn chunk(head: &mut [u8; HEAD], at: usize) -> Option<&mut [u8; 8]> {
+    head.get_mut(at..).and_then(<[u8]>::first_chunk_mut)
 }

@@ -47,6 +47,9 @@ pub struct Args {
     /// The `testpmd` to compare with [default: `dpdk-testpmd` or `testpmd` in the PATH].
     #[arg(long)]
     testpmd: Option<PathBuf>,
+    /// Keep the capture files in this folder, and use those that are there [default: a temporary folder].
+    #[arg(long)]
+    captures: Option<PathBuf>,
     /// Where the real Internet tables are.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/../../shared/data"))]
     data: PathBuf,
@@ -69,12 +72,13 @@ pub fn run(args: &Args) -> Result<(), String> {
             "no dpdk-testpmd on this machine (Debian: apt-get install dpdk-dev), so ours runs alone and nothing is compared",
         );
     }
-    let folder = tempfile::tempdir().map_err(|error| format!("cannot make a temporary folder: {error}"))?;
+    let temporary = tempfile::tempdir().map_err(|error| format!("cannot make a temporary folder: {error}"))?;
+    let folder = args.captures.as_deref().unwrap_or(temporary.path());
     let runs = plan(args);
     let mut progress = Progress { start: Instant::now(), done: 0, all: runs.len() };
     for run in &runs {
         progress.show(run);
-        let row = compare(args, run, folder.path(), testpmd.as_deref(), &stop)?;
+        let row = compare(args, run, folder, testpmd.as_deref(), &stop)?;
         report.row(row);
         progress.done += 1;
         if stop.load(Ordering::Relaxed) {

@@ -1,0 +1,203 @@
+//! The frame that a sub-interface is there for, as two words to compare with: unicast to its MAC address, with exactly
+//! its tags. Nearly all frames are such, and are known without a branch on how many tags they have; what is not goes
+//! the long way of `stage::classify`.
+
+use std::collections::HashSet;
+
+use crate::header::ethernet;
+use crate::ids::{PortId, SubIfId, VrfId};
+use crate::sub_interface::{SubInterface, Tag, Tags};
+
+/// Bytes from a frame's start that [`ExpectedFrames::find`] takes: an untagged IPv4 packet has so many.
+pub const HEAD: usize = 34;
+
+/// What the start of an expected frame says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// The sub-interface it came in on.
+    pub sub_if: SubIfId,
+    /// That sub-interface's VRF.
+    pub vrf: VrfId,
+    /// Where the IP header starts: 14, 18 or 22 bytes from the frame's start.
+    pub l3_offset: u8,
+    /// Priority of the outermost tag, 0 to 7; 0 without a tag.
+    pub pcp: u8,
+    /// IPv6, not IPv4.
+    pub ipv6: bool,
+}
+
+/// The expected frames of all sub-interfaces.
+#[derive(Clone, Debug, Default)]
+pub struct ExpectedFrames {
+    /// By port.
+    ports: Vec<Outer>,
+    /// Indices into `frames`, at a port's outer VID's offset plus the inner VID. What lies there for tags that no
+    /// sub-interface has is of no matter: the frame there is another than the one received.
+    index: Vec<u16>,
+    frames: Vec<Frame>,
+}
+
+/// Offsets into the index by outer VID, 0 without a tag.
+#[derive(Clone, Debug)]
+struct Outer(Box<[u32; VIDS]>);
+
+const VIDS: usize = 4096;
+
+/// One sub-interface's frame.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(32))]
+struct Frame {
+    /// Bytes 0 to 6 and 12 to 20 of the frame, as little-endian words.
+    mac: u64,
+    tags: u64,
+    /// The bits of bytes 12 to 20 that count.
+    mask: u64,
+    /// Port and number of tags.
+    kind: u32,
+    sub_if: u16,
+    vrf: u16,
+}
+
+/// The frame of no sub-interface.
+const NOBODY: Frame = Frame { mac: 0, tags: 0, mask: 0, kind: u32::MAX, sub_if: 0, vrf: 0 };
+
+/// The ethertypes of IP as bytes 0 and 1 of a little-endian word.
+const IPV4: u16 = ethernet::IPV4.swap_bytes();
+const IPV6: u16 = ethernet::IPV6.swap_bytes();
+
+/// Bits of a tag that count: TPID and VID, not priority and drop eligibility.
+const TAG: u64 = 0xff0f_ffff;
+
+impl ExpectedFrames {
+    /// For these sub-interfaces; the index is the [`SubIfId`]. Their VLAN ids are in range, and no two have the same
+    /// tags on the same port.
+    pub(crate) fn new(all: &[SubInterface]) -> Self {
+        // Entry 0 stands for nobody. Behind the last there is room for any inner VID.
+        let mut this = Self { ports: Vec::new(), index: vec![0], frames: vec![NOBODY] };
+        let vid = |tag: Tag| usize::from(ethernet::vid(tag.vid));
+        let doubly = all.iter().filter_map(|sub_if| match sub_if.tags {
+            Tags::Two(outer, _) => Some((sub_if.port, vid(outer))),
+            _ => None,
+        });
+        let doubly: HashSet<(PortId, usize)> = doubly.collect();
+        for (id, sub_if) in all.iter().enumerate() {
+            let port = usize::from(sub_if.port.0);
+            if this.ports.len() <= port {
+                this.ports.resize_with(port + 1, || Outer(Box::new([0; VIDS])));
+            }
+            let (outer, inner) = match sub_if.tags {
+                Tags::Untagged => (0, 0),
+                Tags::One(tag) => (vid(tag), 0),
+                Tags::Two(outer, inner) => (vid(outer), vid(inner)),
+            };
+            let offset = &mut this.ports[port].0[outer];
+            if *offset == 0 {
+                *offset = this.index.len() as u32;
+                let room = if doubly.contains(&(sub_if.port, outer)) { VIDS } else { 1 };
+                this.index.resize(this.index.len() + room, 0);
+            }
+            this.index[*offset as usize + inner] = this.frames.len() as u16;
+            this.frames.push(Frame::of(SubIfId(id as u16), sub_if));
+        }
+        this.index.resize(this.index.len() + VIDS, 0);
+        this
+    }
+
+    /// What `head`, the start of a frame received on `port`, says, if it is an IP frame that a sub-interface expects.
+    #[inline(always)]
+    pub fn find(&self, port: PortId, head: &[u8; HEAD]) -> Option<Arrival> {
+        self.on(port)?.find(head)
+    }
+
+    /// Those of one port, for a burst.
+    #[inline(always)]
+    pub fn on(&self, port: PortId) -> Option<OnPort<'_>> {
+        let outer = &*self.ports.get(usize::from(port.0))?.0;
+        Some(OnPort { outer, index: &self.index, frames: &self.frames, kind: kind(port, 0) })
+    }
+}
+
+/// The expected frames of one port.
+#[derive(Clone, Copy, Debug)]
+pub struct OnPort<'a> {
+    outer: &'a [u32; VIDS],
+    index: &'a [u16],
+    frames: &'a [Frame],
+    kind: u32,
+}
+
+impl OnPort<'_> {
+    /// As [`ExpectedFrames::find`].
+    #[inline(always)]
+    pub fn find(&self, head: &[u8; HEAD]) -> Option<Arrival> {
+        let mac = word(head, 0);
+        let tags = word(head, 12);
+        // Not IP is a tag, or else what follows is not the ethertype that it must be.
+        let one = u32::from(!is_ip(tags as u16));
+        let two = one & u32::from(!is_ip((tags >> 32) as u16));
+        let count = one + two;
+        let at = 12 + 4 * count as usize;
+        let ethertype = u16::from_le_bytes([head[at], head[at + 1]]);
+        if !is_ip(ethertype) {
+            return None;
+        }
+        let vid = |tci: u64| u32::from((tci as u16).swap_bytes()) & 0xfff;
+        let outer = vid(tags >> 16) & one.wrapping_neg();
+        let inner = vid(tags >> 48) & two.wrapping_neg();
+        let offset = self.outer[outer as usize & (VIDS - 1)];
+        let frame = self.frames.get(usize::from(*self.index.get((offset + inner) as usize)?))?;
+        let differs = (mac ^ frame.mac) << 16
+            | (tags ^ frame.tags) & frame.mask
+            | u64::from(frame.kind ^ (self.kind | count));
+        if differs != 0 {
+            return None;
+        }
+        Some(Arrival {
+            sub_if: SubIfId(frame.sub_if),
+            vrf: VrfId(frame.vrf),
+            l3_offset: at as u8 + 2,
+            pcp: ((tags >> 21) as u32 & 7 & one.wrapping_neg()) as u8,
+            ipv6: ethertype == IPV6,
+        })
+    }
+}
+
+impl Frame {
+    fn of(id: SubIfId, sub_if: &SubInterface) -> Self {
+        let mut bytes = [0; 8];
+        let (one, two) = match sub_if.tags {
+            Tags::Untagged => (None, None),
+            Tags::One(tag) => (Some(tag), None),
+            Tags::Two(outer, inner) => (Some(outer), Some(inner)),
+        };
+        let mut mask = 0;
+        for (at, tag) in [one, two].into_iter().flatten().enumerate() {
+            bytes[4 * at..4 * at + 2].copy_from_slice(&tag.tpid.to_be_bytes());
+            bytes[4 * at + 2..4 * at + 4].copy_from_slice(&tag.vid.to_be_bytes());
+            mask |= TAG << (32 * at);
+        }
+        let mac = sub_if.mac;
+        Self {
+            mac: u64::from_le_bytes([mac[0], mac[1], mac[2], mac[3], mac[4], mac[5], 0, 0]),
+            tags: u64::from_le_bytes(bytes),
+            mask,
+            kind: kind(sub_if.port, (sub_if.tags.l2_len() as u32 - 14) / 4),
+            sub_if: id.0,
+            vrf: sub_if.vrf.0,
+        }
+    }
+}
+
+fn kind(port: PortId, tags: u32) -> u32 {
+    u32::from(port.0) << 2 | tags
+}
+
+#[inline(always)]
+fn is_ip(ethertype: u16) -> bool {
+    ethertype == IPV4 || ethertype == IPV6
+}
+
+#[inline(always)]
+fn word(head: &[u8; HEAD], at: usize) -> u64 {
+    head[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
+}
