@@ -36,12 +36,16 @@ pub struct Burst<P> {
     pub l3_offset: [u8; BURST],
     /// Length of the IP packet, in bytes.
     pub l3_len: [u16; BURST],
+    /// The sub-interfaces that packets came in on.
+    pub sub_ifs: Agreement,
     /// Sub-interface it came in on.
     pub sub_if: [SubIfId; BURST],
     /// Priority of the outermost tag it came with, 0 to 7.
     pub pcp: [u8; BURST],
     /// The IPv4 packets to look up.
     pub v4: Lane<u32>,
+    /// Of those that are as expected: TTL and checksum as they are to leave (`ipv4::aged`).
+    pub aged: [u32; BURST],
     /// The IPv6 packets to look up.
     pub v6: Lane<u128>,
     /// The VRFs of the packets to look up.
@@ -54,6 +58,8 @@ pub struct Burst<P> {
     pub out_len: [u16; BURST],
     /// The ports that packets leave on.
     pub out_ports: Agreement,
+    /// The sub-interfaces that packets leave on.
+    pub out_sub_ifs: Agreement,
 }
 
 /// The packets of one address family on their way through the look-up, without gaps.
@@ -130,15 +136,18 @@ impl<P: Packet> Burst<P> {
             frame_len: [0; BURST],
             l3_offset: [0; BURST],
             l3_len: [0; BURST],
+            sub_ifs: Agreement::NONE,
             sub_if: [SubIfId(0); BURST],
             pcp: [0; BURST],
             v4: Lane::new(),
+            aged: [0; BURST],
             v6: Lane::new(),
             vrfs: Agreement::NONE,
             adjacency: [AdjId::NO_ROUTE; BURST],
             out_sub_if: [SubIfId(0); BURST],
             out_len: [0; BURST],
             out_ports: Agreement::NONE,
+            out_sub_ifs: Agreement::NONE,
         }
     }
 
@@ -158,7 +167,9 @@ impl<P: Packet> Burst<P> {
         self.v4.len = 0;
         self.v6.len = 0;
         self.vrfs = Agreement::NONE;
+        self.sub_ifs = Agreement::NONE;
         self.out_ports = Agreement::NONE;
+        self.out_sub_ifs = Agreement::NONE;
     }
 
     /// All packets, as bits.

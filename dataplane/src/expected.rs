@@ -126,40 +126,82 @@ pub struct OnPort<'a> {
     kind: u32,
 }
 
+/// The start of a frame in words.
+#[derive(Clone, Copy)]
+struct Words {
+    mac: u64,
+    tags: u64,
+}
+
 impl OnPort<'_> {
     /// As [`ExpectedFrames::find`].
     #[inline(always)]
     pub fn find(&self, head: &[u8; HEAD]) -> Option<Arrival> {
-        let mac = word(head, 0);
-        let tags = word(head, 12);
+        let words = Words { mac: word(head, 0), tags: word(head, 12) };
         // Not IP is a tag, or else what follows is not the ethertype that it must be.
-        let one = u32::from(!is_ip(tags as u16));
-        let two = one & u32::from(!is_ip((tags >> 32) as u16));
+        let one = u32::from(!is_ip(words.tags as u16));
+        let two = one & u32::from(!is_ip((words.tags >> 32) as u16));
         let count = one + two;
         let at = 12 + 4 * count as usize;
         let ethertype = u16::from_le_bytes([head[at], head[at + 1]]);
         if !is_ip(ethertype) {
             return None;
         }
-        let vid = |tci: u64| u32::from((tci as u16).swap_bytes()) & 0xfff;
-        let outer = vid(tags >> 16) & one.wrapping_neg();
-        let inner = vid(tags >> 48) & two.wrapping_neg();
-        let offset = self.outer[outer as usize & (VIDS - 1)];
-        let frame = self.frames.get(usize::from(*self.index.get((offset + inner) as usize)?))?;
-        let differs = (mac ^ frame.mac) << 16
-            | (tags ^ frame.tags) & frame.mask
-            | u64::from(frame.kind ^ (self.kind | count));
-        if differs != 0 {
+        let outer = vid(words.tags >> 16) & one.wrapping_neg();
+        let inner = vid(words.tags >> 48) & two.wrapping_neg();
+        let frame = self.frame(outer, inner)?;
+        if self.differs(frame, words, count) {
             return None;
         }
         Some(Arrival {
             sub_if: SubIfId(frame.sub_if),
             vrf: VrfId(frame.vrf),
             l3_offset: at as u8 + 2,
-            pcp: ((tags >> 21) as u32 & 7 & one.wrapping_neg()) as u8,
+            pcp: ((words.tags >> 21) as u32 & 7 & one.wrapping_neg()) as u8,
             ipv6: ethertype == IPV6,
         })
     }
+
+    /// The same for a frame that ought to have so many tags and to be of this family. `head`: its bytes up to the
+    /// ethertype's end, or more.
+    #[inline(always)]
+    pub fn find_like<const TAGS: usize, const V6: bool>(&self, head: &[u8; HEAD]) -> Option<Arrival> {
+        let words = Words { mac: word(head, 0), tags: word(head, 12) };
+        let at = 12 + 4 * TAGS;
+        let ethertype = u16::from_le_bytes([head[at], head[at + 1]]);
+        if ethertype != if V6 { IPV6 } else { IPV4 } {
+            return None;
+        }
+        let outer = if TAGS > 0 { vid(words.tags >> 16) } else { 0 };
+        let inner = if TAGS > 1 { vid(words.tags >> 48) } else { 0 };
+        let frame = self.frame(outer, inner)?;
+        if self.differs(frame, words, TAGS as u32) {
+            return None;
+        }
+        let pcp = if TAGS > 0 { (words.tags >> 21) as u8 & 7 } else { 0 };
+        let (sub_if, vrf) = (SubIfId(frame.sub_if), VrfId(frame.vrf));
+        Some(Arrival { sub_if, vrf, l3_offset: at as u8 + 2, pcp, ipv6: V6 })
+    }
+
+    #[inline(always)]
+    fn frame(&self, outer: u32, inner: u32) -> Option<&Frame> {
+        let offset = self.outer[outer as usize & (VIDS - 1)];
+        self.frames.get(usize::from(*self.index.get((offset + inner) as usize)?))
+    }
+
+    #[inline(always)]
+    fn differs(&self, frame: &Frame, words: Words, tags: u32) -> bool {
+        (words.mac ^ frame.mac) << 16
+            | (words.tags ^ frame.tags) & frame.mask
+            | u64::from(frame.kind ^ (self.kind | tags))
+            != 0
+    }
+}
+
+/// The VID of a TCI in a little-endian word's low bits.
+#[inline(always)]
+fn vid(tci: u64) -> u32 {
+    u32::from((tci as u16).swap_bytes()) & 0xfff
 }
 
 impl Frame {

@@ -32,9 +32,9 @@ pub struct Worker<I: PortIo> {
     burst: Box<Burst<I::Packet>>,
     outbound: Outbound<I::Packet>,
     may_sleep: bool,
-    /// Whether the processor has the instructions that `poll` likes.
+    /// What the processor can do.
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    wide: bool,
+    instructions: Instructions,
     /// A packet of the control thread that its port had no room for, and how often it was tried.
     unsent: Option<(Injected<I::Packet>, u32)>,
 }
@@ -63,7 +63,7 @@ impl<I: PortIo> Worker<I> {
             outbound,
             may_sleep,
             #[cfg(all(target_arch = "x86_64", not(miri)))]
-            wide: has_wide_instructions(),
+            instructions: Instructions::of_this_processor(),
             unsent: None,
         }
     }
@@ -111,27 +111,31 @@ impl<I: PortIo> Worker<I> {
     fn poll(&mut self, queue: usize) -> bool {
         /// The same, compiled with the instructions that processors since 2013 have.
         #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,movbe,popcnt")]
-        fn wide<I: PortIo>(worker: &mut Worker<I>, queue: usize) -> bool {
-            worker.poll_portable(queue)
+        fn with_avx2<I: PortIo>(worker: &mut Worker<I>, queue: usize) -> bool {
+            worker.poll_with::<false>(queue)
         }
-        if self.wide {
-            // SAFETY: `wide` says that the processor has the features that the function is compiled with.
-            #[allow(unsafe_code)]
-            unsafe {
-                wide(self, queue)
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,lzcnt,movbe,popcnt")]
+        fn with_avx512<I: PortIo>(worker: &mut Worker<I>, queue: usize) -> bool {
+            worker.poll_with::<true>(queue)
+        }
+        // SAFETY: `instructions` says that the processor has the features that the function is compiled with.
+        #[allow(unsafe_code)]
+        unsafe {
+            match self.instructions {
+                Instructions::Baseline => self.poll_with::<false>(queue),
+                Instructions::Avx2 => with_avx2(self, queue),
+                Instructions::Avx512 => with_avx512(self, queue),
             }
-        } else {
-            self.poll_portable(queue)
         }
     }
 
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
     fn poll(&mut self, queue: usize) -> bool {
-        self.poll_portable(queue)
+        self.poll_with::<false>(queue)
     }
 
     #[inline(always)]
-    fn poll_portable(&mut self, queue: usize) -> bool {
+    fn poll_with<const WIDE: bool>(&mut self, queue: usize) -> bool {
         let Some(tables) = self.tables.snapshot() else { return false };
         let work = &self.counters.work;
         let start = self.io.cycles();
@@ -142,7 +146,7 @@ impl<I: PortIo> Worker<I> {
             return false;
         }
         self.punts.tick(start);
-        stage::decide(&mut self.burst, tables);
+        stage::decide_with::<I::Packet, WIDE>(&mut self.burst, tables);
         transmit::run(
             &mut self.io,
             &mut self.burst,
@@ -198,12 +202,37 @@ impl<I: PortIo> Worker<I> {
     }
 }
 
+/// The instructions that the stages are compiled with.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
-fn has_wide_instructions() -> bool {
-    is_x86_feature_detected!("avx2")
-        && is_x86_feature_detected!("bmi1")
-        && is_x86_feature_detected!("bmi2")
-        && is_x86_feature_detected!("lzcnt")
-        && is_x86_feature_detected!("movbe")
-        && is_x86_feature_detected!("popcnt")
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Instructions {
+    Baseline,
+    Avx2,
+    Avx512,
+}
+
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+impl Instructions {
+    fn of_this_processor() -> Self {
+        let avx2 = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("bmi1")
+            && is_x86_feature_detected!("bmi2")
+            && is_x86_feature_detected!("lzcnt")
+            && is_x86_feature_detected!("movbe")
+            && is_x86_feature_detected!("popcnt");
+        match avx2 {
+            true if has_avx512() => Self::Avx512,
+            true => Self::Avx2,
+            false => Self::Baseline,
+        }
+    }
+}
+
+/// Whether the processor has AVX-512 F, BW, DQ and VL.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+pub(crate) fn has_avx512() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl")
 }

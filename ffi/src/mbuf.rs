@@ -165,8 +165,7 @@ impl Mbuf {
     }
 
     /// Moves the data's start by `by` bytes (to the front if negative) and makes the data `len` bytes long, within
-    /// the headroom and the data that was there. `false`, and no change, when it would not be within them, or the
-    /// packet has several segments.
+    /// the headroom and the data of the first segment. `false`, and no change, when it would not be within them.
     #[inline(always)]
     #[allow(clippy::inline_always, reason = "two of these are in every packet's way")]
     #[must_use]
@@ -175,14 +174,16 @@ impl Mbuf {
         // so every field stays in its range.
         unsafe {
             let start = usize::from(*layout::data_off(self.0));
-            let end = start + usize::from(*layout::data_len(self.0));
+            let old = usize::from(*layout::data_len(self.0));
+            let end = start + old;
             let Some(start) = start.checked_add_signed(by) else { return false };
-            if start + len > end || *layout::nb_segs(self.0) != 1 {
+            if start + len > end {
                 return false;
             }
             *layout::data_off(self.0) = start as u16;
             *layout::data_len(self.0) = len as u16;
-            *layout::pkt_len(self.0) = len as u32;
+            // What other segments there are stays.
+            *layout::pkt_len(self.0) = (*layout::pkt_len(self.0)).wrapping_add(len.wrapping_sub(old) as u32);
         }
         true
     }

@@ -158,7 +158,14 @@ fn count_received<P: Packet>(burst: &Burst<P>, counters: &WorkerCounters) {
     let port = counters.port(burst.port);
     let about = |i: usize| (burst.sub_if[i], burst.frame_len[i], burst.l3_len[i]);
     let count = |sub_if, run: Run| counters.sub_interface(sub_if).received.add(run.packets, run.l2, run.l3);
-    let mut bytes = if burst.classified == burst.all() {
+    let mut bytes = if burst.classified == burst.all()
+        && let Some(sub_if) = burst.sub_ifs.common()
+    {
+        let len = burst.len.min(BURST);
+        let run = Run::of(&burst.frame_len[..len], &burst.l3_len[..len]);
+        count(SubIfId(sub_if), run);
+        run.l2
+    } else if burst.classified == burst.all() {
         count_runs((0..burst.len.min(BURST)).map(about), count)
     } else {
         count_runs(Bits(burst.classified).map(about), count)
@@ -176,6 +183,15 @@ struct Run {
     packets: u64,
     l2: u64,
     l3: u64,
+}
+
+impl Run {
+    /// Packets of these lengths.
+    #[inline(always)]
+    fn of(l2: &[u16], l3: &[u16]) -> Self {
+        let sum = |lengths: &[u16]| u64::from(lengths.iter().map(|len| u32::from(*len)).sum::<u32>());
+        Self { packets: l2.len() as u64, l2: sum(l2), l3: sum(l3) }
+    }
 }
 
 /// Sums up runs of packets of the same sub-interface, so that a burst of one costs one count. Returns the L2 bytes of

@@ -72,7 +72,8 @@ pub fn run(args: &Args) -> Result<(), String> {
             "no dpdk-testpmd on this machine (Debian: apt-get install dpdk-dev), so ours runs alone and nothing is compared",
         );
     }
-    let temporary = tempfile::tempdir().map_err(|error| format!("cannot make a temporary folder: {error}"))?;
+    let temporary =
+        tempfile::tempdir().map_err(|error| format!("cannot make a temporary folder: {error}"))?;
     let folder = args.captures.as_deref().unwrap_or(temporary.path());
     let runs = plan(args);
     let mut progress = Progress { start: Instant::now(), done: 0, all: runs.len() };
