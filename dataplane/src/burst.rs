@@ -1,6 +1,6 @@
 //! A burst: up to 64 packets of one port, as a structure of arrays that the stages fill one after another.
 
-use crate::ids::{AdjId, GroupId, PortId, SubIfId};
+use crate::ids::{AdjId, GroupId, PortId, SubIfId, VrfId};
 use crate::packet::Packet;
 use crate::verdict::{DropReason, PuntReason, Verdict};
 
@@ -16,12 +16,14 @@ pub struct Burst<P> {
     pub port: PortId,
     /// The buffers.
     pub packets: [Option<P>; BURST],
-    /// What becomes of each.
+    /// What becomes of each that is not alive.
     pub verdict: [Verdict; BURST],
     /// Packets that are to be forwarded, as bits.
     pub alive: u64,
     /// Packets that have a sub-interface, as bits.
     pub classified: u64,
+    /// Whether all packets are known to be in one piece with all their tags.
+    pub plain: bool,
     /// Packets that are not as a sub-interface expects them, as bits: each later stage takes them the long way.
     pub odd: u64,
     /// IPv6 packets among the odd ones, as bits.
@@ -36,10 +38,10 @@ pub struct Burst<P> {
     pub l3_offset: [u8; BURST],
     /// Length of the IP packet, in bytes.
     pub l3_len: [u16; BURST],
-    /// The sub-interfaces that packets came in on.
-    pub sub_ifs: Agreement,
     /// Sub-interface it came in on.
     pub sub_if: [SubIfId; BURST],
+    /// The VRF it is routed in.
+    pub vrf: [VrfId; BURST],
     /// Priority of the outermost tag it came with, 0 to 7.
     pub pcp: [u8; BURST],
     /// The IPv4 packets to look up.
@@ -48,18 +50,14 @@ pub struct Burst<P> {
     pub aged: [u32; BURST],
     /// The IPv6 packets to look up.
     pub v6: Lane<u128>,
-    /// The VRFs of the packets to look up.
-    pub vrfs: Agreement,
     /// The adjacency that its route led to.
     pub adjacency: [AdjId; BURST],
     /// Sub-interface it leaves on.
     pub out_sub_if: [SubIfId; BURST],
     /// Length of the frame as sent, in bytes, without FCS.
     pub out_len: [u16; BURST],
-    /// The ports that packets leave on.
-    pub out_ports: Agreement,
-    /// The sub-interfaces that packets leave on.
-    pub out_sub_ifs: Agreement,
+    /// Port it leaves on.
+    pub out_port: [PortId; BURST],
 }
 
 /// The packets of one address family on their way through the look-up, without gaps.
@@ -94,30 +92,24 @@ impl<A: Copy + Default> Lane<A> {
     }
 }
 
-/// Whether a burst's packets all have the same small number.
-#[derive(Clone, Copy, Debug)]
-pub struct Agreement {
-    any: u16,
-    all: u16,
+/// What all of these are, if they are all the same; `None` also where there is nothing.
+#[inline(always)]
+pub fn common<T: Copy + Eq>(all: &[T]) -> Option<T> {
+    let first = *all.first()?;
+    // Without an early exit this is a few vector instructions.
+    all.iter().fold(true, |same, one| same & (*one == first)).then_some(first)
 }
 
-impl Agreement {
-    /// Of no packet.
-    pub const NONE: Self = Self { any: 0, all: u16::MAX };
-
-    /// Adds one packet's number.
-    #[inline(always)]
-    pub fn add(&mut self, number: u16) {
-        self.any |= number;
-        self.all &= number;
+/// The numbers of a burst's packets, in order.
+pub const IN_ORDER: [u8; BURST] = {
+    let mut numbers = [0; BURST];
+    let mut i = 0;
+    while i < BURST {
+        numbers[i] = i as u8;
+        i += 1;
     }
-
-    /// The number that all packets have.
-    #[inline(always)]
-    pub fn common(self) -> Option<u16> {
-        (self.any == self.all).then_some(self.any)
-    }
-}
+    numbers
+};
 
 impl<P: Packet> Burst<P> {
     /// An empty burst.
@@ -129,6 +121,7 @@ impl<P: Packet> Burst<P> {
             verdict: [Verdict::Forward; BURST],
             alive: 0,
             classified: 0,
+            plain: false,
             odd: 0,
             ipv6: 0,
             link_multicast: 0,
@@ -136,18 +129,16 @@ impl<P: Packet> Burst<P> {
             frame_len: [0; BURST],
             l3_offset: [0; BURST],
             l3_len: [0; BURST],
-            sub_ifs: Agreement::NONE,
             sub_if: [SubIfId(0); BURST],
+            vrf: [VrfId(0); BURST],
             pcp: [0; BURST],
             v4: Lane::new(),
             aged: [0; BURST],
             v6: Lane::new(),
-            vrfs: Agreement::NONE,
             adjacency: [AdjId::NO_ROUTE; BURST],
             out_sub_if: [SubIfId(0); BURST],
             out_len: [0; BURST],
-            out_ports: Agreement::NONE,
-            out_sub_ifs: Agreement::NONE,
+            out_port: [PortId(0); BURST],
         }
     }
 
@@ -158,18 +149,14 @@ impl<P: Packet> Burst<P> {
         self.port = port;
         self.len = len.min(BURST);
         self.alive = self.all();
-        self.verdict[..self.len].fill(Verdict::Forward);
         self.classified = 0;
+        self.plain = false;
         self.odd = 0;
         self.ipv6 = 0;
         self.link_multicast = 0;
         self.link_local_source = 0;
         self.v4.len = 0;
         self.v6.len = 0;
-        self.vrfs = Agreement::NONE;
-        self.sub_ifs = Agreement::NONE;
-        self.out_ports = Agreement::NONE;
-        self.out_sub_ifs = Agreement::NONE;
     }
 
     /// All packets, as bits.

@@ -47,13 +47,13 @@ impl Packet for Mbuf {
     }
 
     #[inline(always)]
-    fn is_plain(&self) -> bool {
-        self.is_plain()
+    fn oddity(&self) -> u64 {
+        self.oddity()
     }
 
     #[inline(always)]
-    fn reframe(&mut self, l3_offset: usize, l3_len: usize, l2_len: usize) -> bool {
-        self.move_start(l3_offset.wrapping_sub(l2_len).cast_signed(), l2_len + l3_len)
+    fn reframe(&mut self, l3_offset: usize, l3_len: usize, l2_len: usize) -> Option<&mut [u8]> {
+        self.move_start(l3_offset, l2_len, l2_len + l3_len)
     }
 
     #[inline]

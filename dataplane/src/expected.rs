@@ -46,7 +46,7 @@ const VIDS: usize = 4096;
 /// One sub-interface's frame.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(32))]
-struct Frame {
+pub struct Frame {
     /// Bytes 0 to 6 and 12 to 20 of the frame, as little-endian words.
     mac: u64,
     tags: u64,
@@ -133,7 +133,7 @@ struct Words {
     tags: u64,
 }
 
-impl OnPort<'_> {
+impl<'a> OnPort<'a> {
     /// As [`ExpectedFrames::find`].
     #[inline(always)]
     pub fn find(&self, head: &[u8; HEAD]) -> Option<Arrival> {
@@ -162,29 +162,26 @@ impl OnPort<'_> {
         })
     }
 
-    /// The same for a frame that ought to have so many tags and to be of this family. `head`: its bytes up to the
-    /// ethertype's end, or more.
+    /// The frame for a head that ought to have so many tags.
     #[inline(always)]
-    pub fn find_like<const TAGS: usize, const V6: bool>(&self, head: &[u8; HEAD]) -> Option<Arrival> {
-        let words = Words { mac: word(head, 0), tags: word(head, 12) };
+    pub fn guess<const TAGS: usize>(&self, head: &[u8; HEAD]) -> Option<&'a Frame> {
+        let tags = word(head, 12);
+        let outer = if TAGS > 0 { vid(tags >> 16) } else { 0 };
+        let inner = if TAGS > 1 { vid(tags >> 48) } else { 0 };
+        self.frame(outer, inner)
+    }
+
+    /// Whether a head is that of `frame`, with so many tags and of this family.
+    #[inline(always)]
+    pub fn is<const TAGS: usize, const V6: bool>(&self, head: &[u8; HEAD], frame: &Frame) -> bool {
         let at = 12 + 4 * TAGS;
         let ethertype = u16::from_le_bytes([head[at], head[at + 1]]);
-        if ethertype != if V6 { IPV6 } else { IPV4 } {
-            return None;
-        }
-        let outer = if TAGS > 0 { vid(words.tags >> 16) } else { 0 };
-        let inner = if TAGS > 1 { vid(words.tags >> 48) } else { 0 };
-        let frame = self.frame(outer, inner)?;
-        if self.differs(frame, words, TAGS as u32) {
-            return None;
-        }
-        let pcp = if TAGS > 0 { (words.tags >> 21) as u8 & 7 } else { 0 };
-        let (sub_if, vrf) = (SubIfId(frame.sub_if), VrfId(frame.vrf));
-        Some(Arrival { sub_if, vrf, l3_offset: at as u8 + 2, pcp, ipv6: V6 })
+        let words = Words { mac: word(head, 0), tags: if TAGS == 0 { 0 } else { word(head, 12) } };
+        ethertype == if V6 { IPV6 } else { IPV4 } && !self.differs(frame, words, TAGS as u32)
     }
 
     #[inline(always)]
-    fn frame(&self, outer: u32, inner: u32) -> Option<&Frame> {
+    fn frame(&self, outer: u32, inner: u32) -> Option<&'a Frame> {
         let offset = self.outer[outer as usize & (VIDS - 1)];
         self.frames.get(usize::from(*self.index.get((offset + inner) as usize)?))
     }
@@ -205,6 +202,18 @@ fn vid(tci: u64) -> u32 {
 }
 
 impl Frame {
+    /// The sub-interface that expects it.
+    #[inline(always)]
+    pub fn sub_if(&self) -> SubIfId {
+        SubIfId(self.sub_if)
+    }
+
+    /// That sub-interface's VRF.
+    #[inline(always)]
+    pub fn vrf(&self) -> VrfId {
+        VrfId(self.vrf)
+    }
+
     fn of(id: SubIfId, sub_if: &SubInterface) -> Self {
         let mut bytes = [0; 8];
         let (one, two) = match sub_if.tags {
@@ -237,6 +246,12 @@ fn kind(port: PortId, tags: u32) -> u32 {
 #[inline(always)]
 fn is_ip(ethertype: u16) -> bool {
     ethertype == IPV4 || ethertype == IPV6
+}
+
+/// Priority of the outer tag of a frame that has one, 0 to 7.
+#[inline(always)]
+pub fn outer_pcp(head: &[u8; HEAD]) -> u8 {
+    ethernet::pcp(u16::from_be_bytes([head[14], head[15]]))
 }
 
 #[inline(always)]

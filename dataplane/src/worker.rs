@@ -145,7 +145,6 @@ impl<I: PortIo> Worker<I> {
             work.empty_polls.add(1);
             return false;
         }
-        self.punts.tick(start);
         stage::decide_with::<I::Packet, WIDE>(&mut self.burst, tables);
         transmit::run(
             &mut self.io,

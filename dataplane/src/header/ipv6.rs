@@ -55,25 +55,21 @@ pub struct Expected {
     pub destination: u128,
 }
 
-/// Checks a packet, from its header to the end of its frame, for all that can be wrong with it at once: `Some` if it
-/// has no fault, global or unique local unicast addresses and a hop limit above 1, as nearly every packet.
+/// Checks a header for all that can be wrong with it at once: `Some` if it has no fault, global or unique local unicast
+/// addresses and a hop limit above 1, as nearly every one. `room`: bytes from the header to the end of the frame.
 #[inline(always)]
-pub fn expected(packet: &[u8]) -> Option<Expected> {
-    let header: &[u8; HEADER_LEN] = packet.first_chunk()?;
+pub fn expected(header: &[u8; HEADER_LEN], room: usize) -> Option<Expected> {
     let len = HEADER_LEN + usize::from(u16::from_be_bytes([header[4], header[5]]));
     // First bytes 0xfe (link-local and other scopes), 0xff (multicast) and 0 (unspecified, loopback, mapped).
     let special = |first: u8| first.wrapping_add(2) <= 2;
     if header[0] >> 4 != 6
-        || len > packet.len()
-        || len > usize::from(u16::MAX)
+        || len > room.min(usize::from(u16::MAX))
         || special(header[8])
         || special(header[24])
         || header[HOP_LIMIT] <= 1
     {
         return None;
     }
-    Some(Expected {
-        len: len as u16,
-        destination: header[24..].first_chunk().map_or(0, |b| u128::from_be_bytes(*b)),
-    })
+    let destination = header[24..].first_chunk().map_or(0, |bytes| u128::from_be_bytes(*bytes));
+    Some(Expected { len: len as u16, destination })
 }

@@ -1,26 +1,24 @@
 //! `lookup`: destinations → next-hop groups, in the FIB of the VRF that each packet's sub-interface is in; all
 //! packets of one VRF and family at once.
 
-use crate::burst::{BURST, Burst, Lane};
+use crate::burst::{BURST, Burst, Lane, common};
 use crate::fib::{Fib4, Fib6};
-use crate::ids::{GroupId, SubIfId, VrfId};
+use crate::ids::{GroupId, VrfId};
 use crate::packet::Packet;
 use crate::tables::{Tables, VrfTables};
 
 /// Looks up each packet's destination.
 #[inline(always)]
 pub fn run<P: Packet>(burst: &mut Burst<P>, tables: &Tables) {
-    let Burst { v4, v6, vrfs, sub_if, .. } = burst;
-    match vrfs.common() {
-        Some(vrf) => {
-            let vrf = tables.vrf(VrfId(vrf));
-            in_one(v4, vrf.map(|vrf| &*vrf.v4), Fib4::lookup_batch);
-            in_one(v6, vrf.map(|vrf| &*vrf.v6), Fib6::lookup_batch);
-        }
-        None => {
-            in_several(v4, sub_if, tables, |vrf| &vrf.v4, Fib4::lookup_batch);
-            in_several(v6, sub_if, tables, |vrf| &vrf.v6, Fib6::lookup_batch);
-        }
+    let Burst { len, v4, v6, vrf, .. } = burst;
+    // Packets that are looked up in none have whatever VRF; then the long way is right too.
+    if let Some(vrf) = common(&vrf[..(*len).min(BURST)]) {
+        let vrf = tables.vrf(vrf);
+        in_one(v4, vrf.map(|vrf| &*vrf.v4), Fib4::lookup_batch);
+        in_one(v6, vrf.map(|vrf| &*vrf.v6), Fib6::lookup_batch);
+    } else {
+        in_several(v4, vrf, tables, |vrf| &vrf.v4, Fib4::lookup_batch);
+        in_several(v6, vrf, tables, |vrf| &vrf.v6, Fib6::lookup_batch);
     }
 }
 
@@ -38,7 +36,7 @@ fn in_one<A, F>(lane: &mut Lane<A>, fib: Option<&F>, look_up: impl Fn(&F, &[A], 
 #[inline(never)]
 fn in_several<A: Copy + Default, F>(
     lane: &mut Lane<A>,
-    sub_if: &[SubIfId; BURST],
+    vrf_of: &[VrfId; BURST],
     tables: &Tables,
     fib: impl Fn(&VrfTables) -> &F,
     look_up: impl Fn(&F, &[A], &mut [GroupId]),
@@ -46,8 +44,7 @@ fn in_several<A: Copy + Default, F>(
     let len = lane.len.min(BURST);
     let mut vrfs = [VrfId(0); BURST];
     for (vrf, packet) in vrfs.iter_mut().zip(&lane.packet[..len]) {
-        let sub_if = tables.sub_interfaces.get(sub_if[usize::from(*packet) & (BURST - 1)]);
-        *vrf = sub_if.map_or(VrfId(0), |sub_if| sub_if.vrf);
+        *vrf = vrf_of[usize::from(*packet) & (BURST - 1)];
     }
     let vrfs = &vrfs[..len];
     for (first, vrf) in vrfs.iter().enumerate() {

@@ -9,7 +9,7 @@ pub mod select;
 pub mod transmit;
 pub mod validate;
 
-use crate::burst::{BURST, Burst};
+use crate::burst::{BURST, Burst, common};
 use crate::packet::Packet;
 use crate::tables::Tables;
 
@@ -31,17 +31,49 @@ pub(crate) fn decide_with<P: Packet, const WIDE: bool>(burst: &mut Burst<P>, tab
 /// Chooses each packet's adjacency, and makes it ready to leave over it.
 #[inline(always)]
 fn forward<P: Packet>(burst: &mut Burst<P>, tables: &Tables) {
-    for at in 0..burst.v4.len.min(BURST) {
-        let (i, group) = (usize::from(burst.v4.packet[at]) & (BURST - 1), burst.v4.group[at]);
-        let aged = burst.aged[at];
-        if let Some(adjacency) = select::run::<P, false>(burst, i, group, tables) {
-            rewrite::run::<P, false>(burst, i, aged, adjacency);
+    if burst.odd != 0 {
+        each::<P, false, true>(burst, tables);
+        each::<P, true, true>(burst, tables);
+    } else {
+        if !alike(burst, tables) {
+            each::<P, false, false>(burst, tables);
         }
+        each::<P, true, false>(burst, tables);
     }
-    for at in 0..burst.v6.len.min(BURST) {
-        let (i, group) = (usize::from(burst.v6.packet[at]) & (BURST - 1), burst.v6.group[at]);
-        if let Some(adjacency) = select::run::<P, true>(burst, i, group, tables) {
-            rewrite::run::<P, true>(burst, i, 0, adjacency);
+}
+
+/// Where all packets are IPv4 and leave over the same adjacency.
+#[inline(always)]
+fn alike<P: Packet>(burst: &mut Burst<P>, tables: &Tables) -> bool {
+    let len = burst.v4.len.min(BURST);
+    let only = || select::only(common(&burst.v4.group[..len])?, tables);
+    if len < burst.len {
+        return false;
+    }
+    let Some((id, adjacency)) = only() else { return false };
+    let longest = burst.l3_len[..len].iter().copied().max();
+    if longest.is_none_or(|longest| longest > adjacency.mtu) {
+        return false;
+    }
+    // A copy, so that nothing that is written to packets could change it.
+    rewrite::run_alike(burst, len, &adjacency.clone());
+    burst.adjacency[..len].fill(id);
+    true
+}
+
+/// One packet after another. `ODD`: there may be odd ones among them.
+#[inline(always)]
+fn each<P: Packet, const V6: bool, const ODD: bool>(burst: &mut Burst<P>, tables: &Tables) {
+    let len = if V6 { burst.v6.len } else { burst.v4.len };
+    for at in 0..len.min(BURST) {
+        let (i, group, aged) = if V6 {
+            (burst.v6.packet[at], burst.v6.group[at], 0)
+        } else {
+            (burst.v4.packet[at], burst.v4.group[at], burst.aged[at])
+        };
+        let i = usize::from(i) & (BURST - 1);
+        if let Some(adjacency) = select::run::<P, V6>(burst, i, group, tables) {
+            rewrite::run::<P, V6, ODD>(burst, i, aged, adjacency);
         }
     }
 }

@@ -2,11 +2,11 @@
 //! expects it, which nearly all are, is known by a few comparisons; any other goes through `classify` and `validate`,
 //! which know what it is.
 
-use crate::burst::{Agreement, BURST, Bits, Burst, Lane};
-use crate::expected::{Arrival, HEAD, OnPort};
+use crate::burst::{BURST, Bits, Burst, IN_ORDER, Lane};
+use crate::expected::{Arrival, Frame, HEAD, OnPort, outer_pcp};
 use crate::header::batch4::{self, Found, Headers};
 use crate::header::{ipv4, ipv6};
-use crate::ids::SubIfId;
+use crate::ids::{SubIfId, VrfId};
 use crate::packet::Packet;
 use crate::stage::{classify, validate};
 use crate::tables::Tables;
@@ -37,32 +37,29 @@ fn expected<P: Packet, const WIDE: bool>(burst: &mut Burst<P>, on_port: OnPort<'
         on_port,
         headers: &mut headers,
         room: &mut room,
-        odd: 0,
         v4: &mut burst.v4,
         v6: &mut burst.v6,
-        vrfs: burst.vrfs,
-        sub_ifs: burst.sub_ifs,
         frame_len: &mut burst.frame_len,
         l3_offset: &mut burst.l3_offset,
         l3_len: &mut burst.l3_len,
         sub_if: &mut burst.sub_if,
+        vrf: &mut burst.vrf,
         pcp: &mut burst.pcp,
     };
     // As a rule a port's packets are alike: what the first one is, is the best guess for the others.
     let alike = match pass.look(0) {
-        Some(Arrival { l3_offset: 14, ipv6: false, .. }) => pass.alike::<0, false>(len),
-        Some(Arrival { l3_offset: 18, ipv6: false, .. }) => pass.alike::<1, false>(len),
-        Some(Arrival { l3_offset: 22, ipv6: false, .. }) => pass.alike::<2, false>(len),
-        Some(Arrival { l3_offset: 14, .. }) => pass.alike::<0, true>(len),
-        Some(Arrival { l3_offset: 18, .. }) => pass.alike::<1, true>(len),
-        Some(Arrival { l3_offset: 22, .. }) => pass.alike::<2, true>(len),
+        Some(Arrival { l3_offset: 14, ipv6: false, .. }) if burst.plain => pass.alike4::<0, 34>(len),
+        Some(Arrival { l3_offset: 18, ipv6: false, .. }) if burst.plain => pass.alike4::<1, 38>(len),
+        Some(Arrival { l3_offset: 22, ipv6: false, .. }) if burst.plain => pass.alike4::<2, 42>(len),
+        Some(Arrival { l3_offset: 14, .. }) if burst.plain => pass.alike6::<0, 54>(len),
+        Some(Arrival { l3_offset: 18, .. }) if burst.plain => pass.alike6::<1, 58>(len),
+        Some(Arrival { l3_offset: 22, .. }) if burst.plain => pass.alike6::<2, 62>(len),
         _ => 0,
     };
+    let mut odd = 0;
     for i in alike..len {
-        pass.any(i);
+        odd |= u64::from(!pass.any(i)) << i;
     }
-    let (vrfs, sub_ifs, mut odd) = (pass.vrfs, pass.sub_ifs, pass.odd);
-    (burst.vrfs, burst.sub_ifs) = (vrfs, sub_ifs);
 
     let count = burst.v4.len.min(BURST);
     if count == 0 {
@@ -112,15 +109,13 @@ struct Pass<'a, 'b, P> {
     on_port: OnPort<'a>,
     headers: &'b mut Headers<'a>,
     room: &'b mut [u16; BURST],
-    odd: u64,
     v4: &'b mut Lane<u32>,
     v6: &'b mut Lane<u128>,
-    vrfs: Agreement,
-    sub_ifs: Agreement,
     frame_len: &'b mut [u16; BURST],
     l3_offset: &'b mut [u8; BURST],
     l3_len: &'b mut [u16; BURST],
     sub_if: &'b mut [SubIfId; BURST],
+    vrf: &'b mut [VrfId; BURST],
     pcp: &'b mut [u8; BURST],
 }
 
@@ -131,40 +126,110 @@ impl<'a, P: Packet> Pass<'a, '_, P> {
         self.on_port.find(self.packets.get(i)?.as_ref()?.bytes().first_chunk::<HEAD>()?)
     }
 
-    /// Takes packets as long as they have so many tags and are of this family. Returns how many.
+    /// Takes packets as long as they are IPv4 with so many tags. Returns how many. `END`: where the IPv4 header ends.
     #[inline(always)]
-    fn alike<const TAGS: usize, const V6: bool>(&mut self, len: usize) -> usize {
+    fn alike4<const TAGS: usize, const END: usize>(&mut self, len: usize) -> usize {
+        const L3: usize = ipv4::MIN_HEADER_LEN;
+        let untagged = self.on_port.guess::<0>(&[0; HEAD]);
+        let mut done = 0;
         for i in 0..len.min(BURST) {
-            let Some(packet) = &self.packets[i] else { return i };
-            let frame = packet.bytes();
-            let Some(head) = frame.first_chunk::<HEAD>() else { return i };
-            let Some(arrival) = self.on_port.find_like::<TAGS, V6>(head) else { return i };
-            if !packet.is_plain() || !self.take(i, frame, arrival) {
-                return i;
+            let Some(packet) = &self.packets[i] else { break };
+            let bytes = packet.bytes();
+            let Some(start) = bytes.first_chunk::<END>() else { break };
+            let (Some(head), Some(header)) = (start.first_chunk(), start[END - L3..].first_chunk()) else {
+                break;
+            };
+            let guess = if TAGS == 0 { untagged } else { self.on_port.guess::<TAGS>(head) };
+            let Some(frame) = guess else { break };
+            if !self.on_port.is::<TAGS, false>(head, frame) {
+                break;
             }
+            self.headers[i] = header;
+            self.note::<TAGS>(i, bytes, head, frame);
+            done = i + 1;
         }
-        len
+        self.same::<TAGS>(done, untagged);
+        for (room, len) in self.room.iter_mut().zip(&*self.frame_len) {
+            *room = len.wrapping_sub((END - L3) as u16);
+        }
+        self.v4.packet = IN_ORDER;
+        self.v4.len = done;
+        done
     }
 
-    /// Takes packet `i`, whatever it is; what is not as expected is odd.
+    /// The same for IPv6.
     #[inline(always)]
-    fn any(&mut self, i: usize) {
-        let taken = self.packets[i & (BURST - 1)].as_ref().is_some_and(|packet| {
-            let frame = packet.bytes();
-            let arrival = frame.first_chunk::<HEAD>().and_then(|head| self.on_port.find(head));
-            arrival.is_some_and(|arrival| packet.is_plain() && self.take(i & (BURST - 1), frame, arrival))
-        });
-        self.odd |= u64::from(!taken) << i;
+    fn alike6<const TAGS: usize, const END: usize>(&mut self, len: usize) -> usize {
+        const L3: usize = ipv6::HEADER_LEN;
+        let untagged = self.on_port.guess::<0>(&[0; HEAD]);
+        let mut done = 0;
+        for i in 0..len.min(BURST) {
+            let Some(packet) = &self.packets[i] else { break };
+            let bytes = packet.bytes();
+            let Some(start) = bytes.first_chunk::<END>() else { break };
+            let (Some(head), Some(header)) = (start.first_chunk(), start[END - L3..].first_chunk()) else {
+                break;
+            };
+            let guess = if TAGS == 0 { untagged } else { self.on_port.guess::<TAGS>(head) };
+            let Some(frame) = guess else { break };
+            if !self.on_port.is::<TAGS, true>(head, frame) {
+                break;
+            }
+            let Some(header) = ipv6::expected(header, bytes.len() - (END - L3)) else { break };
+            self.v6.destination[i] = header.destination;
+            self.l3_len[i] = header.len;
+            self.note::<TAGS>(i, bytes, head, frame);
+            done = i + 1;
+        }
+        self.same::<TAGS>(done, untagged);
+        self.v6.packet = IN_ORDER;
+        self.v6.len = done;
+        done
     }
 
-    /// Lines packet `i` up.
+    /// What differs from packet to packet.
     #[inline(always)]
-    fn take(&mut self, i: usize, frame: &'a [u8], arrival: Arrival) -> bool {
+    fn note<const TAGS: usize>(&mut self, i: usize, bytes: &[u8], head: &[u8; HEAD], frame: &Frame) {
+        self.frame_len[i] = bytes.len() as u16;
+        if TAGS > 0 {
+            self.sub_if[i] = frame.sub_if();
+            self.vrf[i] = frame.vrf();
+            self.pcp[i] = outer_pcp(head);
+        }
+    }
+
+    /// What the first `done` packets have in common.
+    #[inline(always)]
+    fn same<const TAGS: usize>(&mut self, done: usize, untagged: Option<&Frame>) {
+        self.l3_offset[..done].fill((14 + 4 * TAGS) as u8);
+        if TAGS == 0
+            && let Some(frame) = untagged
+        {
+            self.sub_if[..done].fill(frame.sub_if());
+            self.vrf[..done].fill(frame.vrf());
+            self.pcp[..done].fill(0);
+        }
+    }
+
+    /// Takes packet `i`, whatever it is. `false`: it is not as expected.
+    #[inline(always)]
+    fn any(&mut self, i: usize) -> bool {
+        let i = i & (BURST - 1);
+        let Some(packet) = &self.packets[i] else { return false };
+        let frame = packet.bytes();
+        let Some(arrival) = frame.first_chunk().and_then(|head| self.on_port.find(head)) else {
+            return false;
+        };
         let Some(l3) = frame.get(usize::from(arrival.l3_offset)..) else { return false };
+        if packet.oddity() != 0 {
+            return false;
+        }
         if arrival.ipv6 {
-            let Some(packet) = ipv6::expected(l3) else { return false };
-            self.v6.push(i, packet.destination);
-            self.l3_len[i] = packet.len;
+            let Some(header) = l3.first_chunk().and_then(|header| ipv6::expected(header, l3.len())) else {
+                return false;
+            };
+            self.v6.push(i, header.destination);
+            self.l3_len[i] = header.len;
         } else {
             let Some(header) = l3.first_chunk() else { return false };
             let at = self.v4.len & (BURST - 1);
@@ -173,11 +238,10 @@ impl<'a, P: Packet> Pass<'a, '_, P> {
             self.v4.packet[at] = i as u8;
             self.v4.len = at + 1;
         }
-        self.vrfs.add(arrival.vrf.0);
-        self.sub_ifs.add(arrival.sub_if.0);
-        self.frame_len[i] = frame.len() as u16;
         self.l3_offset[i] = arrival.l3_offset;
+        self.frame_len[i] = frame.len() as u16;
         self.sub_if[i] = arrival.sub_if;
+        self.vrf[i] = arrival.vrf;
         self.pcp[i] = arrival.pcp;
         true
     }
@@ -190,16 +254,14 @@ fn long_way<P: Packet>(burst: &mut Burst<P>, i: usize, tables: &Tables) {
     burst.frame_len[i] = burst.packets[i].as_ref().map_or(0, |packet| packet.bytes().len() as u16);
     let mut verdict = classify::run(burst, i, tables);
     if burst.classified >> i & 1 == 1 {
-        burst.sub_ifs.add(burst.sub_if[i].0);
+        let sub_if = tables.sub_interfaces.get(burst.sub_if[i]);
+        burst.vrf[i] = sub_if.map_or(VrfId(0), |sub_if| sub_if.vrf);
     }
     if verdict == Verdict::Forward {
         verdict = validate::run(burst, i);
     }
     match verdict {
-        Verdict::Forward => {
-            let sub_if = tables.sub_interfaces.get(burst.sub_if[i]);
-            burst.vrfs.add(sub_if.map_or(0, |sub_if| sub_if.vrf.0));
-        }
+        Verdict::Forward => {}
         Verdict::Drop(reason) => burst.drop_packet(i, reason),
         Verdict::Punt(reason) => burst.punt(i, reason),
     }

@@ -1,40 +1,83 @@
 //! `rewrite`: TTL and checksum, then the adjacency's L2 header in place of the received one, in three stores.
 
 use crate::adjacency::Forward;
-use crate::burst::Burst;
-use crate::expected::HEAD;
+use crate::burst::{BURST, Burst};
 use crate::header::{ipv4, ipv6};
 use crate::packet::Packet;
 use crate::verdict::{DropReason, PuntReason, Verdict};
 
 /// Makes packet `i` ready to leave. A packet that cannot leave is as it came, and ends. `aged`: see
-/// [`Burst::aged`]; of no matter for IPv6 and for odd packets.
+/// [`Burst::aged`]; of no matter for IPv6. `ODD`: it may be an odd packet.
 #[inline(always)]
-pub fn run<P: Packet, const V6: bool>(burst: &mut Burst<P>, i: usize, aged: u32, adjacency: &Forward) {
+pub fn run<P: Packet, const V6: bool, const ODD: bool>(
+    burst: &mut Burst<P>,
+    i: usize,
+    aged: u32,
+    adjacency: &Forward,
+) {
     let l3_len = burst.l3_len[i];
-    let odd = burst.odd >> i & 1 == 1;
+    let odd = ODD && burst.odd >> i & 1 == 1;
     if l3_len > adjacency.mtu || odd {
         let verdict = may_leave::<P, V6>(burst, i, adjacency);
         if verdict != Verdict::Forward {
             return end(burst, i, verdict);
         }
     }
-    let (l3_offset, l2_len) = (usize::from(burst.l3_offset[i]), usize::from(adjacency.l2_len));
-    let out_len = l2_len as u16 + l3_len;
-    let pcp = burst.pcp[i];
-    let Some(packet) = &mut burst.packets[i] else { return };
-    // Padding of a short frame must not go on: behind more tags it would no longer be padding.
-    let fits = l2_len == l3_offset && out_len == burst.frame_len[i];
-    if !fits && !packet.reframe(l3_offset, usize::from(l3_len), l2_len) {
+    let left = match adjacency.l2_len {
+        22 => leave::<P, V6, 22>(burst, i, aged, odd, adjacency),
+        18 => leave::<P, V6, 18>(burst, i, aged, odd, adjacency),
+        _ => leave::<P, V6, 14>(burst, i, aged, odd, adjacency),
+    };
+    if !left {
         return end(burst, i, Verdict::Drop(DropReason::NoHeadroom));
     }
-    if let Some(head) = packet.bytes_mut().first_chunk_mut() {
-        write::<V6>(head, l2_len, adjacency, pcp, (!odd).then_some(aged));
-    }
     burst.out_sub_if[i] = adjacency.sub_if;
-    burst.out_len[i] = out_len;
-    burst.out_ports.add(adjacency.port.0);
-    burst.out_sub_ifs.add(adjacency.sub_if.0);
+    burst.out_len[i] = u16::from(adjacency.l2_len) + l3_len;
+    burst.out_port[i] = adjacency.port;
+}
+
+/// The same for the first `count` packets, all of them IPv4, none odd and none over the MTU, over one adjacency.
+#[inline(always)]
+pub fn run_alike<P: Packet>(burst: &mut Burst<P>, count: usize, adjacency: &Forward) {
+    match adjacency.l2_len {
+        22 => leave_alike::<P, 22>(burst, count, adjacency),
+        18 => leave_alike::<P, 18>(burst, count, adjacency),
+        _ => leave_alike::<P, 14>(burst, count, adjacency),
+    }
+    burst.out_sub_if[..count].fill(adjacency.sub_if);
+    burst.out_port[..count].fill(adjacency.port);
+    for (out, l3_len) in burst.out_len[..count].iter_mut().zip(&burst.l3_len) {
+        *out = u16::from(adjacency.l2_len).wrapping_add(*l3_len);
+    }
+}
+
+#[inline(always)]
+fn leave_alike<P: Packet, const L2: usize>(burst: &mut Burst<P>, count: usize, adjacency: &Forward) {
+    for i in 0..count.min(BURST) {
+        if !leave::<P, false, L2>(burst, i, burst.aged[i], false, adjacency) {
+            end(burst, i, Verdict::Drop(DropReason::NoHeadroom));
+        }
+    }
+}
+
+/// Gives packet `i` its new L2 header of `L2` bytes, and takes one off its TTL. `false`: no room for it.
+#[inline(always)]
+fn leave<P: Packet, const V6: bool, const L2: usize>(
+    burst: &mut Burst<P>,
+    i: usize,
+    aged: u32,
+    odd: bool,
+    adjacency: &Forward,
+) -> bool {
+    let (l3_offset, l3_len) = (usize::from(burst.l3_offset[i]), usize::from(burst.l3_len[i]));
+    let pcp = burst.pcp[i];
+    let Some(packet) = &mut burst.packets[i] else { return true };
+    // Padding of a short frame must not go on: behind more tags it would no longer be padding.
+    let Some(frame) = packet.reframe(l3_offset, l3_len, L2) else { return false };
+    if let Some(start) = frame.first_chunk_mut() {
+        write::<V6, L2>(start, adjacency, pcp, (!odd).then_some(aged));
+    }
+    true
 }
 
 /// What was not checked of a packet that is not as expected, or that is larger than the MTU.
@@ -64,43 +107,34 @@ fn end<P: Packet>(burst: &mut Burst<P>, i: usize, verdict: Verdict) {
     }
 }
 
-/// Writes the L2 header up to its ethertype, which stays, at the front of a frame, and takes one off the TTL behind.
+/// The least that a frame has: an untagged L2 header and that of IPv4.
+const LEAST: usize = 34;
+
+/// Writes an L2 header of `L2` bytes up to its ethertype, which stays, at the start of a frame, and takes one off the
+/// TTL behind.
 #[inline(always)]
-fn write<const V6: bool>(
-    head: &mut [u8; HEAD],
-    l2_len: usize,
+fn write<const V6: bool, const L2: usize>(
+    start: &mut [u8; LEAST],
     adjacency: &Forward,
     pcp: u8,
     aged: Option<u32>,
 ) {
-    // The last eight bytes before the ethertype, which may overlap the first eight.
-    let tail = l2_len.wrapping_sub(10);
-    let (Some(to), Some(from)) =
-        (chunk(head, tail), adjacency.l2.get(tail..).and_then(<[u8]>::first_chunk::<8>))
-    else {
-        return;
-    };
-    let priority = u64::from(pcp) * 0x0020_0000_0020_0000 & adjacency.pcp_bits;
-    *to = (u64::from_le_bytes(*from) | priority).to_le_bytes();
-    head[..8].copy_from_slice(&adjacency.l2[..8]);
-    if tail > 8 {
-        head[8..12].copy_from_slice(&adjacency.l2[8..12]);
+    start[..8].copy_from_slice(&adjacency.l2[..8]);
+    if L2 == 22 {
+        start[8..12].copy_from_slice(&adjacency.l2[8..12]);
     }
+    // The last eight bytes before the ethertype, which overlap the first eight where there is no tag.
+    let tail = L2 - 10;
+    if let (Some(to), Some(from)) = (start[tail..].first_chunk_mut(), adjacency.l2[tail..].first_chunk()) {
+        let priority = if L2 == 14 { 0 } else { u64::from(pcp) * 0x0020_0000_0020_0000 & adjacency.pcp_bits };
+        *to = (u64::from_le_bytes(*from) | priority).to_le_bytes();
+    }
+    let header = &mut start[L2..];
     if V6 {
-        if let Some(hops) = head.get_mut(l2_len + ipv6::HOP_LIMIT) {
-            *hops = hops.wrapping_sub(1);
-        }
+        header[ipv6::HOP_LIMIT] = header[ipv6::HOP_LIMIT].wrapping_sub(1);
     } else if let Some(aged) = aged {
-        if let Some(field) = head.get_mut(l2_len + ipv4::TTL..).and_then(<[u8]>::first_chunk_mut) {
-            *field = aged.to_le_bytes();
-        }
-    } else if let Some(header) = head.get_mut(l2_len..) {
+        header[ipv4::TTL..ipv4::TTL + 4].copy_from_slice(&aged.to_le_bytes());
+    } else {
         ipv4::decrement_ttl(header);
     }
-}
-
-/// Eight bytes of a header.
-#[inline(always)]
-fn chunk(head: &mut [u8; HEAD], at: usize) -> Option<&mut [u8; 8]> {
-    head.get_mut(at..).and_then(<[u8]>::first_chunk_mut)
 }

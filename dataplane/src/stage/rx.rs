@@ -13,8 +13,11 @@ pub fn run<I: PortIo>(io: &mut I, queue: usize, burst: &mut Burst<I::Packet>) ->
     }
     let port = io.rx_port(queue);
     burst.begin(port, received);
+    let mut oddity = 0;
     for packet in burst.packets[..burst.len].iter().flatten() {
         packet.prefetch();
+        oddity |= packet.oddity();
     }
+    burst.plain = oddity == 0;
     received
 }

@@ -2,7 +2,7 @@
 //! it.
 
 use crate::adjacency::Adjacency;
-use crate::burst::{BURST, Bits, Burst};
+use crate::burst::{BURST, Bits, Burst, common};
 use crate::counters::WorkerCounters;
 use crate::ids::{PortId, SubIfId};
 use crate::io::PortIo;
@@ -44,10 +44,10 @@ pub fn run<I: PortIo>(
 ) {
     count_received(burst, counters);
     if burst.alive == burst.all()
-        && let Some(port) = burst.out_ports.common()
-        && usize::from(port) < outbound.ports.len()
+        && let Some(port) = common(&burst.out_port[..burst.len.min(BURST)])
+        && usize::from(port.0) < outbound.ports.len()
     {
-        all_to(io, PortId(port), burst, counters);
+        all_to(io, port, burst, counters);
     } else {
         apart(io, burst, tables, outbound, punts, counters);
     }
@@ -59,8 +59,14 @@ fn all_to<I: PortIo>(io: &mut I, port: PortId, burst: &mut Burst<I::Packet>, cou
     let len = burst.len.min(BURST);
     let sent = io.tx(port, &mut burst.packets[..len]).min(len);
     let about = (0..sent).map(|i| (burst.out_sub_if[i], burst.out_len[i], burst.l3_len[i]));
-    let bytes =
-        count_runs(about, |sub_if, run| counters.sub_interface(sub_if).sent.add(run.packets, run.l2, run.l3));
+    let count = |sub_if, run: Run| counters.sub_interface(sub_if).sent.add(run.packets, run.l2, run.l3);
+    let bytes = if let Some(sub_if) = common(&burst.out_sub_if[..sent]) {
+        let run = Run::of(&burst.out_len[..sent], &burst.l3_len[..sent]);
+        count(sub_if, run);
+        run.l2
+    } else {
+        count_runs(about, count)
+    };
     count_sent(port, burst.port, sent, bytes, counters);
     if sent < len {
         drop_unsent(&mut burst.packets[sent..len], burst.port, counters);
@@ -77,6 +83,7 @@ fn apart<I: PortIo>(
     punts: &mut PuntPath<I::Packet>,
     counters: &WorkerCounters,
 ) {
+    punts.tick(io.cycles());
     for i in Bits(burst.all() & !burst.alive) {
         finish(burst, i, punts, counters);
     }
@@ -159,11 +166,11 @@ fn count_received<P: Packet>(burst: &Burst<P>, counters: &WorkerCounters) {
     let about = |i: usize| (burst.sub_if[i], burst.frame_len[i], burst.l3_len[i]);
     let count = |sub_if, run: Run| counters.sub_interface(sub_if).received.add(run.packets, run.l2, run.l3);
     let mut bytes = if burst.classified == burst.all()
-        && let Some(sub_if) = burst.sub_ifs.common()
+        && let Some(sub_if) = common(&burst.sub_if[..burst.len.min(BURST)])
     {
         let len = burst.len.min(BURST);
         let run = Run::of(&burst.frame_len[..len], &burst.l3_len[..len]);
-        count(SubIfId(sub_if), run);
+        count(sub_if, run);
         run.l2
     } else if burst.classified == burst.all() {
         count_runs((0..burst.len.min(BURST)).map(about), count)
