@@ -97,7 +97,8 @@ impl<A: Copy + Default> Lane<A> {
 pub fn common<T: Copy + Eq>(all: &[T]) -> Option<T> {
     let first = *all.first()?;
     // Without an early exit this is a few vector instructions.
-    all.iter().fold(true, |same, one| same & (*one == first)).then_some(first)
+    let differ = all.iter().fold(0, |differ, one| differ | u32::from(*one != first));
+    (differ == 0).then_some(first)
 }
 
 /// The numbers of a burst's packets, in order.

@@ -146,7 +146,7 @@ impl<I: PortIo> Worker<I> {
             return false;
         }
         stage::decide_with::<I::Packet, WIDE>(&mut self.burst, tables);
-        transmit::run(
+        transmit::run::<I, WIDE>(
             &mut self.io,
             &mut self.burst,
             tables,

@@ -50,6 +50,7 @@ fn portable(headers: &Headers<'_>, room: &[u16; BURST], count: usize, found: &mu
 mod x86 {
     //! Sixteen headers as five vectors, one for each 32-bit word of a header.
     #![allow(unsafe_code)] // Vector instructions after a check for them, and loads and stores in constant bounds.
+    #![allow(clippy::wildcard_imports)] // One intrinsic for each line.
 
     use std::arch::x86_64::*;
 

@@ -119,7 +119,7 @@ struct Pass<'a, 'b, P> {
     pcp: &'b mut [u8; BURST],
 }
 
-impl<'a, P: Packet> Pass<'a, '_, P> {
+impl<P: Packet> Pass<'_, '_, P> {
     /// What packet `i` is by its L2 header.
     #[inline(always)]
     fn look(&self, i: usize) -> Option<Arrival> {

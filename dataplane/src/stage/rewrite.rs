@@ -126,7 +126,8 @@ fn write<const V6: bool, const L2: usize>(
     // The last eight bytes before the ethertype, which overlap the first eight where there is no tag.
     let tail = L2 - 10;
     if let (Some(to), Some(from)) = (start[tail..].first_chunk_mut(), adjacency.l2[tail..].first_chunk()) {
-        let priority = if L2 == 14 { 0 } else { u64::from(pcp) * 0x0020_0000_0020_0000 & adjacency.pcp_bits };
+        let priority =
+            if L2 == 14 { 0 } else { (u64::from(pcp) * 0x0020_0000_0020_0000) & adjacency.pcp_bits };
         *to = (u64::from_le_bytes(*from) | priority).to_le_bytes();
     }
     let header = &mut start[L2..];

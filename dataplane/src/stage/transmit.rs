@@ -3,7 +3,7 @@
 
 use crate::adjacency::Adjacency;
 use crate::burst::{BURST, Bits, Burst, common};
-use crate::counters::WorkerCounters;
+use crate::counters::{Counted, Traffic, WorkerCounters};
 use crate::ids::{PortId, SubIfId};
 use crate::io::PortIo;
 use crate::packet::Packet;
@@ -34,7 +34,7 @@ impl<P: Packet> Outbound<P> {
 
 /// Empties the burst.
 #[inline(always)]
-pub fn run<I: PortIo>(
+pub fn run<I: PortIo, const WIDE: bool>(
     io: &mut I,
     burst: &mut Burst<I::Packet>,
     tables: &Tables,
@@ -42,31 +42,30 @@ pub fn run<I: PortIo>(
     punts: &mut PuntPath<I::Packet>,
     counters: &WorkerCounters,
 ) {
-    count_received(burst, counters);
+    count_received::<I::Packet, WIDE>(burst, counters);
     if burst.alive == burst.all()
         && let Some(port) = common(&burst.out_port[..burst.len.min(BURST)])
         && usize::from(port.0) < outbound.ports.len()
     {
-        all_to(io, port, burst, counters);
+        all_to::<I, WIDE>(io, port, burst, counters);
     } else {
-        apart(io, burst, tables, outbound, punts, counters);
+        apart::<I, WIDE>(io, burst, tables, outbound, punts, counters);
     }
 }
 
 /// Sends the whole burst on one port.
 #[inline(always)]
-fn all_to<I: PortIo>(io: &mut I, port: PortId, burst: &mut Burst<I::Packet>, counters: &WorkerCounters) {
+fn all_to<I: PortIo, const WIDE: bool>(
+    io: &mut I,
+    port: PortId,
+    burst: &mut Burst<I::Packet>,
+    counters: &WorkerCounters,
+) {
     let len = burst.len.min(BURST);
     let sent = io.tx(port, &mut burst.packets[..len]).min(len);
-    let about = (0..sent).map(|i| (burst.out_sub_if[i], burst.out_len[i], burst.l3_len[i]));
-    let count = |sub_if, run: Run| counters.sub_interface(sub_if).sent.add(run.packets, run.l2, run.l3);
-    let bytes = if let Some(sub_if) = common(&burst.out_sub_if[..sent]) {
-        let run = Run::of(&burst.out_len[..sent], &burst.l3_len[..sent]);
-        count(sub_if, run);
-        run.l2
-    } else {
-        count_runs(about, count)
-    };
+    let (l2, l3) = (&burst.out_len[..sent], &burst.l3_len[..sent]);
+    count::<WIDE, _>(&burst.out_sub_if[..sent], l2, l3, |id| &counters.sub_interface(id).sent);
+    let bytes = sum(l2);
     count_sent(port, burst.port, sent, bytes, counters);
     if sent < len {
         drop_unsent(&mut burst.packets[sent..len], burst.port, counters);
@@ -75,7 +74,7 @@ fn all_to<I: PortIo>(io: &mut I, port: PortId, burst: &mut Burst<I::Packet>, cou
 
 /// Sends packets that go to different ports, or do not all go on.
 #[inline(never)]
-fn apart<I: PortIo>(
+fn apart<I: PortIo, const WIDE: bool>(
     io: &mut I,
     burst: &mut Burst<I::Packet>,
     tables: &Tables,
@@ -105,11 +104,12 @@ fn apart<I: PortIo>(
         let (port, len) = (PortId(port as u16), batch.len);
         batch.len = 0;
         let sent = io.tx(port, &mut batch.packets[..len]).min(len);
-        let about = batch.index[..sent].iter().map(|i| usize::from(*i) & (BURST - 1));
-        let about = about.map(|i| (burst.out_sub_if[i], burst.out_len[i], burst.l3_len[i]));
-        let bytes = count_runs(about, |sub_if, run| {
-            counters.sub_interface(sub_if).sent.add(run.packets, run.l2, run.l3)
-        });
+        let mut bytes = 0;
+        for i in batch.index[..sent].iter().map(|i| usize::from(*i) & (BURST - 1)) {
+            let packet = Counted::new(burst.out_len[i], burst.l3_len[i]);
+            counters.sub_interface(burst.out_sub_if[i]).sent.add_one::<WIDE>(packet);
+            bytes += u64::from(burst.out_len[i]);
+        }
         count_sent(port, burst.port, sent, bytes, counters);
         if sent < len {
             drop_unsent(&mut batch.packets[sent..len], burst.port, counters);
@@ -161,66 +161,44 @@ fn finish<P: Packet>(burst: &mut Burst<P>, i: usize, punts: &mut PuntPath<P>, co
 
 /// Counts what came in on the port and on each sub-interface, whatever becomes of it.
 #[inline(always)]
-fn count_received<P: Packet>(burst: &Burst<P>, counters: &WorkerCounters) {
+fn count_received<P: Packet, const WIDE: bool>(burst: &Burst<P>, counters: &WorkerCounters) {
     let port = counters.port(burst.port);
-    let about = |i: usize| (burst.sub_if[i], burst.frame_len[i], burst.l3_len[i]);
-    let count = |sub_if, run: Run| counters.sub_interface(sub_if).received.add(run.packets, run.l2, run.l3);
-    let mut bytes = if burst.classified == burst.all()
-        && let Some(sub_if) = common(&burst.sub_if[..burst.len.min(BURST)])
-    {
-        let len = burst.len.min(BURST);
-        let run = Run::of(&burst.frame_len[..len], &burst.l3_len[..len]);
-        count(sub_if, run);
-        run.l2
-    } else if burst.classified == burst.all() {
-        count_runs((0..burst.len.min(BURST)).map(about), count)
+    let len = burst.len.min(BURST);
+    let l2 = &burst.frame_len[..len];
+    port.received.add(len as u64);
+    port.received_bytes.add(sum(l2));
+    if burst.classified == burst.all() {
+        let row = |id| &counters.sub_interface(id).received;
+        count::<WIDE, _>(&burst.sub_if[..len], l2, &burst.l3_len[..len], row);
     } else {
-        count_runs(Bits(burst.classified).map(about), count)
-    };
-    for i in Bits(burst.all() & !burst.classified) {
-        bytes += u64::from(burst.frame_len[i]);
-    }
-    port.received.add(burst.len as u64);
-    port.received_bytes.add(bytes);
-}
-
-/// Packets in a row on the same sub-interface.
-#[derive(Clone, Copy, Default)]
-struct Run {
-    packets: u64,
-    l2: u64,
-    l3: u64,
-}
-
-impl Run {
-    /// Packets of these lengths.
-    #[inline(always)]
-    fn of(l2: &[u16], l3: &[u16]) -> Self {
-        let sum = |lengths: &[u16]| u64::from(lengths.iter().map(|len| u32::from(*len)).sum::<u32>());
-        Self { packets: l2.len() as u64, l2: sum(l2), l3: sum(l3) }
-    }
-}
-
-/// Sums up runs of packets of the same sub-interface, so that a burst of one costs one count. Returns the L2 bytes of
-/// all.
-#[inline(always)]
-fn count_runs(about: impl Iterator<Item = (SubIfId, u16, u16)>, count: impl Fn(SubIfId, Run)) -> u64 {
-    let mut last = SubIfId(0);
-    let mut run = Run::default();
-    let mut bytes = 0;
-    for (sub_if, l2, l3) in about {
-        if sub_if != last {
-            if run.packets > 0 {
-                count(last, run);
-            }
-            bytes += run.l2;
-            run = Run::default();
-            last = sub_if;
+        for i in Bits(burst.classified) {
+            let packet = Counted::new(burst.frame_len[i], burst.l3_len[i]);
+            counters.sub_interface(burst.sub_if[i]).received.add_one::<WIDE>(packet);
         }
-        run = Run { packets: run.packets + 1, l2: run.l2 + u64::from(l2), l3: run.l3 + u64::from(l3) };
     }
-    if run.packets > 0 {
-        count(last, run);
+}
+
+/// Counts packets of these sub-interfaces and lengths, all at once where they are of one.
+#[inline(always)]
+fn count<'a, const WIDE: bool, F: Fn(SubIfId) -> &'a Traffic>(
+    sub_if: &[SubIfId],
+    l2: &[u16],
+    l3: &[u16],
+    row: F,
+) {
+    if let Some(sub_if) = common(sub_if) {
+        return row(sub_if).add(l2.len() as u64, sum(l2), sum(l3));
     }
-    bytes + run.l2
+    let mut packets = [Counted::default(); BURST];
+    for ((packet, l2), l3) in packets.iter_mut().zip(l2).zip(l3) {
+        *packet = Counted::new(*l2, *l3);
+    }
+    for (sub_if, packet) in sub_if.iter().zip(packets) {
+        row(*sub_if).add_one::<WIDE>(packet);
+    }
+}
+
+#[inline(always)]
+fn sum(lengths: &[u16]) -> u64 {
+    u64::from(lengths.iter().map(|len| u32::from(*len)).sum::<u32>())
 }
