@@ -131,7 +131,9 @@ fn a_flood_waits_for_a_slow_consumer() {
         }
         assert!(written < 2_000_000, "somebody takes it all");
     }
-    assert!(rig.peer("flood").updates <= 10);
+    let taken = rig.peer("flood").updates as usize;
+    // What one or two reads bring.
+    assert!(taken <= 8_000 && taken < written / 4, "{taken} of {written}");
     // We are the slow ones: the session outlives its hold time, and our keepalives go out.
     let start = Instant::now();
     while start.elapsed() < Duration::from_secs(5) {

@@ -6,11 +6,13 @@ mod bgp_common;
 
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use bgp_common::{ASN, Rig, Script, attributes, config, keepalive, message, open, peer, up, update};
 use control::config::model::Bgp;
 use control::source::bgp::demo::{DemoRoute, DemoSpeaker};
 use control::source::bgp::{BgpSpeaker, Limits};
+use control::source::queue::Inbox;
 use control::source::{Attributes, Family, NextHop, Nlri, RouteEvent, RouteSource, SourceId};
 use ipnetwork::IpNetwork;
 
@@ -49,7 +51,7 @@ fn the_demo_speaker_announces_withdraws_and_closes() {
     ])
     .unwrap();
     demo.end_of_rib().unwrap();
-    let hop = |address: &str| vec![NextHop { address: address.parse().unwrap(), weight: 1 }];
+    let hop = |address: &str| vec![NextHop::new(address.parse().unwrap())];
     let first = rig.next();
     assert_eq!(announced(&first), (vec![nlri("10.1.0.0/16", 1), nlri("10.2.0.0/16", 1)], hop("192.0.2.1")));
     let RouteEvent::Update { attributes, .. } = first else { unreachable!() };
@@ -82,7 +84,7 @@ fn the_demo_speaker_announces_withdraws_and_closes() {
     assert_eq!(withdrawn(&rig.next()), [nlri("10.1.0.0/16", 1)]);
     assert_eq!(withdrawn(&rig.next()), [nlri("2001:db8:1::/48", 1), nlri("2001:db8:1::/48", 2)]);
     demo.close();
-    let RouteEvent::Down { reason } = rig.next() else { panic!() };
+    let RouteEvent::Down { reason, .. } = rig.next() else { panic!() };
     assert!(reason.contains("6/2"), "{reason}");
     let status = rig.until("demo", |status| !up(status));
     assert_eq!((status.prefixes, status.notifications_received.len()), (0, 1));
@@ -136,8 +138,10 @@ fn we_announce_nothing_but_the_ends_of_our_rib() {
     // A stop is told to the peer.
     rig.speaker.stop();
     assert_eq!(script.notification(), (6, 2, vec![]));
-    assert!(matches!(rig.events.recv().unwrap().event, RouteEvent::Down { .. }));
-    assert!(rig.events.recv().is_err(), "told once");
+    let rest: Vec<_> = std::iter::from_fn(|| rig.events.recv_timeout(Duration::from_millis(100))).collect();
+    let [speaker, down] = rest.as_slice() else { panic!("{rest:?}") };
+    assert!(matches!(speaker.event, RouteEvent::Speaker(_)), "{rest:?}");
+    assert!(matches!(down.event, RouteEvent::Down { .. }), "told once");
 }
 
 #[test]
@@ -156,13 +160,14 @@ fn attributes_are_read() {
     let RouteEvent::Update { withdrawn, announced, attributes } = rig.next() else { panic!() };
     assert_eq!((withdrawn, announced), (vec![nlri("10.9.9.0/24", 0)], vec![nlri("10.1.0.0/16", 0)]));
     let expected = Attributes {
-        next_hops: vec![NextHop { address: "192.0.2.1".parse().unwrap(), weight: 1 }],
+        next_hops: vec![NextHop::new("192.0.2.1".parse().unwrap())],
         local_pref: 200,
         as_path: vec![12_076, 4_200_000_000, 8075],
         as_path_len: 3,
         origin: control::source::Origin::Incomplete,
         med: 7,
         communities: vec![0x2f2c_1392, 0x2f2c_c73c],
+        ..Attributes::default()
     };
     assert_eq!(*attributes, expected);
 }
@@ -334,9 +339,11 @@ impl Drop for Namespace {
 
 #[test]
 fn what_cannot_be_listened_on_is_named() {
-    let (events, _receiver) = crossbeam::channel::bounded(1);
-    let start =
-        |config: &Bgp| BgpSpeaker::start(config, SourceId(0), events.clone()).unwrap_err().to_string();
+    let mut inbox = Inbox::new();
+    let mut start = |config: &Bgp| {
+        let feeds = config.peers.iter().map(|_| inbox.feed()).collect();
+        BgpSpeaker::start(config, SourceId(0), feeds).unwrap_err().to_string()
+    };
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let error = start(&config(&address, vec![peer("a", "127.0.0.2", ASN)]));
@@ -346,10 +353,10 @@ fn what_cannot_be_listened_on_is_named() {
     let error = start(&config("127.0.0.1:0", vec![lost]));
     assert!(error.contains("\"no-such-namespace\"") && error.contains("ip netns add"), "{error}");
     let mut odd = config("127.0.0.1:0", vec![]);
-    odd.hold_time = std::time::Duration::from_secs(2);
+    odd.hold_time = Duration::from_secs(2);
     assert!(start(&odd).contains("hold_time of 2 s"));
     // No peer: nobody to listen for.
-    let speaker = BgpSpeaker::start(&config("127.0.0.1:0", vec![]), SourceId(0), events).unwrap();
+    let speaker = BgpSpeaker::start(&config("127.0.0.1:0", vec![]), SourceId(0), vec![]).unwrap();
     assert!(speaker.listening().is_empty());
 }
 

@@ -30,8 +30,11 @@ pub struct Burst<P> {
     pub ipv6: u64,
     /// Packets that came in a link-layer broadcast or multicast, as bits.
     pub link_multicast: u64,
-    /// Packets from a link-local source, which may be for us but not for beyond the link, as bits.
-    pub link_local_source: u64,
+    /// Packets from a link-local source, or to an IPv4 link-local destination, which may be for us but not for
+    /// beyond the link, as bits.
+    pub link_local: u64,
+    /// Whether control has seen to the options of its packets already, so that they need not be punted for them.
+    pub options_done: bool,
     /// Length of the frame as received, in bytes, without FCS and with all tags.
     pub frame_len: [u16; BURST],
     /// Where the IP header starts, in bytes from the frame's start.
@@ -126,7 +129,8 @@ impl<P: Packet> Burst<P> {
             odd: 0,
             ipv6: 0,
             link_multicast: 0,
-            link_local_source: 0,
+            link_local: 0,
+            options_done: false,
             frame_len: [0; BURST],
             l3_offset: [0; BURST],
             l3_len: [0; BURST],
@@ -155,7 +159,8 @@ impl<P: Packet> Burst<P> {
         self.odd = 0;
         self.ipv6 = 0;
         self.link_multicast = 0;
-        self.link_local_source = 0;
+        self.link_local = 0;
+        self.options_done = false;
         self.v4.len = 0;
         self.v6.len = 0;
     }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crossbeam::utils::CachePadded;
 
+use crate::histogram::Histogram;
 use crate::ids::{PortId, SubIfId};
 use crate::verdict::{DropReason, PuntReason};
 
@@ -15,6 +16,11 @@ impl Counter {
     /// Adds `n`. Only the owning worker calls this: it is a load and a store, not a locked instruction.
     pub fn add(&self, n: u64) {
         self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
+    }
+
+    /// Puts `n` in the place of its value. Only its writer calls this.
+    pub fn set(&self, n: u64) {
+        self.0.store(n, Relaxed);
     }
 
     /// Its value.
@@ -154,6 +160,8 @@ pub struct WorkCounters {
     pub busy_cycles: Counter,
     /// Cycles in all.
     pub cycles: Counter,
+    /// Cycles from one round of polls to the next, sleep aside: what passes between looks at the queues.
+    pub rounds: Histogram,
 }
 
 /// All that one worker counts.

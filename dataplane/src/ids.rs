@@ -17,7 +17,7 @@ pub struct VrfId(pub u16);
 pub struct GroupId(pub u32);
 
 impl GroupId {
-    /// No route covers the address. The group's only member drops with `DropReason::NoRoute`.
+    /// No route covers the address. The group's only member punts with `PuntReason::NoRoute`.
     pub const NO_ROUTE: Self = Self(0);
     /// A discard route. The group's only member drops with `DropReason::DiscardRoute`.
     pub const DISCARD: Self = Self(1);
@@ -32,7 +32,7 @@ impl GroupId {
 pub struct AdjId(pub u32);
 
 impl AdjId {
-    /// Drops with `DropReason::NoRoute`.
+    /// Punts with `PuntReason::NoRoute`.
     pub const NO_ROUTE: Self = Self(0);
     /// Drops with `DropReason::DiscardRoute`.
     pub const DISCARD: Self = Self(1);

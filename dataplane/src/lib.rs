@@ -14,6 +14,7 @@ pub mod expected;
 pub mod fib;
 pub mod grace;
 pub mod header;
+pub mod histogram;
 pub mod ids;
 pub mod io;
 pub mod packet;

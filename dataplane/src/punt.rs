@@ -38,8 +38,18 @@ pub struct Injected<P> {
     pub l3_len: u16,
 }
 
+/// The budget of each reason, by [`PuntReason::index`].
+pub type Budgets = [Budget; PuntReason::COUNT];
+
+/// The budgets of all reasons, unless something else was configured.
+pub fn default_budgets() -> Budgets {
+    std::array::from_fn(|i| default_budget(PuntReason::ALL[i]))
+}
+
 /// The rings between one worker and the control thread.
 pub struct Rings<P> {
+    /// What the worker may send up.
+    pub budgets: Budgets,
     /// Worker to control, for urgent reasons: emptied before `punt`.
     pub urgent: Arc<ArrayQueue<Punted<P>>>,
     /// Worker to control.
@@ -51,6 +61,7 @@ pub struct Rings<P> {
 impl<P> Clone for Rings<P> {
     fn clone(&self) -> Self {
         Self {
+            budgets: self.budgets,
             urgent: Arc::clone(&self.urgent),
             punt: Arc::clone(&self.punt),
             inject: Arc::clone(&self.inject),
@@ -59,10 +70,15 @@ impl<P> Clone for Rings<P> {
 }
 
 impl<P> Rings<P> {
-    /// Rings of the given capacity, in packets.
+    /// Rings of the given capacity, in packets, with the default budgets.
     pub fn new(capacity: usize) -> Self {
+        Self::with_budgets(capacity, default_budgets())
+    }
+
+    /// Rings of the given capacity, in packets, with these budgets.
+    pub fn with_budgets(capacity: usize, budgets: Budgets) -> Self {
         let ring = || Arc::new(ArrayQueue::new(capacity));
-        Self { urgent: ring(), punt: ring(), inject: Arc::new(ArrayQueue::new(capacity)) }
+        Self { budgets, urgent: ring(), punt: ring(), inject: Arc::new(ArrayQueue::new(capacity)) }
     }
 }
 
@@ -75,7 +91,7 @@ pub struct Budget {
     pub burst: u32,
 }
 
-/// The budgets that each worker starts with. Their bursts together fit into a ring of [`PUNT_RING`].
+/// The budget of a reason that each worker starts with. The bursts of all together fit into a ring of [`PUNT_RING`].
 pub const fn default_budget(reason: PuntReason) -> Budget {
     match reason {
         PuntReason::Bgp => Budget { rate: 20_000, burst: 2048 },
@@ -85,6 +101,9 @@ pub const fn default_budget(reason: PuntReason) -> Budget {
         PuntReason::Multicast | PuntReason::LinkControl => Budget { rate: 1_000, burst: 256 },
         PuntReason::Unresolved => Budget { rate: 2_000, burst: 512 },
         PuntReason::TtlExpired | PuntReason::ExceedsMtu => Budget { rate: 2_000, burst: 512 },
+        PuntReason::Fragment => Budget { rate: 10_000, burst: 256 },
+        PuntReason::NoRoute => Budget { rate: 500, burst: 256 },
+        PuntReason::IpOptions | PuntReason::HopByHop => Budget { rate: 2_000, burst: 256 },
     }
 }
 
@@ -119,12 +138,12 @@ pub struct PuntPath<P> {
 }
 
 impl<P> PuntPath<P> {
-    /// The way over `rings`, with the default budgets. `hz`: cycles per second of the clock given to
+    /// The way over `rings`, with their budgets. `hz`: cycles per second of the clock given to
     /// [`Self::tick`], whose value is `now`.
     pub fn new(rings: &Rings<P>, hz: u64, now: u64) -> Self {
         let bucket = |i: usize| {
-            let budget = default_budget(PuntReason::ALL[i]);
-            let cost = (hz / u64::from(budget.rate)).max(1);
+            let budget = rings.budgets[i];
+            let cost = (hz / u64::from(budget.rate.max(1))).max(1);
             let limit = cost * u64::from(budget.burst);
             Bucket { credit: limit, cost, limit }
         };
@@ -152,7 +171,9 @@ impl<P> PuntPath<P> {
     pub fn give(&mut self, punted: Punted<P>) -> Result<(), DropReason> {
         let bucket = &mut self.buckets[punted.reason.index()];
         if bucket.credit < bucket.cost {
-            return Err(DropReason::PuntPoliced);
+            // What matters to people of these is that they had nowhere to go.
+            let no_route = punted.reason == PuntReason::NoRoute;
+            return Err(if no_route { DropReason::NoRoute } else { DropReason::PuntPoliced });
         }
         let ring = if is_urgent(punted.reason) { &self.urgent } else { &self.ring };
         ring.push(punted).map_err(|_| DropReason::PuntRingFull)?;

@@ -43,7 +43,7 @@ pub struct Tables {
 }
 
 /// What an index out of range yields; control publishes no such index.
-static NOWHERE: Adjacency = Adjacency::Drop(DropReason::NoRoute);
+static NOWHERE: Adjacency = Adjacency::Punt(PuntReason::NoRoute);
 
 impl Tables {
     /// Tables with the given sub-interfaces and VRFs, and only the fixed groups and adjacencies of [`GroupId`]
@@ -61,7 +61,7 @@ impl Tables {
     /// The adjacencies below [`AdjId::FIRST_FREE`], in order.
     pub fn fixed_adjacencies() -> [Adjacency; 3] {
         [
-            Adjacency::Drop(DropReason::NoRoute),
+            Adjacency::Punt(PuntReason::NoRoute),
             Adjacency::Drop(DropReason::DiscardRoute),
             Adjacency::Punt(PuntReason::Local),
         ]

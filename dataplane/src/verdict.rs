@@ -51,8 +51,10 @@ reasons! {
         Ipv6Length = "ipv6_length", "IPv6 payload length is larger than what arrived.";
         MartianSource = "martian_source", "A source address that no packet may have (RFC 1812, section 5.3.7; RFC 4291).";
         MartianDestination = "martian_destination", "A destination address that must not be forwarded (RFC 1812, section 5.3.7; RFC 4291).";
-        LinkLocalSource = "link_local_source", "From an IPv6 link-local address to beyond the link (RFC 4291, section 2.5.6).";
-        NoRoute = "no_route", "No route covers the destination.";
+        LinkLocalSource = "link_local_source", "From a link-local address to beyond the link (RFC 4291, section 2.5.6; RFC 3927, section 2.7).";
+        LinkLocalDestination = "link_local_destination", "To an IPv4 link-local address that is not ours (RFC 3927, section 2.7).";
+        SourceRoute = "source_route", "An IPv4 source route, loose or strict; they are not followed (RFC 7126, sections 4.3 and 4.4).";
+        NoRoute = "no_route", "No route covers the destination, and the sender is told of others already.";
         DiscardRoute = "discard_route", "The destination is under a discard route.";
         InterfaceDown = "interface_down", "The route leads to a port or sub-interface that is not there.";
         NoHeadroom = "no_headroom", "No room in the buffer for the new L2 header.";
@@ -73,7 +75,11 @@ reasons! {
         Multicast = "multicast", "To a multicast or broadcast address.";
         Unresolved = "unresolved", "The next hop's MAC address is not known yet.";
         TtlExpired = "ttl_expired", "TTL or hop limit would reach zero.";
-        ExceedsMtu = "exceeds_mtu", "Larger than the egress sub-interface's MTU.";
+        ExceedsMtu = "exceeds_mtu", "Larger than the egress sub-interface's MTU, and not to be fragmented.";
+        Fragment = "fragment", "IPv4, larger than the egress sub-interface's MTU, to be fragmented.";
+        NoRoute = "no_route", "No route covers the destination: its sender is told.";
+        IpOptions = "ip_options", "IPv4 options that a router has to act on, or that are malformed (RFC 1812, section 4.2.2.1).";
+        HopByHop = "hop_by_hop", "IPv6 hop-by-hop options (RFC 8200, section 4.3).";
         LinkControl = "link_control", "A link-layer control protocol (LLDP, slow protocols).";
     }
 }

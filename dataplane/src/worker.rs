@@ -78,16 +78,22 @@ impl<I: PortIo> Worker<I> {
         self.tables.online();
         let mut idle = 0u32;
         let mut last = self.io.cycles();
+        let mut slept = false;
         while !stop.load(Ordering::Relaxed) {
             let worked = self.round();
             let now = self.io.cycles();
-            self.counters.work.cycles.add(now.saturating_sub(last));
+            let round = now.saturating_sub(last);
+            self.counters.work.cycles.add(round);
+            if !std::mem::take(&mut slept) {
+                self.counters.work.rounds.record(round);
+            }
             last = now;
             idle = if worked { 0 } else { idle.saturating_add(1) };
             if self.may_sleep && idle >= IDLE_ROUNDS {
                 self.tables.offline();
                 std::thread::sleep(IDLE_SLEEP);
                 self.tables.online();
+                slept = true;
             }
         }
         while self.drain_injected() {}

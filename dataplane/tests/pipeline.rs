@@ -84,6 +84,30 @@ fn each_fault_has_its_reason() {
     assert_eq!(with(&|p| p[16..20].copy_from_slice(&[10, 2, 0, 1])), "discard_route");
     assert_eq!(with(&|p| p[16..20].copy_from_slice(&[10, 3, 0, 1])), "unresolved");
     assert_eq!(with(&|p| p[16..20].copy_from_slice(&[11, 0, 0, 1])), "no_route");
+    assert_eq!(with(&|p| p[12..14].copy_from_slice(&[169, 254])), "link_local_source");
+    assert_eq!(with(&|p| p[16..20].copy_from_slice(&[169, 254, 0, 1])), "no_route");
+}
+
+#[test]
+fn ipv4_options_are_forwarded_punted_or_dropped_by_what_they_ask_for() {
+    let with = |options: &[u8]| {
+        let mut packet = ipv4([192, 0, 2, 77], CLOUD, 64, 8);
+        packet[0] += (options.len() / 4) as u8;
+        packet.splice(20..20, options.iter().copied());
+        let len = packet.len() as u16;
+        packet[2..4].copy_from_slice(&len.to_be_bytes());
+        let mut frame = [ethernet(&[], 0x0800), packet].concat();
+        set_ipv4_checksum(&mut frame[14..]);
+        fate(&frame)
+    };
+    assert_eq!(with(&[1, 1, 1, 0]), "forward");
+    assert_eq!(with(&[130, 4, 0, 0]), "forward");
+    assert_eq!(with(&[7, 7, 4, 0, 0, 0, 0, 0]), "ip_options");
+    assert_eq!(with(&[68, 8, 5, 0, 0, 0, 0, 0]), "ip_options");
+    assert_eq!(with(&[148, 4, 0, 0]), "ip_options");
+    assert_eq!(with(&[130, 5, 0, 0]), "ip_options");
+    assert_eq!(with(&[131, 7, 4, 1, 2, 3, 4, 0]), "source_route");
+    assert_eq!(with(&[137, 7, 4, 1, 2, 3, 4, 0]), "source_route");
 }
 
 #[test]
@@ -154,12 +178,24 @@ fn faults_of_ipv6() {
     assert_eq!(with(host, 0xff02 << 112 | 5, 255, &solicit), "neighbour_discovery");
     assert_eq!(with(host, 0xfd00 << 112 | 1, 255, &solicit), "neighbour_discovery");
     assert_eq!(with(host, 5 << 112, 64, &|_| {}), "no_route");
+    assert_eq!(with(0xffff << 32 | 7, cloud, 64, &|_| {}), "martian_source");
+    assert_eq!(with(host, 0xffff << 32 | 7, 64, &|_| {}), "martian_destination");
+    assert_eq!(with(host, cloud, 64, &|p| p[6] = 0), "hop_by_hop");
+    for next in [43, 44, 50, 51, 59, 60, 135, 139, 140, 253, 200] {
+        assert_eq!(with(host, cloud, 64, &|p| p[6] = next), "forward", "next header {next}");
+    }
 }
 
 #[test]
 fn larger_than_the_egress_mtu_is_punted_unchanged() {
+    let mut frame = [ethernet(&[], 0x0800), ipv4([192, 0, 2, 77], CLOUD, 64, 1473)].concat();
     let mut router = router();
-    let frame = [ethernet(&[], 0x0800), ipv4([192, 0, 2, 77], CLOUD, 64, 1473)].concat();
+    router.receive(0, &frame);
+    router.run();
+    assert_eq!(router.ends(0), [("fragment", 1)]);
+    frame[20] = 0x40;
+    set_ipv4_checksum(&mut frame[14..]);
+    let mut router = self::router();
     router.receive(0, &frame);
     router.run();
     assert_eq!(router.ends(0), [("exceeds_mtu", 1)]);

@@ -31,7 +31,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_log_(cur_msg_loglevel|set_global_level)",
     "rte_mempool_(avail_count|free)",
     "rte_openlog_stream",
-    "rte_pktmbuf_pool_create_by_ops",
+    "rte_pktmbuf_(free_bulk|pool_create_by_ops)",
     "rte_strerror",
     "rte_thread_(register|unregister)",
 ];

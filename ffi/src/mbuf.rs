@@ -249,6 +249,18 @@ impl Mbuf {
         flags & (sys::DPDK_SYS_RX_VLAN_STRIPPED | sys::DPDK_SYS_RX_QINQ_STRIPPED)
     }
 
+    /// Drops the packets of a burst at once, which is cheaper than one by one. All slots are `None` afterwards.
+    #[inline]
+    pub fn free_burst(packets: &mut [Option<Self>]) {
+        // SAFETY: `Option<Mbuf>` is a nullable pointer to an mbuf; null ones are skipped. Each packet is live and ours,
+        // and the slots forget it below.
+        unsafe { sys::rte_pktmbuf_free_bulk(packets.as_mut_ptr().cast(), packets.len() as u32) };
+        for slot in packets {
+            // SAFETY: the slot is valid for a write. It is not dropped: its packet is back in the pool.
+            unsafe { core::ptr::write(slot, None) };
+        }
+    }
+
     /// Fetches the first cache line of the data ahead of its use.
     #[inline]
     pub fn prefetch(&self) {

@@ -2,6 +2,8 @@
 
 mod lpm;
 mod pipeline;
+mod rfc2544;
+mod traffic;
 
 use std::process::ExitCode;
 
@@ -24,6 +26,8 @@ enum Command {
     /// Our side of `pipeline`, as a process of its own.
     #[command(hide = true)]
     PipelineWorker(pipeline::ours::ChildArgs),
+    /// RFC 2544: throughput, latency, frame loss and back-to-back bursts between two ports.
+    Rfc2544(Box<rfc2544::Args>),
 }
 
 fn main() -> ExitCode {
@@ -31,6 +35,7 @@ fn main() -> ExitCode {
         Command::Lpm(args) => lpm::run(&args),
         Command::Pipeline(args) => pipeline::run(&args),
         Command::PipelineWorker(args) => pipeline::ours::child(&args),
+        Command::Rfc2544(args) => rfc2544::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -32,6 +32,14 @@ pub struct Port {
     pub missed: u64,
 }
 
+impl Port {
+    /// Packets that were dropped or handed to the control thread for this reason: a flood is in part one, in part the
+    /// other.
+    pub fn ended(&self, reason: &str) -> u64 {
+        [&self.drops, &self.punts].iter().filter_map(|by| by.get(reason)).sum()
+    }
+}
+
 /// All ports' counters at one time, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters(pub BTreeMap<String, Port>);

@@ -36,6 +36,8 @@ pub enum Request {
     Drops,
     /// BGP sessions.
     Bgp,
+    /// Route sources.
+    Sources,
     /// All that the live table of `make run` needs, in one go.
     Summary,
 }

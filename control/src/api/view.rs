@@ -79,6 +79,19 @@ pub struct Traffic {
     pub l3_bytes: u64,
 }
 
+/// How long something took, in nanoseconds, each time.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Times {
+    /// Half of them took no longer.
+    pub p50_ns: u64,
+    /// All but one in a thousand took no longer.
+    pub p999_ns: u64,
+    /// The longest.
+    pub max_ns: u64,
+    /// All of them, as (time, how many took so long or up to an eighth less).
+    pub histogram: Vec<(u64, u64)>,
+}
+
 /// A worker.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Worker {
@@ -98,6 +111,8 @@ pub struct Worker {
     pub busy_percent: f64,
     /// Cycles spent on packets.
     pub busy_cycles: u64,
+    /// Time from one look at its queues to the next, sleep aside.
+    pub rounds: Times,
 }
 
 /// Workers, and the pool that all of them share.
@@ -105,6 +120,8 @@ pub struct Worker {
 pub struct Workers {
     /// Each worker.
     pub workers: Vec<Worker>,
+    /// Turns of the control thread: so long did its other work have to wait.
+    pub control_turns: Times,
     /// Packet buffers in the pool.
     pub pool_size: u32,
     /// Packet buffers that are free.
@@ -185,6 +202,43 @@ pub struct Group {
     pub members: Vec<Member>,
 }
 
+/// A route source in a VRF.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Source {
+    /// Its name: `connected`, `static`, a BGP peer's, `fpm` or `netlink`.
+    pub name: String,
+    /// Its kind: `connected`, `static`, `bgp`, `fpm` or `netlink`.
+    pub kind: String,
+    /// The name of the VRF that its routes go to.
+    pub vrf: String,
+    /// Whether it is connected and may announce.
+    pub up: bool,
+    /// Administrative distance; the lowest wins.
+    pub distance: u8,
+    /// IPv4 and IPv6 paths that the RIB has from it.
+    pub routes: u64,
+    /// Those of them that were not announced again since it was lost; only of BGP.
+    pub stale: u64,
+    /// Prefixes announced or withdrawn in the last second.
+    pub changes_per_second: f64,
+    /// Prefixes announced or changed since the start of the program.
+    pub announced: u64,
+    /// Prefixes withdrawn since the start of the program.
+    pub withdrawn: u64,
+    /// Prefixes that changed and wait for the control thread.
+    pub waiting: u64,
+    /// How long the last change waited for the control thread, in milliseconds; none where that is not measured.
+    pub lag_ms: Option<f64>,
+    /// Routes that were not taken, since they lead nowhere that we can send to.
+    pub refused: u64,
+    /// Messages that could not be read.
+    pub malformed: u64,
+    /// Connections, sessions, or readings of the whole table.
+    pub starts: u64,
+    /// The last thing that went wrong with it.
+    pub last_error: Option<String>,
+}
+
 /// A route in a listing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
@@ -192,7 +246,7 @@ pub struct Route {
     pub vrf: String,
     /// Destination.
     pub prefix: String,
-    /// Source: `connected`, `static`, or a BGP peer's name.
+    /// Source: `connected`, `static`, `fpm`, `netlink`, or a BGP peer's name.
     pub source: String,
     /// Whether it is in the FIB.
     pub installed: bool,

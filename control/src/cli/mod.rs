@@ -81,6 +81,8 @@ pub enum What {
     Drops,
     /// BGP sessions.
     Bgp,
+    /// Route sources: state, counts, rates, lag, last error.
+    Sources,
 }
 
 /// Writes to standard output. A reader that has seen enough (`| head`) ends the program, and is no error.

@@ -3,7 +3,7 @@
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::table::{Table, thousands};
+use super::table::{Table, thousands, time};
 use super::{Show, What, print};
 use crate::api::{Request, client, view};
 
@@ -31,6 +31,7 @@ pub fn show(show: &Show) -> Result<(), String> {
             "no `[[bgp.peer]]` is configured\n".into()
         }
         What::Bgp => outline(&value, 0),
+        What::Sources => sources(&parse::<Vec<_>>(value)?),
     })
 }
 
@@ -44,6 +45,7 @@ fn request(show: &Show, after: Option<String>) -> Request {
         What::Workers => Request::Workers,
         What::Drops => Request::Drops,
         What::Bgp => Request::Bgp,
+        What::Sources => Request::Sources,
     }
 }
 
@@ -219,9 +221,59 @@ fn groups(groups: &[view::Group]) -> String {
     table.to_string()
 }
 
+fn sources(sources: &[view::Source]) -> String {
+    let mut table = Table::new(&[
+        "source",
+        "kind",
+        "vrf",
+        "state",
+        ">distance",
+        ">routes",
+        ">stale",
+        ">changes/s",
+        ">announced",
+        ">withdrawn",
+        ">waiting",
+        ">lag ms",
+        ">refused",
+        ">malformed",
+        ">starts",
+        "last error",
+    ]);
+    for source in sources {
+        table.row([
+            source.name.clone(),
+            source.kind.clone(),
+            source.vrf.clone(),
+            if source.up { "up" } else { "down" }.to_string(),
+            source.distance.to_string(),
+            thousands(source.routes),
+            thousands(source.stale),
+            format!("{:.0}", source.changes_per_second),
+            thousands(source.announced),
+            thousands(source.withdrawn),
+            thousands(source.waiting),
+            source.lag_ms.map_or_else(|| "-".to_string(), |lag| format!("{lag:.1}")),
+            thousands(source.refused),
+            thousands(source.malformed),
+            thousands(source.starts),
+            source.last_error.clone().unwrap_or_else(|| "-".to_string()),
+        ]);
+    }
+    table.to_string()
+}
+
 fn workers(workers: &view::Workers) -> String {
-    let mut table =
-        Table::new(&[">core", ">packets", ">cycles/packet", ">packets/burst", ">empty polls", ">busy"]);
+    let mut table = Table::new(&[
+        ">core",
+        ">packets",
+        ">cycles/packet",
+        ">packets/burst",
+        ">empty polls",
+        ">busy",
+        ">round p99.9",
+        ">longest",
+    ]);
     for worker in &workers.workers {
         table.row([
             worker.core.to_string(),
@@ -230,11 +282,20 @@ fn workers(workers: &view::Workers) -> String {
             format!("{:.1}", worker.packets_per_burst),
             format!("{:.1}%", worker.empty_percent),
             format!("{:.1}%", worker.busy_percent),
+            time(worker.rounds.p999_ns),
+            time(worker.rounds.max_ns),
         ]);
     }
+    let turns = &workers.control_turns;
+    let control = format!(
+        "control thread: a turn takes {}, 99.9% no more than {}, the longest {}\n",
+        time(turns.p50_ns),
+        time(turns.p999_ns),
+        time(turns.max_ns)
+    );
     let pages = if workers.huge_pages { "huge pages" } else { "ordinary pages" };
     let (free, size) = (u64::from(workers.pool_available), u64::from(workers.pool_size));
-    format!("{table}packet buffers: {} of {} free, on {pages}\n", thousands(free), thousands(size))
+    format!("{table}{control}packet buffers: {} of {} free, on {pages}\n", thousands(free), thousands(size))
 }
 
 fn drops(report: &view::DropReport) -> String {

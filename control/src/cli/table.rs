@@ -70,6 +70,17 @@ pub fn thousands(n: u64) -> String {
     out
 }
 
+/// A time, given in nanoseconds.
+pub fn time(ns: u64) -> String {
+    let ns = ns as f64;
+    match ns {
+        n if n >= 1e9 => format!("{:.2} s", n / 1e9),
+        n if n >= 1e6 => format!("{:.2} ms", n / 1e6),
+        n if n >= 1e3 => format!("{:.1} µs", n / 1e3),
+        n => format!("{n:.0} ns"),
+    }
+}
+
 /// A rate or amount with a decimal prefix: `12.3 M`.
 pub fn scaled(n: f64) -> String {
     let (value, prefix) = match n {

@@ -9,7 +9,7 @@ use super::errors::Report;
 use super::model::{self, Config, SubInterface};
 use super::names::Names;
 use super::vrfs::Vrfs;
-use super::{check, references, tap};
+use super::{check, references, tables, tap};
 
 /// IPv6's least MTU (RFC 8200, section 5).
 const IPV6_MIN_MTU: u16 = 1280;
@@ -41,6 +41,8 @@ pub(super) fn assemble(mut draft: Draft, report: &mut Report<'_>) -> Option<Conf
     let routes = references::routes(&draft.routes, &seen, &vrfs, report);
     let neighbours = references::neighbours(&draft.neighbours, &seen, &sub_names, report);
     let peers = references::peers(&draft.bgp_peers, &vrfs, report);
+    let fpm_tables = tables::resolve(&draft.fpm_tables, &vrfs, report);
+    let netlink_tables = tables::resolve(&draft.netlink_tables, &vrfs, report);
 
     if !report.is_clean() {
         return None;
@@ -58,8 +60,14 @@ pub(super) fn assemble(mut draft: Draft, report: &mut Report<'_>) -> Option<Conf
             Some(bgp) => Some(model::Bgp { peers: peers.into_iter().collect::<Option<_>>()?, ..bgp }),
             None => None,
         },
+        fpm: draft
+            .fpm
+            .map(|fpm| model::Fpm { tables: fpm_tables.into_iter().map(Into::into).collect(), ..fpm }),
+        netlink: draft.netlink.map(|netlink| model::Netlink { tables: netlink_tables, ..netlink }),
         kernel: draft.kernel,
         api_socket: draft.api_socket,
+        icmp: draft.icmp,
+        punt: draft.punt,
         memory: draft.memory,
     })
 }

@@ -1,11 +1,15 @@
 //! What the sections hold before names become indices: values with their places, `None` where one was wrong.
 
+use dataplane::punt::Budgets;
 use ipnetwork::IpNetwork;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::errors::{At, Place};
-use super::model::{Bgp, Circuit, CircuitLink, Encapsulation, Kernel, Memory, Sources, Target, Workers};
+use super::model::{
+    Bgp, Circuit, CircuitLink, Encapsulation, Fpm, IcmpRates, Kernel, Memory, Netlink, Sources, Target,
+    Workers,
+};
 
 /// A whole text, section by section.
 pub(super) struct Draft {
@@ -21,8 +25,16 @@ pub(super) struct Draft {
     /// Without its peers.
     pub bgp: Option<Bgp>,
     pub bgp_peers: Vec<Peer>,
+    /// Without its tables.
+    pub fpm: Option<Fpm>,
+    pub fpm_tables: Vec<RouteTable>,
+    /// Without its tables.
+    pub netlink: Option<Netlink>,
+    pub netlink_tables: Vec<RouteTable>,
     pub kernel: Kernel,
     pub api_socket: PathBuf,
+    pub icmp: IcmpRates,
+    pub punt: Budgets,
     pub memory: Memory,
 }
 
@@ -89,4 +101,13 @@ pub(super) struct Peer {
     pub vrf: Option<At<String>>,
     pub add_path: bool,
     pub namespace: Option<String>,
+}
+
+/// `[[fpm.table]]` or `[[netlink.table]]`.
+pub(super) struct RouteTable {
+    pub vrf: Option<At<String>>,
+    pub table: Option<At<u32>>,
+    pub namespace: Option<String>,
+    /// Only of `[[netlink.table]]`.
+    pub protocols: Option<Vec<u8>>,
 }

@@ -16,12 +16,14 @@ mod check;
 mod circuit;
 mod draft;
 mod errors;
+mod limits;
 pub mod model;
 mod names;
 mod references;
 mod section;
 mod sections;
 mod suggest;
+mod tables;
 mod tap;
 #[cfg(test)]
 mod tests;

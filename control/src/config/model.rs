@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use dataplane::ids::{PortId, SubIfId, VrfId};
+use dataplane::punt::Budgets;
 use ipnetwork::IpNetwork;
 
 /// A whole configuration. Every index in it is valid.
@@ -29,8 +30,16 @@ pub struct Config {
     pub sources: Sources,
     /// `[bgp]`, if there is one.
     pub bgp: Option<Bgp>,
+    /// `[fpm]`, if there is one.
+    pub fpm: Option<Fpm>,
+    /// `[netlink]`, if there is one.
+    pub netlink: Option<Netlink>,
     /// `[kernel]`.
     pub kernel: Kernel,
+    /// `[icmp]`.
+    pub icmp: IcmpRates,
+    /// `[punt]`: what each worker may send to the control thread, by reason.
+    pub punt: Budgets,
     /// `[api]`: where the unix socket is.
     pub api_socket: PathBuf,
     /// `[memory]`.
@@ -216,6 +225,24 @@ pub struct Sources {
     pub static_distance: u8,
     /// Distance of routes from `[bgp]`.
     pub bgp_distance: u8,
+    /// Distance of routes from `[fpm]`.
+    pub fpm_distance: u8,
+    /// Distance of routes from `[netlink]`.
+    pub netlink_distance: u8,
+    /// How many equal paths of a prefix are used together, 1 to 64.
+    pub max_paths: u8,
+}
+
+impl Default for Sources {
+    fn default() -> Self {
+        Self {
+            static_distance: 1,
+            bgp_distance: 200,
+            fpm_distance: 150,
+            netlink_distance: 160,
+            max_paths: 64,
+        }
+    }
 }
 
 /// `[bgp]`: the native receive-side speaker.
@@ -252,12 +279,67 @@ pub struct BgpPeer {
     pub namespace: Option<String>,
 }
 
+/// `[fpm]`: where FRR's zebra connects to with its routes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fpm {
+    /// Where to listen, in the namespace of each table.
+    pub listen: std::net::SocketAddr,
+    /// How long nothing must come after a connection until what was not told again goes.
+    pub quiet: Duration,
+    /// How long a lost connection's routes stay, counted from the loss.
+    pub retain: Duration,
+    /// Which tables are taken.
+    pub tables: Vec<FpmTable>,
+}
+
+/// `[[fpm.table]]`: one table of one zebra.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FpmTable {
+    /// Where its routes go.
+    pub vrf: VrfId,
+    /// Its number; 254 is the main table.
+    pub table: u32,
+    /// The namespace that zebra connects in, by name; `None`: the one turnpike started in.
+    pub namespace: Option<String>,
+}
+
+/// `[netlink]`: the kernel's tables that are followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Netlink {
+    /// Bytes of notifications that may wait.
+    pub receive_buffer: usize,
+    /// Which tables are followed.
+    pub tables: Vec<NetlinkTable>,
+}
+
+/// `[[netlink.table]]`: one of the kernel's tables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetlinkTable {
+    /// Where its routes go.
+    pub vrf: VrfId,
+    /// Its number; 254 is the main table.
+    pub table: u32,
+    /// The namespace that it is in, by name; `None`: the one turnpike started in.
+    pub namespace: Option<String>,
+    /// Whose routes are taken, by `RTPROT_…`; `None`: everybody's, but for what the kernel made by itself.
+    pub protocols: Option<Vec<u8>>,
+}
+
 /// `[kernel]`: the TAPs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kernel {
     /// Whether each sub-interface has a TAP. Without one there is no ARP, ND, ping or BGP over it: give
     /// `[[neighbour]]`s.
     pub taps: bool,
+}
+
+/// `[icmp]`: how many errors of each kind we send a second; 0: no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IcmpRates {
+    /// About what came in on one sub-interface.
+    pub per_interface: u32,
+    /// About what came in on one sub-interface, to one IPv4 address or IPv6 /64.
+    pub per_destination: u32,
 }
 
 /// `[memory]`.

@@ -11,8 +11,10 @@ use super::bgp::bgp;
 use super::circuit::circuit;
 use super::draft::{Draft, Neighbour, Port, Route, Sub, Vrf};
 use super::errors::{At, Report};
+use super::limits;
 use super::model::{Encapsulation, HugePages, Idle, Kernel, Memory, Sources, Tag, Target, Workers};
 use super::section::{Section, read};
+use super::tables;
 use super::values::{
     TPID_DOT1Q, boolean, choice, descriptors, device, integer, mtu, name, namespace, pcp, tap, text, tpid,
     vlan_id,
@@ -53,6 +55,8 @@ pub(super) fn document(root: &Value<'_>, report: &mut Report<'_>) -> Draft {
         let routes = each(top, "route", route);
         let neighbours = each(top, "neighbour", neighbour);
         let (bgp, bgp_peers) = bgp(top);
+        let (fpm, fpm_tables) = tables::fpm(top);
+        let (netlink, netlink_tables) = tables::netlink(top);
         Draft {
             ports,
             vrfs,
@@ -62,10 +66,16 @@ pub(super) fn document(root: &Value<'_>, report: &mut Report<'_>) -> Draft {
             neighbours,
             bgp,
             bgp_peers,
+            fpm,
+            fpm_tables,
+            netlink,
+            netlink_tables,
             workers: one(top, "workers", workers),
             sources: one(top, "routes", sources),
             kernel: one(top, "kernel", |s| Kernel { taps: s.value_or("taps", true, boolean) }),
             api_socket: one(top, "api", api_socket),
+            icmp: one(top, "icmp", limits::icmp),
+            punt: one(top, "punt", limits::punt),
             memory: one(top, "memory", memory),
         }
     })
@@ -247,13 +257,27 @@ fn workers(s: &mut Section<'_, '_, '_>) -> Workers {
 }
 
 fn sources(s: &mut Section<'_, '_, '_>) -> Sources {
-    let of_static = s.opt_or("static_distance", 1, integer(1..=255)).map(|d| d.value);
-    let of_bgp = s.opt_or("bgp_distance", 200, integer(1..=255)).map(|d| d.value);
-    if let (Some(distance), true) = (of_static, of_static == of_bgp) {
-        let key = if s.has("bgp_distance") { "bgp_distance" } else { "static_distance" };
-        s.error(key, format!("both sources have distance {distance}; give them two, the lower one wins"));
+    const KEYS: [&str; 4] = ["static_distance", "bgp_distance", "fpm_distance", "netlink_distance"];
+    let default = Sources::default();
+    let defaults =
+        [default.static_distance, default.bgp_distance, default.fpm_distance, default.netlink_distance];
+    let mut distances = [0; KEYS.len()];
+    let mut sources = [None; KEYS.len()];
+    for (i, (key, default)) in KEYS.into_iter().zip(defaults).enumerate() {
+        sources[i] = s.opt_or(key, default, integer(1..=255)).map(|d| d.value);
+        distances[i] = sources[i].unwrap_or(default);
+        let Some(distance) = sources[i] else { continue };
+        if let Some(twin) = sources[..i].iter().position(|d| *d == Some(distance)) {
+            let key = if s.has(key) { key } else { KEYS[twin] };
+            s.error(
+                key,
+                format!("two sources have distance {distance}; give each its own, the lower one wins"),
+            );
+        }
     }
-    Sources { static_distance: of_static.unwrap_or(1), bgp_distance: of_bgp.unwrap_or(200) }
+    let max_paths = s.value_or("max_paths", default.max_paths, integer(1..=64));
+    let [static_distance, bgp_distance, fpm_distance, netlink_distance] = distances;
+    Sources { static_distance, bgp_distance, fpm_distance, netlink_distance, max_paths }
 }
 
 fn api_socket(s: &mut Section<'_, '_, '_>) -> PathBuf {

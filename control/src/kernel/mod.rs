@@ -18,7 +18,7 @@ mod sysctl;
 mod tap;
 mod taps;
 mod tun_ioctl;
-mod wake;
+pub(crate) mod wake;
 
 pub use error::KernelError;
 pub use neigh::{MirrorCounters, NeighbourEvent, NeighbourState};

@@ -8,26 +8,26 @@ use rustix::event::{EventfdFlags, eventfd};
 
 /// Shared by a thread and whoever ends it.
 #[derive(Debug)]
-pub(super) struct Wake {
+pub(crate) struct Wake {
     stopping: AtomicBool,
     descriptor: OwnedFd,
 }
 
 impl Wake {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let descriptor = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         Ok(Self { stopping: AtomicBool::new(false), descriptor })
     }
 
     /// Tells the thread to end.
-    pub(super) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
         // An eventfd refuses a write only when its count is full, and then it is readable already.
         let _ = rustix::io::write(&self.descriptor, &1u64.to_ne_bytes());
     }
 
     /// Whether [`Wake::stop`] was called.
-    pub(super) fn stopping(&self) -> bool {
+    pub(crate) fn stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }
 }

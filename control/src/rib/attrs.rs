@@ -52,7 +52,8 @@ pub(super) struct Slot {
     pub target: Target,
     /// Whether its paths may be used: it does not lead over next hops, or one of them resolves.
     pub eligible: bool,
-    /// The group of its next hops alone, with a reference held, once some entry asked for it.
+    /// The group to which an entry led last whose first path is of this slot, with a reference held: the next one
+    /// most likely leads there too.
     pub group: Option<GroupId>,
     refs: u32,
 }

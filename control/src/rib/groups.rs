@@ -42,12 +42,42 @@ pub struct GroupsSnapshot {
 pub(super) enum GroupKey {
     Glean(SubIfId),
     Host(SubIfId, IpAddr),
-    Via(Box<[Leg]>),
+    Via {
+        legs: Box<[Leg]>,
+        /// What takes over when none of `legs` leads to a neighbour that answers.
+        backup: Box<[Leg]>,
+    },
+}
+
+impl GroupKey {
+    /// Whether it is the key of these next hops.
+    pub(super) fn is_via(&self, with: &[Leg], spare: &[Leg]) -> bool {
+        matches!(self, Self::Via { legs, backup } if **legs == *with && **backup == *spare)
+    }
+
+    /// All next hops that it names.
+    fn legs(&self) -> impl Iterator<Item = &Leg> {
+        let (legs, backup): (&[Leg], &[Leg]) = match self {
+            Self::Via { legs, backup } => (legs, backup),
+            Self::Glean(_) | Self::Host(..) => (&[], &[]),
+        };
+        legs.iter().chain(backup)
+    }
+}
+
+/// A member of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Member {
+    pub adj: AdjId,
+    pub weight: u16,
+    /// Whether it only stands in for the others.
+    pub backup: bool,
 }
 
 pub(super) struct Group {
     pub key: GroupKey,
-    pub members: Vec<(AdjId, u16)>,
+    /// Each adjacency once.
+    pub members: Vec<Member>,
     pub refs: u32,
     /// The commit that gave back the last reference.
     released: u64,
@@ -134,12 +164,10 @@ impl Groups {
             self.snapshot.groups.push(desc);
             GroupId(self.snapshot.groups.len() as u32 - 1)
         };
-        if let GroupKey::Via(legs) = &key {
-            for leg in legs {
-                next_hops.hold(leg.nh);
-                if let Some(tracked) = next_hops.get_mut(leg.nh) {
-                    tracked.groups.insert(id);
-                }
+        for leg in key.legs() {
+            next_hops.hold(leg.nh);
+            if let Some(tracked) = next_hops.get_mut(leg.nh) {
+                tracked.groups.insert(id);
             }
         }
         self.by_key.insert(key, id);
@@ -182,19 +210,17 @@ impl Groups {
             }
             let Some(group) = Self::slot(id).and_then(|slot| self.slab[slot].take()) else { continue };
             self.by_key.remove(&group.key);
-            self.free_adjacencies(group.members.iter().map(|(adj, _)| *adj), id, now);
+            self.free_adjacencies(group.members.iter().map(|m| m.adj), id, now);
             let desc = std::mem::replace(
                 &mut self.snapshot.groups[id.0 as usize],
                 GroupDesc { first_bucket: 0, buckets: 1 },
             );
             self.blocks.give(&mut self.snapshot.buckets, desc.first_bucket, desc.buckets);
-            if let GroupKey::Via(legs) = &group.key {
-                for leg in legs {
-                    if let Some(tracked) = next_hops.get_mut(leg.nh) {
-                        tracked.groups.remove(&id);
-                    }
-                    next_hops.release(vrfs, leg.nh);
+            for leg in group.key.legs() {
+                if let Some(tracked) = next_hops.get_mut(leg.nh) {
+                    tracked.groups.remove(&id);
                 }
+                next_hops.release(vrfs, leg.nh);
             }
             self.free.push(id);
             self.dirty = true;
@@ -211,23 +237,37 @@ impl Groups {
     /// Works out a group's members from what its next hops resolve to, then its buckets.
     pub(super) fn rebuild(&mut self, id: GroupId, next_hops: &NextHops, ticket: u64) {
         let Some(group) = self.get(id) else { return };
-        let wanted: Vec<(AdjKey, u16)> = match &group.key {
-            GroupKey::Glean(subif) => vec![(AdjKey::Glean(*subif), 1)],
-            GroupKey::Host(subif, address) => vec![(AdjKey::Neighbour(*subif, *address), 1)],
-            GroupKey::Via(legs) => members(legs, next_hops),
+        let wanted: Vec<(AdjKey, u16, bool)> = match &group.key {
+            GroupKey::Glean(subif) => vec![(AdjKey::Glean(*subif), 1, false)],
+            GroupKey::Host(subif, address) => vec![(AdjKey::Neighbour(*subif, *address), 1, false)],
+            GroupKey::Via { legs, backup } => {
+                let mut wanted = members(legs, next_hops, false);
+                let spare = members(backup, next_hops, true);
+                let news = |(key, ..): &(AdjKey, u16, bool)| wanted.iter().all(|(own, ..)| own != key);
+                let spare: Vec<_> = spare.into_iter().filter(news).collect();
+                wanted.extend(spare);
+                wanted
+            }
         };
-        let held: Vec<(AdjId, u16)> =
-            wanted.iter().map(|(key, weight)| (self.adjacencies.hold(*key, id), *weight)).collect();
-        for (adj, _) in &held {
-            self.describe(*adj);
+        let held: Vec<Member> = wanted
+            .iter()
+            .map(|(key, weight, backup)| Member {
+                adj: self.adjacencies.hold(*key, id),
+                weight: *weight,
+                backup: *backup,
+            })
+            .collect();
+        for member in &held {
+            self.describe(member.adj);
         }
         let Some(group) = self.get_mut(id) else { return };
         let before = std::mem::replace(&mut group.members, held.clone());
-        let weight_before = |adj: AdjId| before.iter().find(|(a, _)| *a == adj).map(|(_, weight)| *weight);
-        let level = held.iter().any(|(adj, weight)| weight_before(*adj).is_some_and(|w| w != *weight));
-        let gone = before.iter().map(|(adj, _)| *adj).filter(|adj| held.iter().all(|(a, _)| a != adj));
+        let weight_before = |adj: AdjId| before.iter().find(|m| m.adj == adj).map(|m| m.weight);
+        let level = held.iter().any(|m| weight_before(m.adj).is_some_and(|w| w != m.weight));
+        let gone = before.iter().map(|m| m.adj).filter(|adj| held.iter().all(|m| m.adj != *adj));
         self.free_adjacencies(gone.collect::<Vec<_>>().into_iter(), id, ticket);
-        self.grow(id, size_for(held.len()) as u32);
+        let spare = held.iter().filter(|m| m.backup).count();
+        self.grow(id, size_for(spare.max(held.len() - spare)) as u32);
         self.refresh(id, level);
     }
 
@@ -248,13 +288,15 @@ impl Groups {
         self.dirty = true;
     }
 
-    /// Works out a group's buckets: they go to the fittest of its members.
+    /// Works out a group's buckets: they go to the fittest of its members, and among equals not to the backups.
     fn refresh(&mut self, id: GroupId, level: bool) {
         let Some(group) = self.get(id) else { return };
-        let fitness = |adj: AdjId| self.adjacencies.fitness(adj);
-        let best = group.members.iter().map(|(adj, _)| fitness(*adj)).min();
-        let usable: Vec<(AdjId, u16)> =
-            group.members.iter().filter(|(adj, _)| Some(fitness(*adj)) == best).copied().collect();
+        let standing = |member: &Member| (self.adjacencies.fitness(member.adj), member.backup);
+        let best = group.members.iter().map(standing).min();
+        let usable: Vec<(AdjId, u16)> = (group.members.iter())
+            .filter(|member| Some(standing(member)) == best)
+            .map(|member| (member.adj, member.weight))
+            .collect();
         let desc = self.snapshot.groups[id.0 as usize];
         let range = desc.first_bucket as usize..(desc.first_bucket + desc.buckets) as usize;
         assign(&mut self.snapshot.buckets[range], &usable, level);
@@ -319,8 +361,9 @@ impl Groups {
         self.adjacencies.iter().filter_map(|(_, adjacency)| {
             let AdjKey::Neighbour(subif, address) = adjacency.key else { return None };
             let resolved = matches!(self.adjacencies.neighbour(subif, address), Neighbour::Reachable(_));
-            let used =
-                |id: &GroupId| self.get(*id).is_some_and(|g| g.refs > 0 && matches!(g.key, GroupKey::Via(_)));
+            let used = |id: &GroupId| {
+                self.get(*id).is_some_and(|g| g.refs > 0 && matches!(g.key, GroupKey::Via { .. }))
+            };
             let wanted = !resolved && self.adjacencies.link_up(subif) && adjacency.groups.iter().any(used);
             wanted.then_some((subif, address))
         })
@@ -328,12 +371,12 @@ impl Groups {
 }
 
 /// The members that `legs` resolve to.
-fn members(legs: &[Leg], next_hops: &NextHops) -> Vec<(AdjKey, u16)> {
+fn members(legs: &[Leg], next_hops: &NextHops, backup: bool) -> Vec<(AdjKey, u16, bool)> {
     let mut hops = Vec::new();
     for leg in legs {
         let weighted = |hop: &Hop| hop.weight.saturating_mul(u16::from(leg.weight));
         hops.extend(next_hops.hops(leg.nh).iter().map(|hop| Hop { weight: weighted(hop), ..*hop }));
     }
     normalize(&mut hops);
-    hops.into_iter().map(|hop| (AdjKey::Neighbour(hop.subif, hop.gateway), hop.weight)).collect()
+    hops.into_iter().map(|hop| (AdjKey::Neighbour(hop.subif, hop.gateway), hop.weight, backup)).collect()
 }

@@ -3,18 +3,22 @@
 //! Pure logic with no I/O and no threads. Control tells it what happened ([`Rib::apply`], [`Rib::set_link`],
 //! [`Rib::set_neighbour`], ...), as often as it likes, and then calls [`Rib::commit`], which brings the data plane
 //! up to date in an order that loses no packet. Ten changes to a prefix between two commits cost one FIB write.
+//! A commit can be had in slices, so that a full table that comes or goes holds up nothing else.
 //!
 //! - `table`: prefix → paths. `attrs`: what paths share. `sources`: who announces.
-//! - `best`: which paths are used. `resolve`: where their next hops lead.
+//! - `best`, `best_path`: which paths are used. `resolve`: where their next hops lead.
 //! - `groups`, `buckets`, `adjacency`: what FIB entries point to.
-//! - `own`: interfaces, links, neighbours. `sweep`: stale routes. `commit`: out to the data plane.
+//! - `own`: interfaces, links, neighbours. `sweep`: stale routes. `walk`: what concerns a whole table.
+//! - `commit`: out to the data plane; `decide`: where an entry leads; `write`: into the FIB.
 //! - `view`: answers for the API.
 
 mod adjacency;
 mod attrs;
 mod best;
+mod best_path;
 mod buckets;
 mod commit;
+mod decide;
 mod groups;
 mod own;
 mod prefix;
@@ -25,6 +29,8 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod view;
+mod walk;
+mod write;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,7 +39,7 @@ use dataplane::ids::{SubIfId, VrfId};
 use ipnetwork::IpNetwork;
 
 pub use adjacency::{AdjacencyDesc, Neighbour};
-pub use commit::{Commit, FailedWrite, FibSink, FibSinkError};
+pub use commit::{Change, Commit, FailedWrite, FibSink, FibSinkError};
 pub use groups::{GroupDesc, GroupsSnapshot};
 pub use view::{
     GroupView, HopView, MemberView, NeighbourView, NextHopView, Page, PathView, RouteView, SourceView,
@@ -90,6 +96,8 @@ pub struct Rib {
     /// Number of the next commit.
     ticket: u64,
     ignored: u64,
+    /// Room for decisions, kept so that none allocates.
+    scratch: decide::Scratch,
 }
 
 impl Rib {
@@ -114,6 +122,7 @@ impl Rib {
             interfaces: BTreeMap::new(),
             ticket: 1,
             ignored: 0,
+            scratch: decide::Scratch::default(),
         };
         rib.ensure_vrfs(vrfs);
         rib
@@ -129,6 +138,11 @@ impl Rib {
     /// Declares a source, from [`Self::FIRST_DYNAMIC`] on, before its first event.
     pub fn add_source(&mut self, id: SourceId, kind: SourceKind) {
         self.sources.declare(id, kind);
+    }
+
+    /// Administrative distance of a kind of source.
+    pub fn distance(&self, kind: SourceKind) -> u8 {
+        self.sources.distance(kind)
     }
 
     /// How many announcements were ignored: link-local prefixes (never routed), and paths beyond 256 for one
@@ -154,6 +168,7 @@ impl Rib {
         let source = self.sources.intern(event.source, event.vrf)?;
         match &event.event {
             RouteEvent::Up | RouteEvent::Down { .. } => self.next_generation(source),
+            RouteEvent::Speaker(speaker) => self.sources.get_mut(source).speaker = *speaker,
             RouteEvent::EndOfRib(family) => self.sweep(source, *family),
             RouteEvent::Update { withdrawn, announced, attributes } => {
                 for nlri in withdrawn {
@@ -186,7 +201,7 @@ impl Rib {
             let next_hops = match &route.target {
                 StaticTarget::Discard => Vec::new(),
                 StaticTarget::Via(gateways) => {
-                    gateways.iter().map(|address| NextHop { address: *address, weight: 1 }).collect()
+                    gateways.iter().map(|address| NextHop::new(*address)).collect()
                 }
             };
             let attributes = Arc::new(Attributes { next_hops, local_pref: 100, ..Attributes::default() });
@@ -222,13 +237,16 @@ impl Rib {
         }
         let mut weights = BTreeMap::new();
         for next_hop in &attributes.next_hops {
-            let weight: &mut u8 = weights.entry(next_hop.address).or_default();
+            let weight: &mut u8 = weights.entry((next_hop.address, next_hop.interface)).or_default();
             *weight = next_hop.weight.max(1).max(*weight);
         }
         let tables = &mut self.vrfs[usize::from(vrf.0)];
         let mut legs: Vec<Leg> = weights
             .into_iter()
-            .map(|(address, weight)| Leg { nh: self.next_hops.acquire(tables, vrf, address), weight })
+            .map(|((address, interface), weight)| Leg {
+                nh: self.next_hops.acquire(tables, vrf, address, interface),
+                weight,
+            })
             .collect();
         legs.sort_unstable();
         self.slots.add(key, Target::Via(legs.into()))
@@ -271,7 +289,7 @@ impl Rib {
         }
         if !entry.dirty {
             entry.dirty = true;
-            afi.dirty.push(key);
+            afi.dirty.push_back(key);
         }
         self.slots.acquire(slot);
         self.touch_next_hops(source, key);
@@ -305,7 +323,7 @@ impl Rib {
         let Some(first) = first else { return };
         if !entry.dirty {
             entry.dirty = true;
-            afi.dirty.push(key);
+            afi.dirty.push_back(key);
         }
         self.touch_next_hops(source, key);
         self.drop_slot(first);

@@ -86,6 +86,7 @@ impl Rib {
         });
         interface.addresses.clone_from(&config.addresses);
         self.groups.set_link(id, link_up);
+        self.next_hops.set_link(id, link_up);
         self.refresh_interface(id)
     }
 
@@ -102,6 +103,7 @@ impl Rib {
             let _ = self.refresh_interface(id);
         }
         self.interfaces.remove(&id);
+        self.next_hops.set_link(id, false);
     }
 
     /// A sub-interface's link went up or down. Groups leave it at the next [`Self::commit`], before any prefix is
@@ -115,6 +117,7 @@ impl Rib {
             return Err(RibError::UnknownInterface { subif: id.0 });
         }
         self.groups.set_link(id, up);
+        self.next_hops.set_link(id, up);
         self.refresh_interface(id)
     }
 

@@ -4,8 +4,11 @@ use std::fmt::Debug;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use dataplane::ids::{GroupId, VrfId};
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 
+use super::commit::{Change, FibSink, FibSinkError};
+use super::decide::Scratch;
 use super::table::{Afi, VrfTables};
 use crate::source::Family;
 
@@ -35,6 +38,14 @@ pub(super) trait Prefix: Copy + Ord + Debug + Hash + 'static {
     fn network(self) -> IpNetwork;
     /// `addr` in this family, if it is of it.
     fn addr_of(addr: IpAddr) -> Option<Self::Addr>;
+    /// Writes into the FIB of this family.
+    fn write(
+        fib: &mut dyn FibSink,
+        vrf: VrfId,
+        changes: &[Change<Self::Addr>],
+    ) -> Result<(), (usize, FibSinkError)>;
+    /// Room for entries of this family that are about to be written.
+    fn plan(scratch: &mut Scratch) -> &mut Vec<(Self, GroupId)>;
     fn afi(vrf: &VrfTables) -> &Afi<Self>;
     fn afi_mut(vrf: &mut VrfTables) -> &mut Afi<Self>;
 
@@ -113,6 +124,18 @@ impl Prefix for V4 {
         }
     }
 
+    fn write(
+        fib: &mut dyn FibSink,
+        vrf: VrfId,
+        changes: &[Change<Self::Addr>],
+    ) -> Result<(), (usize, FibSinkError)> {
+        fib.write4(vrf, changes)
+    }
+
+    fn plan(scratch: &mut Scratch) -> &mut Vec<(Self, GroupId)> {
+        &mut scratch.plans.v4
+    }
+
     fn afi(vrf: &VrfTables) -> &Afi<Self> {
         &vrf.v4
     }
@@ -167,6 +190,18 @@ impl Prefix for V6 {
             IpAddr::V6(a) => Some(a.to_bits()),
             IpAddr::V4(_) => None,
         }
+    }
+
+    fn write(
+        fib: &mut dyn FibSink,
+        vrf: VrfId,
+        changes: &[Change<Self::Addr>],
+    ) -> Result<(), (usize, FibSinkError)> {
+        fib.write6(vrf, changes)
+    }
+
+    fn plan(scratch: &mut Scratch) -> &mut Vec<(Self, GroupId)> {
+        &mut scratch.plans.v6
     }
 
     fn afi(vrf: &VrfTables) -> &Afi<Self> {

@@ -14,10 +14,12 @@
 //! So a chain of up to eight recursions resolves, and a loop does not: what rests only on itself is unusable at
 //! each level. A more specific route that covers its own next hop does no harm: below it the connected prefix
 //! still resolves. One of our own addresses, a discard route and the default route resolve nothing: a next hop
-//! that is only reached by the default route is not taken for reachable, as in FRR and on other routers. A
-//! link-local next hop stays unresolved, since BGP does not say on which link it is.
+//! that is only reached by the default route is not taken for reachable, as in FRR and on other routers.
+//!
+//! A next hop that comes with its sub-interface, as link-local ones do, is there while that link is up. A link-local
+//! next hop without one stays unresolved: its address does not say on which link it is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -60,6 +62,8 @@ pub(super) fn normalize(hops: &mut Vec<Hop>) {
 pub(super) struct Tracked {
     pub vrf: VrfId,
     pub address: IpAddr,
+    /// The sub-interface that it came with: then no route is asked for it.
+    interface: Option<SubIfId>,
     /// Groups that hold it.
     pub groups: BTreeSet<GroupId>,
     refs: u32,
@@ -88,6 +92,9 @@ pub(super) struct NextHops {
     slab: Vec<Option<Tracked>>,
     free: Vec<NhId>,
     dirty: Vec<NhId>,
+    /// Those that came with their sub-interface.
+    on_link: HashMap<(VrfId, IpAddr, SubIfId), NhId>,
+    up: BTreeSet<SubIfId>,
 }
 
 impl NextHops {
@@ -109,26 +116,31 @@ impl NextHops {
         self.slab.len() - self.free.len()
     }
 
-    /// The next hop `address` in `vrf`, tracked from now on if it was not.
-    pub(super) fn acquire(&mut self, tables: &mut VrfTables, vrf: VrfId, address: IpAddr) -> NhId {
-        let mut fresh = None;
-        let mut make = |this: &mut Self| {
-            let id = this.free.pop().unwrap_or_else(|| {
-                this.slab.push(None);
-                NhId(this.slab.len() as u32 - 1)
-            });
-            fresh = Some(id);
-            id
+    /// The next hop `address` in `vrf`, on `interface` if that is given, tracked from now on if it was not.
+    pub(super) fn acquire(
+        &mut self,
+        tables: &mut VrfTables,
+        vrf: VrfId,
+        address: IpAddr,
+        interface: Option<SubIfId>,
+    ) -> NhId {
+        let known = match interface {
+            Some(interface) => self.on_link.get(&(vrf, address, interface)).copied(),
+            None => with_prefix!(AnyPrefix::host(address), p => find(p, tables, address)),
         };
-        let id = with_prefix!(AnyPrefix::host(address), p => match index(p, tables, address) {
-            Some(entry) => *entry.or_insert_with(|| make(self)),
-            // Not met: a host prefix is of its address's family.
-            None => make(self),
-        });
-        if fresh.is_some() {
+        let id = known.unwrap_or_else(|| {
+            let id = self.free.pop().unwrap_or_else(|| {
+                self.slab.push(None);
+                NhId(self.slab.len() as u32 - 1)
+            });
+            match interface {
+                Some(interface) => drop(self.on_link.insert((vrf, address, interface), id)),
+                None => with_prefix!(AnyPrefix::host(address), p => note(p, tables, address, id)),
+            }
             self.slab[id.0 as usize] = Some(Tracked {
                 vrf,
                 address,
+                interface,
                 groups: BTreeSet::new(),
                 refs: 0,
                 levels: Vec::new(),
@@ -137,9 +149,21 @@ impl NextHops {
                 dirty: false,
             });
             self.mark(id);
-        }
+            id
+        });
         self.hold(id);
         id
+    }
+
+    /// Notes a link's state: what came with that sub-interface is to be resolved again.
+    pub(super) fn set_link(&mut self, interface: SubIfId, up: bool) {
+        let news = if up { self.up.insert(interface) } else { self.up.remove(&interface) };
+        if news {
+            let on_it = self.on_link.iter().filter(|((_, _, i), _)| *i == interface);
+            for id in on_it.map(|(_, id)| *id).collect::<Vec<_>>() {
+                self.mark(id);
+            }
+        }
     }
 
     /// Adds a reference.
@@ -168,8 +192,11 @@ impl NextHops {
             }
             self.mark(*user);
         }
-        with_prefix!(AnyPrefix::host(tracked.address), p =>
-            forget(p, &mut vrfs[usize::from(tracked.vrf.0)], tracked.address));
+        match tracked.interface {
+            Some(interface) => drop(self.on_link.remove(&(tracked.vrf, tracked.address, interface))),
+            None => with_prefix!(AnyPrefix::host(tracked.address), p =>
+                forget(p, &mut vrfs[usize::from(tracked.vrf.0)], tracked.address)),
+        }
         self.free.push(id);
     }
 
@@ -252,7 +279,13 @@ impl NextHops {
                         (Some(below), Some(i)) => &levels[*i][below],
                         (Some(below), None) => self.get(nh).map_or(&[][..], |t| t.at(below)),
                     };
-                    self.get(*id).map(|t| outcome(t.address, &candidates[i], slots, sources, below))
+                    self.get(*id).map(|t| match t.interface {
+                        Some(subif) if self.up.contains(&subif) => {
+                            [Hop { subif, gateway: t.address, weight: 1 }].into()
+                        }
+                        Some(_) => Hops::default(),
+                        None => outcome(t.address, &candidates[i], slots, sources, below),
+                    })
                 };
                 levels[i].push(hops.unwrap_or_default());
             }
@@ -270,7 +303,7 @@ impl NextHops {
             let covering = K::afi(tables).table.covering(addr, 1, K::BITS);
             covering.map(|(_, entry)| entry.paths.as_slice().to_vec()).collect()
         }
-        let Some(tracked) = self.get(id) else { return Vec::new() };
+        let Some(tracked) = self.get(id).filter(|t| t.interface.is_none()) else { return Vec::new() };
         with_prefix!(AnyPrefix::host(tracked.address), p =>
             of(p, &vrfs[usize::from(tracked.vrf.0)], tracked.address))
     }
@@ -293,13 +326,16 @@ impl NextHops {
     }
 }
 
-/// The place of `address` in the index of its family's next hops.
-fn index<K: Prefix>(
-    _: K,
-    tables: &mut VrfTables,
-    address: IpAddr,
-) -> Option<std::collections::btree_map::Entry<'_, K::Addr, NhId>> {
-    Some(K::afi_mut(tables).next_hops.entry(K::addr_of(address)?))
+/// The next hop `address` in the index of its family's next hops.
+fn find<K: Prefix>(_: K, tables: &VrfTables, address: IpAddr) -> Option<NhId> {
+    K::afi(tables).next_hops.get(&K::addr_of(address)?).copied()
+}
+
+/// Puts `address` into the index of its family's next hops.
+fn note<K: Prefix>(_: K, tables: &mut VrfTables, address: IpAddr, id: NhId) {
+    if let Some(addr) = K::addr_of(address) {
+        K::afi_mut(tables).next_hops.insert(addr, id);
+    }
 }
 
 /// Takes `address` out of the index of its family's next hops.

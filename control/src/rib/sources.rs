@@ -6,7 +6,7 @@ use dataplane::ids::VrfId;
 
 use super::RibError;
 use crate::config::model;
-use crate::source::{Family, SourceId, SourceKind};
+use crate::source::{Family, SourceId, SourceKind, Speaker};
 
 /// Paths of one source and family.
 #[derive(Clone, Copy, Debug, Default)]
@@ -24,6 +24,8 @@ pub(super) struct Source {
     pub kind: SourceKind,
     /// Goes up when the source comes or goes: what has another one is stale.
     pub generation: u16,
+    /// Who speaks, if it is a BGP session.
+    pub speaker: Speaker,
     rank: u16,
     counts: [Count; 2],
 }
@@ -62,13 +64,21 @@ impl Sources {
             SourceKind::Connected => 0,
             SourceKind::Static => self.distances.static_distance,
             SourceKind::Bgp => self.distances.bgp_distance,
+            SourceKind::Fpm => self.distances.fpm_distance,
+            SourceKind::Netlink => self.distances.netlink_distance,
         }
     }
 
     /// Rank of a learned path among others: by distance, and by kind where distances are equal, so that paths
-    /// of different kinds never mix. 16 and more.
-    pub(super) fn rank(&self, index: u16) -> u16 {
-        self.list[usize::from(index)].rank
+    /// of different kinds never mix. 16 and more. `distance` is the path's own, where a filter gave it one.
+    pub(super) fn rank(&self, index: u16, distance: Option<u8>) -> u16 {
+        let source = &self.list[usize::from(index)];
+        distance.map_or(source.rank, |distance| rank(distance, source.kind))
+    }
+
+    /// How many equal paths of a prefix are used together.
+    pub(super) fn max_paths(&self) -> usize {
+        usize::from(self.distances.max_paths)
     }
 
     pub(super) fn get(&self, index: u16) -> &Source {
@@ -86,13 +96,9 @@ impl Sources {
         }
         let kind = *self.kinds.get(&id).ok_or(RibError::UnknownSource { source_id: id.0 })?;
         let index = u16::try_from(self.list.len()).map_err(|_| RibError::TooManySources)?;
-        let order = match kind {
-            SourceKind::Connected => 0,
-            SourceKind::Static => 1,
-            SourceKind::Bgp => 2,
-        };
-        let rank = 16 + 4 * u16::from(self.distance(kind)) + order;
-        self.list.push(Source { id, vrf, kind, generation: 0, rank, counts: [Count::default(); 2] });
+        let rank = rank(self.distance(kind), kind);
+        let speaker = Speaker::default();
+        self.list.push(Source { id, vrf, kind, generation: 0, speaker, rank, counts: [Count::default(); 2] });
         self.index.insert((id, vrf), index);
         Ok(index)
     }
@@ -106,4 +112,15 @@ impl Sources {
     pub(super) fn iter(&self) -> impl Iterator<Item = &Source> {
         self.list.iter()
     }
+}
+
+fn rank(distance: u8, kind: SourceKind) -> u16 {
+    let order = match kind {
+        SourceKind::Connected => 0,
+        SourceKind::Static => 1,
+        SourceKind::Bgp => 2,
+        SourceKind::Fpm => 3,
+        SourceKind::Netlink => 4,
+    };
+    16 + 8 * u16::from(distance) + order
 }

@@ -1,8 +1,9 @@
 //! Mark and sweep: what a source does not announce again after it was lost goes at its end-of-RIB mark, or when
-//! its retain time is over, and forwards until then.
+//! its retain time is over, and forwards until then. The sweep itself is done by commits, a slice at a time: see `walk`.
 
 use super::Rib;
 use super::prefix::{Prefix, V4, V6};
+use super::walk::Stale;
 use crate::source::{Family, SourceId};
 
 impl Rib {
@@ -35,10 +36,14 @@ impl Rib {
 
     /// All that the source announced so far is stale from now on.
     pub(super) fn next_generation(&mut self, source: u16) {
-        if self.sources.get(source).generation == u16::MAX {
+        let generation = self.sources.get(source).generation;
+        if generation == u16::MAX {
             // Numbers start anew: none of those that come may still be in use.
             self.sweep(source, Family::Ipv4);
             self.sweep(source, Family::Ipv6);
+        }
+        if generation >= u16::MAX - 1 {
+            self.finish_sweeps(source);
         }
         let source = self.sources.get_mut(source);
         source.generation = source.generation.wrapping_add(1);
@@ -56,23 +61,13 @@ impl Rib {
         }
     }
 
+    /// Asks for a sweep of what is stale now and older than `before`; commits do it.
     fn sweep_table<K: Prefix>(&mut self, source: u16, before: u16) {
         let from = self.sources.get(source);
-        let stale = from.count(K::FAMILY).stale;
-        if stale == 0 {
+        if from.count(K::FAMILY).stale == 0 {
             return;
         }
-        let current = from.generation;
-        // Numbers above the present one are from before they started anew.
-        let gone = |g: u16| g != current && (g < before || g > current);
-        let table = &K::afi(&self.vrfs[usize::from(from.vrf.0)]).table;
-        let mut keys = Vec::with_capacity(stale);
-        keys.extend(table.iter_from(K::new(K::ZERO, 0)).filter_map(|(key, entry)| {
-            let stale = entry.paths.as_slice().iter().any(|p| p.source == source && gone(p.generation));
-            stale.then_some(key)
-        }));
-        for key in keys {
-            self.take_paths(source, key, |path| gone(path.generation));
-        }
+        let stale = Stale { source, current: from.generation, before };
+        K::afi_mut(&mut self.vrfs[usize::from(from.vrf.0)]).walk.sweep(stale);
     }
 }

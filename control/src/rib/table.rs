@@ -10,6 +10,7 @@ use dataplane::ids::GroupId;
 
 use super::prefix::{Prefix, V4, V6};
 use super::resolve::NhId;
+use super::walk::Walk;
 
 /// Most paths that are kept for one prefix; further ones are ignored and counted, so that a hostile speaker
 /// with add-path can make no prefix expensive.
@@ -94,6 +95,10 @@ impl Paths {
 
 /// What is known of a prefix.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each says where the entry stands, and one does not exclude another"
+)]
 pub(super) struct Entry {
     pub paths: Paths,
     /// What the FIB holds for it; `NO_ROUTE`: nothing. The entry owns a reference to it.
@@ -102,6 +107,10 @@ pub(super) struct Entry {
     pub dirty: bool,
     /// Whether it stands in the family's queue of failed writes.
     pub pending: bool,
+    /// Whether it leads nowhere any more, and waits for its removal from the FIB.
+    pub gone: bool,
+    /// Whether `installed` is not what was decided last: a write failed, or a removal waits.
+    pub unsure: bool,
 }
 
 type Shard<K> = BTreeMap<<K as Prefix>::Local, Entry>;
@@ -189,23 +198,19 @@ impl<K: Prefix> Table<K> {
         });
         head.chain(rest)
     }
-
-    /// All entries, in order, to change.
-    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (K, &mut Entry)> {
-        let tops = self.tops.iter_mut().enumerate().filter_map(|(h, top)| Some((h as u8, top.as_mut()?)));
-        tops.flat_map(|(h, top)| {
-            top.iter_mut().enumerate().flat_map(move |(l, shard)| {
-                shard.iter_mut().map(move |(local, entry)| (K::join(h, l as u8, *local), entry))
-            })
-        })
-    }
 }
 
 /// One family of a VRF.
 pub(super) struct Afi<K: Prefix> {
     pub table: Table<K>,
-    /// Entries to look at in the next commit.
-    pub dirty: Vec<K>,
+    /// Entries to look at in the next commit, oldest first.
+    pub dirty: VecDeque<K>,
+    /// How many entries were taken from `dirty` so far.
+    pub looked: u64,
+    /// Entries to take out of the FIB, each when `looked` has come so far: what may cover them is written first.
+    pub gone: VecDeque<(K, u64)>,
+    /// Passes over the whole table, a slice at a time.
+    pub walk: Walk<K>,
     /// Entries whose FIB write failed, to be tried again.
     pub pending: VecDeque<K>,
     /// Next hops that this table resolves, by address.
@@ -218,7 +223,10 @@ impl<K: Prefix> Default for Afi<K> {
     fn default() -> Self {
         Self {
             table: Table::default(),
-            dirty: Vec::new(),
+            dirty: VecDeque::new(),
+            looked: 0,
+            gone: VecDeque::new(),
+            walk: Walk::default(),
             pending: VecDeque::new(),
             next_hops: BTreeMap::new(),
             hosts: BTreeSet::new(),
@@ -227,13 +235,18 @@ impl<K: Prefix> Default for Afi<K> {
 }
 
 impl<K: Prefix> Afi<K> {
+    /// Whether a commit has something to do here; writes that failed aside.
+    pub(super) fn is_dirty(&self) -> bool {
+        !(self.dirty.is_empty() && self.gone.is_empty() && self.walk.is_done())
+    }
+
     /// Puts `key` on the list of entries to look at.
     pub(super) fn mark(&mut self, key: K) {
         if let Some(entry) = self.table.get_mut(key)
             && !entry.dirty
         {
             entry.dirty = true;
-            self.dirty.push(key);
+            self.dirty.push_back(key);
         }
     }
 }
@@ -274,7 +287,7 @@ mod tests {
         table.remove(V4::new(0x0a01_0000, 16));
         let covers: Vec<u8> = table.covering(0x0a01_02ff, 1, 32).map(|(k, _)| k.len()).collect();
         assert_eq!(covers, [24, 8]);
-        assert_eq!(table.iter_mut().count(), table.len());
+        assert_eq!(table.iter_from(V4::new(0, 0)).count(), table.len());
     }
 
     #[test]

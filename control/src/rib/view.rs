@@ -9,11 +9,11 @@ use serde::Serialize;
 use super::Rib;
 use super::adjacency::{AdjKey, Fitness, Neighbour};
 use super::attrs::{Own, Target};
-use super::groups::GroupKey;
+use super::groups::{GroupKey, Member};
 use super::prefix::{AnyPrefix, Prefix, V4, V6, with_prefix};
 use super::resolve::Hop;
 use super::table::{Entry, Path};
-use crate::source::{Family, Origin, SourceKind};
+use crate::source::{Family, Origin};
 
 /// A (sub-interface, gateway) pair that a next hop resolves to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -42,7 +42,7 @@ pub struct NextHopView {
 pub struct PathView {
     /// Number of its source.
     pub source: u32,
-    /// `connected`, `static` or `bgp`; `local` for our own addresses, `neighbour` for resolved neighbours.
+    /// `connected`, `static`, `bgp`, `fpm` or `netlink`; `local` for our own addresses, `neighbour` for resolved neighbours.
     pub kind: &'static str,
     /// Administrative distance.
     pub distance: u8,
@@ -50,6 +50,8 @@ pub struct PathView {
     pub path_id: u32,
     /// Whether it is used: the best, or one of several that are equal.
     pub used: bool,
+    /// Whether it stands ready to take over from those that are used.
+    pub backup: bool,
     /// Whether its source went since it was announced.
     pub stale: bool,
     /// `discard`, `local`, `connected`, `neighbour` or `via`.
@@ -108,6 +110,8 @@ pub struct MemberView {
     pub gateway: Option<IpAddr>,
     /// Relative share.
     pub weight: u16,
+    /// Whether it only stands in when no other member sends.
+    pub backup: bool,
     /// `live`, `unresolved` or `down`.
     pub state: &'static str,
     /// How many of the group's buckets it has.
@@ -149,7 +153,7 @@ pub struct SourceView {
     pub source: u32,
     /// Its table.
     pub vrf: u16,
-    /// `connected`, `static` or `bgp`.
+    /// `connected`, `static`, `bgp`, `fpm` or `netlink`.
     pub kind: &'static str,
     /// Administrative distance.
     pub distance: u8,
@@ -172,14 +176,6 @@ fn optional_text<S: serde::Serializer>(prefix: &Option<IpNetwork>, serializer: S
     match prefix {
         Some(prefix) => serializer.collect_str(prefix),
         None => serializer.serialize_none(),
-    }
-}
-
-fn kind_name(kind: SourceKind) -> &'static str {
-    match kind {
-        SourceKind::Connected => "connected",
-        SourceKind::Static => "static",
-        SourceKind::Bgp => "bgp",
     }
 }
 
@@ -233,18 +229,19 @@ impl Rib {
     }
 
     fn route_view<K: Prefix>(&self, vrf: VrfId, key: K, entry: &Entry) -> RouteView {
-        let mut best = Vec::new();
-        self.best_paths(vrf, key, &mut best);
+        let (mut best, mut backup) = (Vec::new(), Vec::new());
+        self.used_paths(vrf, key, &mut best, &mut backup);
+        let path = |p: &Path| self.path_view(*p, best.contains(p), backup.contains(p));
         RouteView {
             vrf: vrf.0,
             prefix: key.network(),
-            paths: entry.paths.as_slice().iter().map(|p| self.path_view(*p, best.contains(p))).collect(),
+            paths: entry.paths.as_slice().iter().map(path).collect(),
             group: (entry.installed != GroupId::NO_ROUTE).then_some(entry.installed.0),
             members: self.members(entry.installed),
         }
     }
 
-    fn path_view(&self, path: Path, used: bool) -> PathView {
+    fn path_view(&self, path: Path, used: bool, backup: bool) -> PathView {
         let source = self.sources.get(path.source);
         let slot = self.slots.get(path.slot);
         let attributes = slot.attributes().map(|a| (**a).clone()).unwrap_or_default();
@@ -253,8 +250,8 @@ impl Rib {
             Target::Own(Own::Broadcast) => ("connected", "discard", None),
             Target::Own(Own::Glean(subif)) => ("connected", "connected", Some(subif.0)),
             Target::Own(Own::Host(subif, _)) => ("neighbour", "neighbour", Some(subif.0)),
-            Target::Discard => (kind_name(source.kind), "discard", None),
-            Target::Via(_) => (kind_name(source.kind), "via", None),
+            Target::Discard => (source.kind.name(), "discard", None),
+            Target::Via(_) => (source.kind.name(), "via", None),
         };
         let next_hops = slot.legs().iter().filter_map(|leg| {
             let tracked = self.next_hops.get(leg.nh)?;
@@ -267,6 +264,7 @@ impl Rib {
             distance: self.sources.distance(source.kind),
             path_id: path.path_id,
             used,
+            backup,
             stale: path.generation != source.generation,
             target,
             subif,
@@ -290,7 +288,7 @@ impl Rib {
     fn members(&self, id: GroupId) -> Vec<MemberView> {
         let Some(group) = self.groups.get(id) else { return Vec::new() };
         let buckets = self.buckets(id);
-        let member = |(adj, weight): &(AdjId, u16)| {
+        let member = |Member { adj, weight, backup }: &Member| {
             let (subif, gateway) = match self.groups.adjacencies.get(*adj)?.key {
                 AdjKey::Glean(subif) => (subif, None),
                 AdjKey::Neighbour(subif, address) => (subif, Some(address)),
@@ -300,6 +298,7 @@ impl Rib {
                 subif: subif.0,
                 gateway,
                 weight: *weight,
+                backup: *backup,
                 state: match self.groups.adjacencies.fitness(*adj) {
                     Fitness::Live => "live",
                     Fitness::Unresolved => "unresolved",
@@ -326,7 +325,7 @@ impl Rib {
             kind: match group.key {
                 GroupKey::Glean(_) => "connected",
                 GroupKey::Host(..) => "neighbour",
-                GroupKey::Via(_) => "via",
+                GroupKey::Via { .. } => "via",
             },
             references: group.refs,
             buckets: self.buckets(id).len() as u32,
@@ -361,7 +360,7 @@ impl Rib {
             SourceView {
                 source: source.id.0,
                 vrf: source.vrf.0,
-                kind: kind_name(source.kind),
+                kind: source.kind.name(),
                 distance: self.sources.distance(source.kind),
                 ipv4: v4.total,
                 ipv4_stale: v4.stale,

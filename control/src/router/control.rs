@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Select, Sender};
+use dataplane::histogram::Histogram;
 use dataplane::ids::PortId;
 
 use super::error::RouterError;
@@ -12,6 +13,8 @@ use super::hardware::{Hardware, OpenPort};
 use super::neighbours::{Neighbours, Released};
 use super::publish::{Fibs, Publisher};
 use super::punts::{Held, Punts, Surroundings};
+use super::sources::Rates;
+use super::table_sources::TableSources;
 use super::workers::Workers;
 use super::{bgp_source, sub_if_ids};
 use crate::api::Reply;
@@ -20,6 +23,7 @@ use crate::config::model::{Bgp, Config};
 use crate::kernel::{KernelSide, NeighbourEvent, TapFrame};
 use crate::rib::Rib;
 use crate::source::bgp::{BgpError, BgpSpeaker};
+use crate::source::queue::Inbox;
 use crate::source::{RouteEvent, SourceEvent, SourceId};
 
 /// Where the control thread's work comes from.
@@ -31,10 +35,10 @@ pub struct Inputs {
     /// Changes of the kernel's neighbour tables.
     pub neighbours: Receiver<NeighbourEvent>,
     /// What route sources say.
-    pub routes: Receiver<SourceEvent>,
-    /// Senders of the last three: without them a channel that nobody uses would be ready at once, for ever.
+    pub routes: Inbox,
+    /// Senders of frames and neighbours: without them a channel that nobody uses would be ready at once, for ever.
     #[expect(dead_code, reason = "held, not used")]
-    pub open: (Sender<TapFrame>, Sender<NeighbourEvent>, Sender<SourceEvent>),
+    pub open: (Sender<TapFrame>, Sender<NeighbourEvent>),
 }
 
 /// What the control thread owns.
@@ -60,6 +64,8 @@ pub struct Control {
     pub(super) config: Config,
     inputs: Inputs,
     pub(super) bgp: Option<BgpSpeaker>,
+    pub(super) tables: TableSources,
+    pub(super) rates: Rates,
     pub(super) rib: Rib,
     pub(super) fibs: Fibs,
     publisher: Publisher,
@@ -69,6 +75,10 @@ pub struct Control {
     sweeps: Vec<Sweep>,
     /// Whether the FIB refused a write that is to be tried again.
     unwritten: bool,
+    /// When it was last told of.
+    complained: Option<Instant>,
+    /// How long each turn of the thread took, in nanoseconds, naps aside: so long did everything else wait.
+    pub(super) turns: Histogram,
     /// End-of-RIB marks, and when they count.
     marks: Vec<(Instant, SourceEvent)>,
     // Dropped last, in this order: the TAPs, the workers, what they hold of the pool, the ports.
@@ -80,11 +90,17 @@ pub struct Control {
 
 /// Most of one kind that are handled before the next kind has its turn.
 const TURN: usize = 256;
-/// Route events in a turn: an event may bring a thousand prefixes.
-const ROUTE_TURN: usize = 64;
+/// Prefixes that are taken from each source in a turn.
+const ROUTE_TURN: usize = 2048;
+/// How long the FIB is written in a turn.
+const SLICE: Duration = Duration::from_millis(1);
+/// How often failed writes are told of.
+const COMPLAIN: Duration = Duration::from_secs(1);
+/// How often the ports' links are looked at.
+const LINK_TICK: Duration = Duration::from_millis(5);
 /// How long the thread waits for work before it looks into the workers' rings again.
 const NAP: Duration = Duration::from_micros(500);
-/// How often links, neighbours and timers are looked at.
+/// How often neighbours and timers are looked at.
 const TICK: Duration = Duration::from_millis(100);
 
 /// A loss of a source: what it had announced in generations before `generation` goes then.
@@ -93,6 +109,8 @@ struct Sweep {
     at: Instant,
     source: SourceId,
     generation: u16,
+    /// Whether the source came back meanwhile: that gives what is stale more time, once.
+    extended: bool,
 }
 
 /// Losses of one source that are remembered each; of more, the last ones share the last one's time.
@@ -113,6 +131,8 @@ impl Control {
             config,
             inputs,
             bgp: None,
+            tables: TableSources::default(),
+            rates: Rates::default(),
             rib,
             fibs,
             publisher,
@@ -120,6 +140,8 @@ impl Control {
             links,
             sweeps: Vec::new(),
             unwritten: false,
+            complained: None,
+            turns: Histogram::default(),
             marks: Vec::new(),
             kernel,
             workers,
@@ -145,6 +167,16 @@ impl Control {
         Ok(())
     }
 
+    /// Starts the sources that follow others' tables, if the configuration has any.
+    ///
+    /// # Errors
+    /// One does not start.
+    pub fn start_tables(&mut self) -> Result<(), RouterError> {
+        let routes = &mut self.inputs.routes;
+        self.tables = TableSources::start(&self.config, self.kernel.as_ref(), || routes.feed())?;
+        Ok(())
+    }
+
     /// Runs until `stop` is set.
     ///
     /// # Errors
@@ -152,7 +184,9 @@ impl Control {
     pub fn run(&mut self, stop: &AtomicBool) -> Result<(), RouterError> {
         let mut result = Ok(());
         let mut tick = Instant::now();
+        let mut link_tick = tick;
         while !stop.load(Ordering::Relaxed) {
+            let start = Instant::now();
             let mut worked = self.punted();
             worked |= self.kernel_frames();
             worked |= self.kernel_neighbours();
@@ -166,7 +200,15 @@ impl Control {
                     break;
                 }
             }
-            self.settle();
+            if link_tick.elapsed() >= LINK_TICK {
+                link_tick = Instant::now();
+                self.look_at_links();
+            }
+            if self.rib.is_dirty() {
+                self.commit_slice();
+                worked |= self.rib.is_dirty();
+            }
+            self.turns.record(start.elapsed().as_nanos() as u64);
             if !worked {
                 self.nap();
             }
@@ -174,6 +216,7 @@ impl Control {
         if let Some(bgp) = self.bgp.take() {
             bgp.stop();
         }
+        self.tables = TableSources::default();
         for call in self.inputs.calls.try_iter() {
             let _ = call.reply.send(Reply::Error("turnpike is stopping".into()));
         }
@@ -186,22 +229,30 @@ impl Control {
         select.recv(&self.inputs.calls);
         select.recv(&self.inputs.frames);
         select.recv(&self.inputs.neighbours);
-        select.recv(&self.inputs.routes);
+        select.recv(self.inputs.routes.ready());
         let _ = select.ready_timeout(NAP);
     }
 
-    /// Brings the data plane up to date with the RIB.
+    /// Brings the data plane up to date with the RIB, however long it takes.
     pub fn settle(&mut self) {
-        if self.rib.is_dirty() {
-            self.commit();
+        while self.rib.is_dirty() {
+            self.commit_slice();
         }
     }
 
-    fn commit(&mut self) {
+    /// Brings the data plane up to date with the RIB, as far as a turn's time goes: next-hop groups always.
+    fn commit_slice(&mut self) {
         let publisher = &mut self.publisher;
-        let commit = self.rib.commit(&mut |groups| publisher.publish(groups), &mut self.fibs);
+        let start = Instant::now();
+        let commit =
+            self.rib.commit_slice(&mut |groups| publisher.publish(groups), &mut self.fibs, &mut || {
+                start.elapsed() < SLICE
+            });
         self.unwritten = commit.pending > 0;
-        if let Some(failure) = &commit.failure {
+        if let Some(failure) = &commit.failure
+            && self.complained.is_none_or(|at| at.elapsed() >= COMPLAIN)
+        {
+            self.complained = Some(start);
             tracing::error!("{failure} ({} writes are pending)", commit.pending);
         }
         // What earlier commits let go may be reused: a new meaning is published before the FIB refers to it.
@@ -247,7 +298,7 @@ impl Control {
         }
         if !released.is_empty() {
             // The new adjacencies must be in the tables before packets are sent over them.
-            self.settle();
+            self.commit_slice();
         }
         for (from, held, resolved) in released {
             self.release(from, held, resolved);
@@ -266,10 +317,9 @@ impl Control {
     }
 
     fn routes(&mut self) -> bool {
-        let mut worked = false;
-        for _ in 0..ROUTE_TURN {
-            let Ok(event) = self.inputs.routes.try_recv() else { break };
-            worked = true;
+        let events = self.inputs.routes.take(ROUTE_TURN);
+        let worked = !events.is_empty();
+        for event in events {
             if let RouteEvent::EndOfRib(_) = event.event {
                 // One of each is enough, however many a peer sends.
                 if !self.marks.iter().any(|(_, mark)| *mark == event) {
@@ -294,8 +344,19 @@ impl Control {
         if let RouteEvent::Up | RouteEvent::Down { .. } = event.event {
             self.marks.retain(|(_, mark)| mark.source != event.source);
         }
-        if let RouteEvent::Down { .. } = event.event {
-            let retain = self.config.bgp.as_ref().map_or(Duration::ZERO, |bgp| bgp.retain);
+        let configured = self.config.bgp.as_ref().map_or(Duration::ZERO, |bgp| bgp.retain);
+        if let RouteEvent::Up = event.event {
+            // It is back: what it announced before has until its end mark, and if none comes, this long.
+            let at = Instant::now() + configured;
+            for sweep in
+                self.sweeps.iter_mut().filter(|sweep| sweep.source == event.source && !sweep.extended)
+            {
+                sweep.at = sweep.at.max(at);
+                sweep.extended = true;
+            }
+        }
+        if let RouteEvent::Down { retain, .. } = event.event {
+            let retain = retain.unwrap_or(configured);
             let of_source = |sweep: &&Sweep| sweep.source == event.source;
             if self.sweeps.iter().filter(of_source).count() >= MAX_SWEEPS
                 && let Some(newest) = self.sweeps.iter().rposition(|sweep| sweep.source == event.source)
@@ -303,7 +364,12 @@ impl Control {
                 self.sweeps.remove(newest);
             }
             let generation = self.rib.generation(event.source);
-            self.sweeps.push(Sweep { at: Instant::now() + retain, source: event.source, generation });
+            self.sweeps.push(Sweep {
+                at: Instant::now() + retain,
+                source: event.source,
+                generation,
+                extended: false,
+            });
         }
     }
 
@@ -332,6 +398,19 @@ impl Control {
         for (_, mark) in due {
             self.apply(&mark);
         }
+        self.neighbours.ask_for_wanted(&self.rib, self.kernel.as_ref());
+        for (from, held) in self.neighbours.tick() {
+            self.release(from, held, false);
+        }
+        self.fibs.reclaim();
+        if self.unwritten {
+            self.rib.retry();
+        }
+        let status = self.source_status();
+        self.rates.sample(now, &status);
+    }
+
+    fn look_at_links(&mut self) {
         for port in 0..self.links.len() {
             // A port that cannot tell keeps the state it had.
             let Ok(link) = self.hardware.ports[port].port.link() else { continue };
@@ -341,14 +420,6 @@ impl Control {
                 tracing::warn!("port `{name}`: link {}", if link.up { "up" } else { "down" });
                 self.tell_link(port, link.up);
             }
-        }
-        self.neighbours.ask_for_wanted(&self.rib, self.kernel.as_ref());
-        for (from, held) in self.neighbours.tick() {
-            self.release(from, held, false);
-        }
-        self.fibs.reclaim();
-        if self.unwritten {
-            self.commit();
         }
     }
 
@@ -374,6 +445,7 @@ impl Control {
         match SourceId(source) {
             Rib::CONNECTED => "connected".into(),
             Rib::STATIC => "static".into(),
+            id if TableSources::is(id) => TableSources::name(id),
             _ => {
                 let peers = self.config.bgp.iter().flat_map(|bgp| &bgp.peers);
                 let mut named = peers.enumerate().filter(|(i, _)| bgp_source(*i).0 == source);

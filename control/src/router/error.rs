@@ -4,6 +4,8 @@ use crate::api::server::ServerError;
 use crate::kernel::KernelError;
 use crate::rib::RibError;
 use crate::source::bgp::BgpError;
+use crate::source::fpm::FpmError;
+use crate::source::netlink::NetlinkError;
 
 /// Why a router does not start. Each says what to do about it.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +58,12 @@ pub enum RouterError {
     /// The BGP speaker.
     #[error(transparent)]
     Bgp(#[from] BgpError),
+    /// The FPM server.
+    #[error(transparent)]
+    Fpm(#[from] FpmError),
+    /// The kernel's tables.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
     /// The API's socket.
     #[error(transparent)]
     Api(#[from] ServerError),

@@ -44,14 +44,22 @@ impl Forwarder {
         Self { pool, rings, burst: Box::default() }
     }
 
-    /// Forwards a frame as if it had been received on the port of `sub_if` just now.
-    pub fn forward(&mut self, packet: Mbuf, sub_if: &SubInterface, tables: &Tables) -> Decided {
+    /// Forwards a frame as if it had been received on the port of `sub_if` just now, its options having been checked.
+    /// `record` writes into the IPv4 options of a packet that leaves over the sub-interface it is given.
+    pub fn forward(
+        &mut self,
+        packet: Mbuf,
+        sub_if: &SubInterface,
+        tables: &Tables,
+        record: impl FnOnce(SubIfId, &mut [u8]),
+    ) -> Decided {
         let burst = &mut *self.burst;
         burst.frame_len[0] = packet.bytes().len() as u16;
         burst.packets[0] = Some(packet);
         burst.begin(sub_if.port, 1);
+        burst.options_done = true;
         stage::decide(burst, tables);
-        let Some(packet) = burst.packets[0].take() else { return Decided::Done(Outcome::Ended("lost")) };
+        let Some(mut packet) = burst.packets[0].take() else { return Decided::Done(Outcome::Ended("lost")) };
         let verdict = if burst.alive == 1 { Verdict::Forward } else { burst.verdict[0] };
         match verdict {
             Verdict::Drop(reason) => return Decided::Done(Outcome::Ended(reason.name())),
@@ -70,6 +78,11 @@ impl Forwarder {
         let Adjacency::Forward(adjacency) = tables.adjacency(burst.adjacency[0]) else {
             return Decided::Done(Outcome::Ended("no_route"));
         };
+        if let Some(packet) = packet.bytes_mut().get_mut(usize::from(adjacency.l2_len)..)
+            && packet.first().is_some_and(|first| first >> 4 == 4 && first & 0xf > 5)
+        {
+            record(adjacency.sub_if, packet);
+        }
         let injected =
             Injected { packet, port: adjacency.port, sub_if: adjacency.sub_if, l3_len: burst.l3_len[0] };
         Decided::Done(self.inject(injected))
@@ -109,17 +122,26 @@ impl Forwarder {
         self.inject(Injected { packet, port: sub_if.port, sub_if: id, l3_len })
     }
 
-    /// An Ethernet frame to ourselves on `sub_if` around an IP packet: the form in which [`Self::forward`] takes
-    /// packets that we made.
+    /// An Ethernet frame to ourselves on `sub_if`, of priority `pcp`, around an IP packet: the form in which
+    /// [`Self::forward`] takes packets that we made.
     ///
     /// # Errors
     /// No buffer, as an outcome.
-    pub fn wrap(&mut self, packet: &[u8], ethertype: u16, sub_if: &SubInterface) -> Result<Mbuf, Outcome> {
+    pub fn wrap(
+        &mut self,
+        packet: &[u8],
+        ethertype: u16,
+        pcp: u8,
+        sub_if: &SubInterface,
+    ) -> Result<Mbuf, Outcome> {
         let l2_len = sub_if.tags.l2_len();
         let mut frame = self.buffer(l2_len + packet.len())?;
         let header = dataplane::adjacency::Forward::new(SubIfId(0), sub_if, sub_if.mac);
         let bytes = frame.bytes_mut();
         bytes[..l2_len].copy_from_slice(&header.l2[..l2_len]);
+        if sub_if.tags != Tags::Untagged {
+            bytes[14] = bytes[14] & 0x1f | pcp << 5;
+        }
         bytes[l2_len - 2..l2_len].copy_from_slice(&ethertype.to_be_bytes());
         bytes[l2_len..].copy_from_slice(packet);
         Ok(frame)

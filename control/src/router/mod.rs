@@ -3,16 +3,23 @@
 mod control;
 mod error;
 mod forward;
+mod fragment;
 mod hardware;
+mod hop_by_hop;
 mod icmp;
+mod ip_options;
 mod neighbours;
 mod publish;
 mod punts;
+mod slow;
+mod sources;
+mod table_sources;
 mod views;
 mod workers;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 use crossbeam::channel::bounded;
 use dataplane::grace::GracePeriod;
@@ -27,6 +34,7 @@ use crate::kernel::{KernelSide, TapSpec};
 use crate::rib::Rib;
 use crate::source::SourceKind;
 use crate::source::bgp::BgpSpeaker;
+use crate::source::queue::Inbox;
 use control::{Control, Inputs};
 pub use error::RouterError;
 use forward::Forwarder;
@@ -42,8 +50,8 @@ pub struct Router {
     control: Control,
 }
 
-/// Events that may wait for the control thread, of each kind. A BGP session that is faster waits; frames of the
-/// kernel beyond that are dropped, and counted.
+/// Events of the kernel that may wait for the control thread, of each kind; frames beyond that are dropped, and
+/// counted.
 const QUEUE: usize = 1024;
 
 impl Router {
@@ -76,10 +84,15 @@ impl Router {
         for i in 0..config.bgp.as_ref().map_or(0, |bgp| bgp.peers.len()) {
             rib.add_source(bgp_source(i), SourceKind::Bgp);
         }
+        for (id, kind) in table_sources::TableSources::ids(&config) {
+            rib.add_source(id, kind);
+        }
 
         let (frames, frame_queue) = bounded(QUEUE);
         let (neighbours, neighbour_queue) = bounded(QUEUE);
-        let (routes, route_queue) = bounded(QUEUE);
+        let mut routes = Inbox::new();
+        let peers = config.bgp.as_ref().map_or(0, |bgp| bgp.peers.len());
+        let feeds = (0..peers).map(|_| routes.feed()).collect();
         let (keep_frames, keep_neighbours) = (frames.clone(), neighbours.clone());
         let kernel = if config.kernel.taps {
             Some(KernelSide::start(tap_specs(&config, &macs), frames, neighbours)?)
@@ -87,22 +100,32 @@ impl Router {
             None
         };
         let workers = Workers::start(&config, cores, ios, readers, &hardware.eal)?;
+        let limiter = icmp::Limiter::new(config.icmp, config.sub_interfaces.len(), Instant::now());
         let forwarder = Forwarder::new(Arc::clone(&hardware.pool), workers.rings.clone());
         let inputs = Inputs {
             calls: call_queue,
             frames: frame_queue,
             neighbours: neighbour_queue,
-            routes: route_queue,
-            open: (keep_frames, keep_neighbours, routes.clone()),
+            routes,
+            open: (keep_frames, keep_neighbours),
         };
         let mut control = Control::new(
             config,
             inputs,
-            control::Parts { rib, fibs, publisher, kernel, workers, hardware, punts: Punts::new(forwarder) },
+            control::Parts {
+                rib,
+                fibs,
+                publisher,
+                kernel,
+                workers,
+                hardware,
+                punts: Punts::new(forwarder, limiter),
+            },
         );
         // Connected and static routes forward before the first peer is listened to.
         control.settle();
-        control.start_bgp(|bgp| BgpSpeaker::start(bgp, Rib::FIRST_DYNAMIC, routes))?;
+        control.start_bgp(|bgp| BgpSpeaker::start(bgp, Rib::FIRST_DYNAMIC, feeds))?;
+        control.start_tables()?;
         Ok(Self { api: Some(api), control })
     }
 

@@ -308,7 +308,7 @@ mod tests {
     }
 
     fn rib() -> Rib {
-        Rib::new(1, &Sources { static_distance: 1, bgp_distance: 200 })
+        Rib::new(1, &Sources::default())
     }
 
     fn event(state: NeighbourState) -> NeighbourEvent {

@@ -6,15 +6,14 @@ use std::time::{Duration, Instant};
 use dataplane::adjacency::{Adjacency, Forward};
 use dataplane::fib::{Fib4Writer, Fib6Writer, FibError};
 use dataplane::grace::GracePeriod;
-use dataplane::ids::{AdjId, GroupId, SubIfId, VrfId};
+use dataplane::ids::{AdjId, SubIfId, VrfId};
 use dataplane::qsbr::Domain;
 use dataplane::sub_interface::{SubInterface, SubInterfaces, Tag, Tags};
 use dataplane::tables::{Group, Tables, VrfTables};
 use dataplane::verdict::{DropReason, PuntReason};
-use ipnetwork::IpNetwork;
 
 use crate::config::model::{self, Config, Encapsulation};
-use crate::rib::{AdjacencyDesc, FibSink, FibSinkError, GroupsSnapshot};
+use crate::rib::{AdjacencyDesc, Change, FibSink, FibSinkError, GroupsSnapshot};
 
 /// The sub-interfaces of a configuration as the data plane sees them. `macs`: the ports' MAC addresses.
 pub fn sub_interfaces(config: &Config, macs: &[[u8; 6]]) -> Vec<SubInterface> {
@@ -75,34 +74,14 @@ fn no_such_vrf(vrf: VrfId) -> FibSinkError {
 }
 
 impl FibSink for Fibs {
-    fn insert(&mut self, vrf: VrfId, prefix: IpNetwork, group: GroupId) -> Result<(), FibSinkError> {
-        let index = usize::from(vrf.0);
-        match prefix {
-            IpNetwork::V4(p) => {
-                let fib = self.v4.get_mut(index).ok_or_else(|| no_such_vrf(vrf))?;
-                fib.insert(p.ip().to_bits(), p.prefix(), group)?;
-            }
-            IpNetwork::V6(p) => {
-                let fib = self.v6.get_mut(index).ok_or_else(|| no_such_vrf(vrf))?;
-                fib.insert(p.ip().to_bits(), p.prefix(), group)?;
-            }
-        }
-        Ok(())
+    fn write4(&mut self, vrf: VrfId, changes: &[Change<u32>]) -> Result<(), (usize, FibSinkError)> {
+        let fib = self.v4.get_mut(usize::from(vrf.0)).ok_or_else(|| (0, no_such_vrf(vrf)))?;
+        fib.apply(changes).map_err(|(at, error)| (at, error.into()))
     }
 
-    fn remove(&mut self, vrf: VrfId, prefix: IpNetwork) -> Result<(), FibSinkError> {
-        let index = usize::from(vrf.0);
-        match prefix {
-            IpNetwork::V4(p) => {
-                let fib = self.v4.get_mut(index).ok_or_else(|| no_such_vrf(vrf))?;
-                fib.remove(p.ip().to_bits(), p.prefix())?;
-            }
-            IpNetwork::V6(p) => {
-                let fib = self.v6.get_mut(index).ok_or_else(|| no_such_vrf(vrf))?;
-                fib.remove(p.ip().to_bits(), p.prefix())?;
-            }
-        }
-        Ok(())
+    fn write6(&mut self, vrf: VrfId, changes: &[Change<u128>]) -> Result<(), (usize, FibSinkError)> {
+        let fib = self.v6.get_mut(usize::from(vrf.0)).ok_or_else(|| (0, no_such_vrf(vrf)))?;
+        fib.apply(changes).map_err(|(at, error)| (at, error.into()))
     }
 }
 
@@ -160,7 +139,7 @@ fn adjacency(desc: AdjacencyDesc, sub_interfaces: &SubInterfaces) -> Adjacency {
         sub_interfaces.get(id).map(|sub_if| Adjacency::Forward(Forward::new(id, sub_if, mac)))
     };
     match desc {
-        AdjacencyDesc::NoRoute => Adjacency::Drop(DropReason::NoRoute),
+        AdjacencyDesc::NoRoute => Adjacency::Punt(PuntReason::NoRoute),
         AdjacencyDesc::Discard => Adjacency::Drop(DropReason::DiscardRoute),
         AdjacencyDesc::Local => Adjacency::Punt(PuntReason::Local),
         AdjacencyDesc::Glean { .. } | AdjacencyDesc::Incomplete { .. } => {

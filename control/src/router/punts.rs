@@ -12,9 +12,10 @@ use dataplane::verdict::PuntReason;
 use dpdk_sys::Mbuf;
 
 use super::forward::{Decided, Forwarder, Outcome};
-use super::icmp::{self, Fault};
+use super::icmp::{self, Fault, Limiter};
 use super::neighbours::Neighbours;
 use super::publish::Publisher;
+use super::slow;
 use ipnetwork::IpNetwork;
 
 use crate::config::model::Config;
@@ -22,9 +23,6 @@ use crate::kernel::{KernelSide, WriteOutcome};
 use crate::rib::AdjacencyDesc;
 use dataplane::adjacency::Adjacency;
 use dataplane::header::{ipv4, ipv6};
-
-/// Errors of each kind that we send in a second at most, and at once.
-const ICMP_RATE: f64 = 200.0;
 
 /// How packets that control handled ended, by name.
 #[derive(Debug, Default)]
@@ -44,41 +42,21 @@ impl Outcomes {
     }
 }
 
-/// The token bucket of our own ICMP errors.
-#[derive(Debug)]
-struct Rate {
-    tokens: f64,
-    last: Instant,
-}
-
-impl Rate {
-    fn take(&mut self) -> bool {
-        let now = Instant::now();
-        let earned = now.duration_since(self.last).as_secs_f64() * ICMP_RATE;
-        self.tokens = (self.tokens + earned).min(ICMP_RATE);
-        self.last = now;
-        if self.tokens < 1.0 {
-            return false;
-        }
-        self.tokens -= 1.0;
-        true
-    }
-}
-
 /// A packet that waits for a neighbour.
 #[derive(Debug)]
 pub struct Held {
-    packet: Mbuf,
-    l3_offset: u8,
+    pub(super) packet: Mbuf,
+    pub(super) l3_offset: u8,
 }
 
 /// The way of punted packets.
 pub struct Punts {
     /// How they ended.
     pub outcomes: Outcomes,
-    forwarder: Forwarder,
-    /// By [`Fault::kind`], so that a flood of one kind leaves path-MTU discovery its share.
-    icmp: [Rate; Fault::KINDS],
+    pub(super) forwarder: Forwarder,
+    icmp: Limiter,
+    /// Identification of the next IPv4 error.
+    ident: u16,
 }
 
 /// What `Punts` works with, borrowed from the router for one packet.
@@ -92,10 +70,9 @@ pub struct Surroundings<'a> {
 }
 
 impl Punts {
-    /// The way of punted packets, those that go on over `forwarder`.
-    pub fn new(forwarder: Forwarder) -> Self {
-        let icmp = std::array::from_fn(|_| Rate { tokens: ICMP_RATE, last: Instant::now() });
-        Self { outcomes: Outcomes::default(), forwarder, icmp }
+    /// The way of punted packets, those that go on over `forwarder`; `icmp` limits our errors.
+    pub fn new(forwarder: Forwarder, icmp: Limiter) -> Self {
+        Self { outcomes: Outcomes::default(), forwarder, icmp, ident: 0 }
     }
 
     /// Handles a packet that a worker punted.
@@ -110,6 +87,10 @@ impl Punts {
                 };
                 self.error(&punted, Fault::TooBig(mtu), neighbours, with);
             }
+            PuntReason::NoRoute => self.error(&punted, Fault::NoRoute, neighbours, with),
+            PuntReason::Fragment => self.fragment(&punted, neighbours, with),
+            PuntReason::IpOptions => self.ip_options(punted, neighbours, with),
+            PuntReason::HopByHop => self.hop_by_hop(punted, neighbours, with),
             PuntReason::Arp
             | PuntReason::NeighbourDiscovery
             | PuntReason::Bgp
@@ -144,7 +125,12 @@ impl Punts {
         });
     }
 
-    fn unresolved(&mut self, punted: Punted<Mbuf>, neighbours: &mut Neighbours<Held>, with: &Surroundings) {
+    pub(super) fn unresolved(
+        &mut self,
+        punted: Punted<Mbuf>,
+        neighbours: &mut Neighbours<Held>,
+        with: &Surroundings,
+    ) {
         let packet = punted.packet.bytes().get(usize::from(punted.l3_offset)..).unwrap_or(&[]);
         let destination = match packet.first().map(|b| b >> 4) {
             Some(4) => IpAddr::V4(ipv4::destination(packet).into()),
@@ -178,7 +164,7 @@ impl Punts {
     ) {
         let tables = &with.publisher.tables;
         let Some(sub_if) = tables.sub_interfaces.get(from) else { return };
-        match self.forwarder.forward(held.packet, sub_if, tables) {
+        match self.forwarder.forward(held.packet, sub_if, tables, slow::recorder(with.config)) {
             Decided::Done(Outcome::Sent) => self.outcomes.count("released"),
             Decided::Done(Outcome::Ended(why)) => self.outcomes.count(why),
             // It waits once; if it must wait again, the neighbour has gone meanwhile.
@@ -202,7 +188,7 @@ impl Punts {
         self.send_error(frame, l3_offset, from, Fault::HostUnreachable, neighbours, with);
     }
 
-    fn error(
+    pub(super) fn error(
         &mut self,
         punted: &Punted<Mbuf>,
         fault: Fault,
@@ -231,14 +217,20 @@ impl Punts {
         let (Some(ours), Some(sub_if)) = (ours, tables.sub_interfaces.get(from)) else {
             return self.outcomes.count("icmp_no_address");
         };
-        let Some((error, ethertype)) = icmp::error(packet, fault, ours) else {
+        let Some((error, ethertype)) = icmp::error(packet, fault, ours, self.ident) else {
             return self.outcomes.count("icmp_not_due");
         };
-        if !self.icmp[fault.kind()].take() {
+        let whom: IpAddr = if is_v4 {
+            IpAddr::V4(ipv4::source(packet).into())
+        } else {
+            IpAddr::V6(ipv6::source(packet).into())
+        };
+        if !self.icmp.allows(from, fault, whom, Instant::now()) {
             return self.outcomes.count("icmp_rate_limited");
         }
-        let decided = match self.forwarder.wrap(&error, ethertype, sub_if) {
-            Ok(frame) => self.forwarder.forward(frame, sub_if, tables),
+        self.ident = self.ident.wrapping_add(1);
+        let decided = match self.forwarder.wrap(&error, ethertype, 0, sub_if) {
+            Ok(frame) => self.forwarder.forward(frame, sub_if, tables, |_, _| {}),
             Err(outcome) => Decided::Done(outcome),
         };
         match decided {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use dataplane::counters::{PortCounters, Traffic};
+use dataplane::histogram::Histogram;
 use dataplane::ids::{PortId, SubIfId, VrfId};
 use dataplane::verdict::{DropReason, PuntReason};
 use ipnetwork::IpNetwork;
@@ -34,6 +35,7 @@ impl Control {
             Request::Workers => json(&self.worker_views()),
             Request::Drops => json(&self.drop_report()),
             Request::Bgp => self.bgp_views(),
+            Request::Sources => json(&self.source_views()),
             Request::Summary => json(&self.summary()),
         };
         match value {
@@ -122,10 +124,12 @@ impl Control {
                 cycles_per_packet: ratio(busy, packets),
                 busy_percent: 100.0 * ratio(busy, cycles),
                 busy_cycles: busy,
+                rounds: times(&work.rounds, 1e9 / self.hardware.eal.tsc_hz() as f64),
             }
         };
         view::Workers {
             workers: self.workers.cores.iter().zip(&self.workers.counters).map(one).collect(),
+            control_turns: times(&self.turns, 1.0),
             pool_size: self.hardware.pool.size(),
             pool_available: self.hardware.pool.available(),
             huge_pages: self.hardware.eal.huge_pages(),
@@ -316,7 +320,7 @@ impl Control {
         }
     }
 
-    fn vrf_name(&self, vrf: VrfId) -> String {
+    pub(super) fn vrf_name(&self, vrf: VrfId) -> String {
         self.config.vrfs.get(usize::from(vrf.0)).map_or_else(|| vrf.0.to_string(), |vrf| vrf.name.clone())
     }
 
@@ -336,6 +340,17 @@ impl Control {
 
 fn json<T: serde::Serialize>(value: &T) -> Result<Value, String> {
     serde_json::to_value(value).map_err(|error| error.to_string())
+}
+
+/// What a histogram shows, its units being so many nanoseconds.
+fn times(histogram: &Histogram, unit: f64) -> view::Times {
+    let ns = |value: u64| (value as f64 * unit) as u64;
+    view::Times {
+        p50_ns: ns(histogram.quantile(0.5)),
+        p999_ns: ns(histogram.quantile(0.999)),
+        max_ns: ns(histogram.largest()),
+        histogram: histogram.buckets().map(|(value, count)| (ns(value), count)).collect(),
+    }
 }
 
 fn ratio(part: u64, whole: u64) -> f64 {

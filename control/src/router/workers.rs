@@ -79,7 +79,7 @@ impl Workers {
         };
         for ((core, io), reader) in cores.into_iter().zip(ios).zip(readers) {
             let counters = Arc::new(WorkerCounters::new(config.ports.len(), config.sub_interfaces.len()));
-            let rings = Rings::new(PUNT_RING);
+            let rings = Rings::with_budgets(PUNT_RING, config.punt);
             let (ready, is_ready) = bounded(1);
             let seat = Seat {
                 core,

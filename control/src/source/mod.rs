@@ -1,11 +1,16 @@
 //! Route sources: what announces and withdraws routes, and the one form in which all of them say it.
 
 pub mod bgp;
+pub mod fpm;
+pub mod netlink;
+pub mod queue;
+pub mod rtnl;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
-use dataplane::ids::VrfId;
+use dataplane::ids::{SubIfId, VrfId};
 use ipnetwork::IpNetwork;
 
 /// Number of one source instance: the connected routes, the static ones, or one BGP session.
@@ -22,6 +27,23 @@ pub enum SourceKind {
     Static,
     /// A session of the native BGP speaker.
     Bgp,
+    /// FRR's zebra, over its Forwarding Plane Manager protocol.
+    Fpm,
+    /// A routing table of the Linux kernel, over rtnetlink.
+    Netlink,
+}
+
+impl SourceKind {
+    /// Its name in output.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Connected => "connected",
+            Self::Static => "static",
+            Self::Bgp => "bgp",
+            Self::Fpm => "fpm",
+            Self::Netlink => "netlink",
+        }
+    }
 }
 
 /// Address families, as BGP's AFI with SAFI unicast (RFC 4760).
@@ -53,6 +75,15 @@ pub struct NextHop {
     pub address: IpAddr,
     /// Relative share of flows, 1 or more.
     pub weight: u8,
+    /// The sub-interface of a link-local gateway, which its address does not tell; others are found by their address.
+    pub interface: Option<SubIfId>,
+}
+
+impl NextHop {
+    /// A gateway that is found by its address, with a share of 1.
+    pub const fn new(address: IpAddr) -> Self {
+        Self { address, weight: 1, interface: None }
+    }
 }
 
 /// What one or many prefixes share: where they lead, and by what they are preferred. Shared by `Arc`, since a
@@ -74,6 +105,38 @@ pub struct Attributes {
     pub med: u32,
     /// COMMUNITIES (RFC 1997).
     pub communities: Vec<u32>,
+    /// `LARGE_COMMUNITY` (RFC 8092).
+    pub large_communities: Vec<[u32; 3]>,
+    /// A preference of this router's own, set by a filter; higher is preferred, before `LOCAL_PREF`. 0 where nobody
+    /// set one.
+    pub weight: u32,
+    /// Administrative distance in place of the source's, set by a filter.
+    pub distance: Option<u8>,
+    /// What it costs to reach the next hop, as far as the source knows; lower is preferred. 0 where it does not.
+    pub metric: u32,
+    /// `ORIGINATOR_ID` of a reflected route (RFC 4456), which counts in place of the speaker's router id.
+    pub originator: Option<Ipv4Addr>,
+    /// Length of the `CLUSTER_LIST` (RFC 4456); shorter is preferred.
+    pub cluster_len: u32,
+}
+
+/// Who speaks on a BGP session: what best-path selection asks about a path and is not in its attributes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Speaker {
+    /// Whether it is in another AS than we are (eBGP).
+    pub external: bool,
+    /// Its router id, from its OPEN.
+    pub router_id: Ipv4Addr,
+    /// Its address.
+    pub address: IpAddr,
+}
+
+impl Default for Speaker {
+    /// What stands for a source that is no BGP session.
+    fn default() -> Self {
+        let nobody = Ipv4Addr::UNSPECIFIED;
+        Self { external: false, router_id: nobody, address: nobody.into() }
+    }
 }
 
 /// One prefix of a batch.
@@ -90,6 +153,8 @@ pub struct Nlri {
 pub enum RouteEvent {
     /// The source (re)connected: what it announced before is stale until announced again or swept.
     Up,
+    /// Who speaks, right after [`Self::Up`]; only BGP sessions say it.
+    Speaker(Speaker),
     /// Withdrawn and announced prefixes of one message; within it the withdrawals come first.
     Update {
         /// Prefixes that go.
@@ -105,6 +170,9 @@ pub enum RouteEvent {
     Down {
         /// Why, for people.
         reason: String,
+        /// How long its routes stay, if it knows better than the configuration: the peer's own restart time (RFC 4724),
+        /// or not at all after it was shut down for what it sent.
+        retain: Option<Duration>,
     },
 }
 
@@ -134,11 +202,63 @@ pub struct SourceStatus {
     pub up: bool,
     /// Routes that it has announced and not withdrawn; with add-path each path counts.
     pub routes: u64,
+    /// Prefixes announced or changed since the start of the program.
+    pub announced: u64,
+    /// Prefixes withdrawn since the start of the program.
+    pub withdrawn: u64,
+    /// Prefixes that changed and that the control thread has not taken yet.
+    pub waiting: u64,
+    /// Routes that were not taken, since they lead nowhere that we can send to.
+    pub refused: u64,
+    /// Messages that could not be read.
+    pub malformed: u64,
+    /// Connections, sessions, or readings of the whole table.
+    pub starts: u64,
+    /// How long the last change waited for the control thread, in microseconds, where that is known.
+    pub lag_us: Option<u64>,
     /// The last thing that went wrong with it, if anything did.
     pub last_error: Option<String>,
 }
 
-/// A running route source. It was given its end of a bounded channel of [`SourceEvent`]s when it was started, and
+impl SourceStatus {
+    /// Of an instance that has done nothing yet; its kind is its name.
+    pub fn new(id: u32, kind: SourceKind, vrf: VrfId) -> Self {
+        Self {
+            id,
+            name: kind.name().to_owned(),
+            kind,
+            vrf: vrf.0,
+            up: false,
+            routes: 0,
+            announced: 0,
+            withdrawn: 0,
+            waiting: 0,
+            refused: 0,
+            malformed: 0,
+            starts: 0,
+            lag_us: None,
+            last_error: None,
+        }
+    }
+
+    /// With these counters.
+    fn with(mut self, stats: &rtnl::Stats, queue: &queue::FeedStats) -> Self {
+        let get = |counter: &std::sync::atomic::AtomicU64| counter.load(std::sync::atomic::Ordering::Relaxed);
+        self.up = stats.up.load(std::sync::atomic::Ordering::Relaxed);
+        self.routes = get(&stats.routes);
+        self.announced = get(&stats.announced);
+        self.withdrawn = get(&stats.withdrawn);
+        self.waiting = get(&stats.pending) + queue.prefixes as u64;
+        self.refused = get(&stats.refused);
+        self.malformed = get(&stats.malformed);
+        self.starts = get(&stats.starts);
+        self.lag_us = Some((stats.lag() + queue.lag).as_micros() as u64);
+        self.last_error = stats.last_error();
+        self
+    }
+}
+
+/// A running route source. It was given its end of a [`queue`] for each instance when it was started, and
 /// does its blocking input on threads of its own; this is what the rest of the program holds of it.
 pub trait RouteSource: Send {
     /// Its name in output.
@@ -148,6 +268,6 @@ pub trait RouteSource: Send {
     /// One entry for each instance: a session, a connection, a table.
     fn status(&self) -> Vec<SourceStatus>;
     /// Takes leave of whoever is at the other end and joins the threads. Waits for no consumer: what does not fit
-    /// into the channel any more is dropped.
+    /// into the queue any more is dropped.
     fn stop(self: Box<Self>);
 }

@@ -86,7 +86,8 @@ impl Rib {
     pub fn take(&mut self, event: RouteEvent) {
         match event {
             RouteEvent::Up => self.ups += 1,
-            RouteEvent::Down { reason } => self.downs.push(reason),
+            RouteEvent::Speaker(_) => {}
+            RouteEvent::Down { reason, .. } => self.downs.push(reason),
             RouteEvent::EndOfRib(family) => self.ends.push(family),
             RouteEvent::Update { withdrawn, announced, attributes } => {
                 for nlri in withdrawn {
@@ -109,7 +110,7 @@ impl Rib {
                 self.paths,
                 rig.speaker.status()
             );
-            if let Ok(event) = rig.events.recv_timeout(Duration::from_millis(100)) {
+            if let Some(event) = rig.events.recv_timeout(Duration::from_millis(100)) {
                 self.take(event.event);
             }
         }

@@ -29,6 +29,16 @@ pub fn is_fragment(header: &[u8]) -> bool {
     fragment_field(header) & 0x3fff != 0
 }
 
+/// Whether it must not be fragmented.
+pub fn dont_fragment(header: &[u8]) -> bool {
+    fragment_field(header) & 0x4000 != 0
+}
+
+/// Whether an address, host byte order, is link-local (RFC 3927).
+pub const fn is_link_local(address: u32) -> bool {
+    address >> 16 == 0xa9fe
+}
+
 /// Protocol.
 pub fn protocol(header: &[u8]) -> u8 {
     header.get(9).copied().unwrap_or(0)
@@ -89,7 +99,9 @@ pub fn expected(header: &[u8; MIN_HEADER_LEN], room: u16) -> Option<Expected> {
     let sum = sum + u64::from(carry);
     let sum = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
     let sum_right = sum.wrapping_add(sum.rotate_left(16)) >> 16 == 0xffff;
-    let special = SPECIAL[usize::from(header[12])] | SPECIAL[usize::from(header[16])];
+    // Read as they lie, 169.254/16 is 0xfea9 in the low half.
+    let link_local = (second >> 32) as u16 == 0xfea9 || destination as u16 == 0xfea9;
+    let special = link_local || SPECIAL[usize::from(header[12])] | SPECIAL[usize::from(header[16])];
     let lives = second as u8 > 1;
     if no_options && len_right && sum_right && !special && lives {
         return Some(Expected { len, destination: destination.swap_bytes(), aged: aged(second as u32) });

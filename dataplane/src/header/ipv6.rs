@@ -6,6 +6,8 @@ use super::{be16, be128};
 pub const HEADER_LEN: usize = 40;
 /// Offset of the hop limit.
 pub const HOP_LIMIT: usize = 7;
+/// Next-header value of the hop-by-hop options header.
+pub const HOP_BY_HOP: u8 = 0;
 /// Next-header value of the fragment header.
 pub const FRAGMENT: u8 = 44;
 /// Next-header value of ICMPv6.
@@ -41,6 +43,11 @@ pub const fn is_link_local(address: u128) -> bool {
     address >> 118 == 0xfe80 >> 6
 }
 
+/// Whether an address is an IPv4 address in IPv6's form, `::ffff:0:0/96`, which no packet may have (RFC 6890).
+pub const fn is_mapped(address: u128) -> bool {
+    address >> 32 == 0xffff
+}
+
 /// Whether a packet is neighbour discovery (RFC 4861, section 4: ICMPv6 types 133 to 137).
 pub fn is_neighbour_discovery(packet: &[u8]) -> bool {
     next_header(packet) == ICMPV6 && matches!(packet.get(HEADER_LEN), Some(133..=137))
@@ -56,7 +63,7 @@ pub struct Expected {
 }
 
 /// Checks a header for all that can be wrong with it at once: `Some` if it has no fault, global or unique local unicast
-/// addresses and a hop limit above 1, as nearly every one. `room`: bytes from the header to the end of the frame.
+/// addresses, a hop limit above 1 and no hop-by-hop options, as nearly every one. `room`: bytes from the header to the end of the frame.
 #[inline(always)]
 pub fn expected(header: &[u8; HEADER_LEN], room: usize) -> Option<Expected> {
     let len = HEADER_LEN + usize::from(u16::from_be_bytes([header[4], header[5]]));
@@ -67,6 +74,7 @@ pub fn expected(header: &[u8; HEADER_LEN], room: usize) -> Option<Expected> {
         || special(header[8])
         || special(header[24])
         || header[HOP_LIMIT] <= 1
+        || header[6] == HOP_BY_HOP
     {
         return None;
     }

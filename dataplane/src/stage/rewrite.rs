@@ -88,13 +88,24 @@ fn may_leave<P: Packet, const V6: bool>(burst: &Burst<P>, i: usize, adjacency: &
     if ttl.is_none_or(|ttl| *ttl <= 1) {
         return Verdict::Punt(PuntReason::TtlExpired);
     }
-    if burst.link_local_source >> i & 1 == 1 {
-        return Verdict::Drop(DropReason::LinkLocalSource);
+    if burst.link_local >> i & 1 == 1 {
+        return Verdict::Drop(beyond_link(burst.l3(i), V6));
     }
     if burst.l3_len[i] > adjacency.mtu {
-        return Verdict::Punt(PuntReason::ExceedsMtu);
+        let whole = V6 || ipv4::dont_fragment(burst.l3(i));
+        return Verdict::Punt(if whole { PuntReason::ExceedsMtu } else { PuntReason::Fragment });
     }
     Verdict::Forward
+}
+
+/// Why a packet with a link-local address does not go beyond the link.
+#[cold]
+fn beyond_link(packet: &[u8], is_ipv6: bool) -> DropReason {
+    if is_ipv6 || ipv4::is_link_local(ipv4::source(packet)) {
+        DropReason::LinkLocalSource
+    } else {
+        DropReason::LinkLocalDestination
+    }
 }
 
 #[cold]

@@ -184,7 +184,14 @@ pub fn no_route(bench: &mut Bench) {
         Bench::wrap(1, &frame::udp((theirs(0, 1, to.is_ipv6()), 4000), (to, 5000), 64, b"lost"))
     };
     let nowhere = ["192.0.2.1", "1.1.1.1", "10.3.0.1", "223.255.255.254", "2001:db8::1", "fd00:3::1"].map(to);
-    bench.assert_dropped("no_route", &times(nowhere.into()));
+    let frames = times(nowhere.into());
+    let counted = bench.send(&frames);
+    assert_eq!(counted.ended("no_route"), frames.len() as u64, "{counted:?}");
+    assert_eq!(
+        (counted.dropped + counted.punted, counted.forwarded),
+        (frames.len() as u64, 0),
+        "{counted:?}"
+    );
     let discarded = ["203.0.113.0", "203.0.113.255", "2001:db8:dead::1"].map(to);
     bench.assert_dropped("discard_route", &times(discarded.into()));
     bench.assert_unharmed();

@@ -92,7 +92,7 @@ fn ranges() {
     one("retain = \"60s\"", "retain = \"1m\"", "bgp.retain", &["120 or \"120s\""]);
     one("hold_time = 30", "hold_time = 2", "bgp.hold_time", &["at least 3"]);
     one("static_distance = 5", "static_distance = 0", "routes.static_distance", &["1 to 255"]);
-    one("bgp_distance = 20", "bgp_distance = 5", "routes.bgp_distance", &["both sources have distance 5"]);
+    one("bgp_distance = 20", "bgp_distance = 5", "routes.bgp_distance", &["two sources have distance 5"]);
     one("cores = [1, 2]", "cores = [1, 1]", "workers.cores", &["core 1 is listed twice"]);
     one("socket = \"/run/t.sock\"", "socket = \"t.sock\"", "api.socket", &["absolute path"]);
     one(

@@ -152,7 +152,16 @@ fn the_rest_of_the_sections() {
         ]
     );
     assert_eq!(config.workers, Workers { cores: vec![1, 2], idle: Idle::Sleep });
-    assert_eq!(config.sources, Sources { static_distance: 5, bgp_distance: 20 });
+    assert_eq!(
+        config.sources,
+        Sources {
+            static_distance: 5,
+            bgp_distance: 20,
+            fpm_distance: 30,
+            netlink_distance: 40,
+            max_paths: 64
+        }
+    );
     assert_eq!(config.kernel, Kernel { taps: true });
     assert_eq!(config.api_socket, PathBuf::from("/run/t.sock"));
     let eal_args = vec!["--log-level=7".to_owned()];
@@ -189,6 +198,32 @@ fn bgp_with_its_peers() {
 }
 
 #[test]
+fn tables_that_others_fill() {
+    let config = complete();
+    let fpm = config.fpm.expect("[fpm] is there");
+    assert_eq!(fpm.listen, "127.0.0.1:2621".parse().unwrap());
+    assert_eq!((fpm.quiet, fpm.retain), (Duration::from_secs(3), Duration::from_secs(30)));
+    let of_vrf = Some("ns-private".to_owned());
+    assert_eq!(
+        fpm.tables,
+        [
+            FpmTable { vrf: VrfId(1), table: 254, namespace: of_vrf.clone() },
+            FpmTable { vrf: VrfId(2), table: 1001, namespace: Some("ns-frr".into()) }
+        ]
+    );
+    let netlink = config.netlink.expect("[netlink] is there");
+    assert_eq!(netlink.receive_buffer, 1 << 20);
+    let protocols = Some(vec![12, 4, 250]);
+    assert_eq!(
+        netlink.tables,
+        [
+            NetlinkTable { vrf: VrfId(1), table: 254, namespace: of_vrf, protocols },
+            NetlinkTable { vrf: VrfId(0), table: 100, namespace: None, protocols: None }
+        ]
+    );
+}
+
+#[test]
 fn defaults_fill_what_is_absent() {
     let text = format!(
         "{}\n{}\n[bgp]\nasn = 64512\nrouter_id = \"192.0.2.1\"\n",
@@ -197,7 +232,16 @@ fn defaults_fill_what_is_absent() {
     );
     let config = parse("t.toml", &text).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(config.workers, Workers { cores: vec![], idle: Idle::Poll });
-    assert_eq!(config.sources, Sources { static_distance: 1, bgp_distance: 200 });
+    assert_eq!(
+        config.sources,
+        Sources {
+            static_distance: 1,
+            bgp_distance: 200,
+            fpm_distance: 150,
+            netlink_distance: 160,
+            max_paths: 64
+        }
+    );
     assert_eq!(config.kernel, Kernel { taps: true });
     assert_eq!(config.api_socket, PathBuf::from("/run/turnpike.sock"));
     assert_eq!(config.memory, Memory { huge_pages: HugePages::Auto, buffers: None, eal_args: vec![] });
@@ -207,6 +251,13 @@ fn defaults_fill_what_is_absent() {
     assert_eq!((config.ports[0].mtu, config.ports[0].descriptors), (1500, 1024));
     assert_eq!((config.sub_interfaces[0].mtu, config.sub_interfaces[0].vrf), (1500, VrfId(0)));
     assert!(parse("t.toml", &text.replace("[bgp]", "[bgpx]")).is_err());
+    assert_eq!((&config.fpm, &config.netlink), (&None, &None));
+    let config = parse("t.toml", &format!("{text}[[fpm.table]]\n[[netlink.table]]\n")).unwrap();
+    let fpm = config.fpm.expect("[fpm] is there");
+    assert_eq!(fpm.listen, "127.0.0.1:2620".parse().unwrap());
+    assert_eq!((fpm.quiet, fpm.retain), (Duration::from_secs(5), Duration::from_mins(2)));
+    assert_eq!(fpm.tables, [FpmTable { vrf: VrfId(0), table: 254, namespace: None }]);
+    assert_eq!(config.netlink.expect("[netlink] is there").receive_buffer, 16 << 20);
 }
 
 #[test]

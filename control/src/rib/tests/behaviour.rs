@@ -35,6 +35,34 @@ fn link_local_addresses_are_not_routed() {
 }
 
 #[test]
+fn a_link_local_next_hop_is_on_the_link_that_it_came_with() {
+    let (mut rib, mut plain) = two_links();
+    reachable(&mut rib, 0, "fe80::2", 7);
+    reachable(&mut rib, 1, "fe80::2", 8);
+    let on = |interfaces: &[u16]| {
+        let hop = |i: &u16| NextHop { interface: Some(SubIfId(*i)), ..NextHop::new(ip("fe80::2")) };
+        Attributes { next_hops: interfaces.iter().map(hop).collect(), ..Attributes::default() }
+    };
+    announce(&mut rib, 2, &["2001:db8:1::/48", "192.0.2.0/24"], on(&[0, 1]));
+    announce(&mut rib, 3, &["2001:db8:2::/48"], via(&["fe80::2"]));
+    let _ = plain.commit(&mut rib);
+    let both = [("forward 0 fe80::2 7".to_string(), 32), ("forward 1 fe80::2 8".to_string(), 32)];
+    assert_eq!(plain.forwards("2001:db8:1::/48"), both);
+    assert_eq!(plain.forwards("192.0.2.0/24"), both, "IPv4 over an IPv6 next hop");
+    assert_eq!(plain.group("2001:db8:2::/48"), None, "on no known link");
+    rib.set_link(SubIfId(0), false).unwrap();
+    let _ = plain.commit(&mut rib);
+    assert_eq!(plain.forwards("2001:db8:1::/48"), [("forward 1 fe80::2 8".into(), 64)]);
+    announce(&mut rib, 2, &["192.0.2.0/24"], on(&[0]));
+    let _ = plain.commit(&mut rib);
+    assert_eq!(plain.group("192.0.2.0/24"), None, "its link is down");
+    rib.set_link(SubIfId(0), true).unwrap();
+    let _ = plain.commit(&mut rib);
+    assert_eq!(plain.forwards("192.0.2.0/24"), [("forward 0 fe80::2 7".into(), 1)]);
+    assert_all_returns(rib, plain, 2);
+}
+
+#[test]
 fn equal_paths_of_two_sessions_share_and_a_worse_one_waits() {
     let (mut rib, mut plain) = two_links();
     announce(&mut rib, 2, &["192.0.2.0/24"], via(&["10.0.0.2"]));
@@ -200,7 +228,7 @@ fn a_lost_source_forwards_until_it_is_swept() {
     announce(&mut rib, 3, &["203.0.113.0/24"], Attributes { local_pref: 50, ..via(&["10.0.1.2"]) });
     let _ = plain.commit(&mut rib);
     let (inserts, removes) = (plain.inserts, plain.removes);
-    send(&mut rib, 2, RouteEvent::Down { reason: "hold timer".into() });
+    send(&mut rib, 2, RouteEvent::Down { reason: "hold timer".into(), retain: None });
     let _ = plain.commit(&mut rib);
     send(&mut rib, 2, RouteEvent::Up);
     announce(&mut rib, 2, &["192.0.2.0/24"], via(&["10.0.0.2"]));
@@ -224,7 +252,7 @@ fn a_lost_source_forwards_until_it_is_swept() {
 fn each_loss_has_its_own_retain_time() {
     let (mut rib, mut plain) = two_links();
     let lose = |rib: &mut Rib| {
-        send(rib, 2, RouteEvent::Down { reason: "killed".into() });
+        send(rib, 2, RouteEvent::Down { reason: "killed".into(), retain: None });
         rib.generation(SourceId(2))
     };
     announce(&mut rib, 2, &["192.0.2.0/24", "198.51.100.0/24"], via(&["10.0.0.2"]));

@@ -3,9 +3,10 @@
 mod behaviour;
 mod model;
 mod scale;
+mod slices;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use dataplane::ids::{AdjId, GroupId, PortId, SubIfId, VrfId};
@@ -43,43 +44,71 @@ struct Sink<'a> {
     published: &'a std::cell::RefCell<GroupsSnapshot>,
 }
 
-impl FibSink for Sink<'_> {
-    fn insert(&mut self, vrf: VrfId, prefix: IpNetwork, group: GroupId) -> Result<(), FibSinkError> {
-        let published = self.published.borrow();
-        assert!((group.0 as usize) < published.groups.len(), "{group:?} is written before it is published");
-        assert_ne!(group, GroupId::NO_ROUTE);
+impl Sink<'_> {
+    fn write(&mut self, vrf: VrfId, prefix: IpNetwork, group: Option<GroupId>) -> Result<(), FibSinkError> {
+        if let Some(group) = group {
+            let published = self.published.borrow();
+            assert!(
+                (group.0 as usize) < published.groups.len(),
+                "{group:?} is written before it is published"
+            );
+            assert_ne!(group, GroupId::NO_ROUTE);
+        }
         if self.plain.failing > 0 {
             self.plain.failing -= 1;
             return Err("no room".into());
         }
-        self.plain.inserts += 1;
-        let old = self.plain.entries.insert((vrf, prefix), group);
-        assert_ne!(old, Some(group), "a write that changes nothing: {prefix}");
+        if let Some(group) = group {
+            self.plain.inserts += 1;
+            let old = self.plain.entries.insert((vrf, prefix), group);
+            assert_ne!(old, Some(group), "a write that changes nothing: {prefix}");
+        } else {
+            self.plain.removes += 1;
+            assert!(self.plain.entries.remove(&(vrf, prefix)).is_some(), "{prefix} is not in the FIB");
+        }
+        Ok(())
+    }
+}
+
+impl FibSink for Sink<'_> {
+    fn write4(&mut self, vrf: VrfId, changes: &[Change<u32>]) -> Result<(), (usize, FibSinkError)> {
+        for (i, (addr, len, group)) in changes.iter().enumerate() {
+            let prefix = IpNetwork::new(Ipv4Addr::from_bits(*addr).into(), *len).unwrap();
+            self.write(vrf, prefix, *group).map_err(|error| (i, error))?;
+        }
         Ok(())
     }
 
-    fn remove(&mut self, vrf: VrfId, prefix: IpNetwork) -> Result<(), FibSinkError> {
-        if self.plain.failing > 0 {
-            self.plain.failing -= 1;
-            return Err("no room".into());
+    fn write6(&mut self, vrf: VrfId, changes: &[Change<u128>]) -> Result<(), (usize, FibSinkError)> {
+        for (i, (addr, len, group)) in changes.iter().enumerate() {
+            let prefix = IpNetwork::new(Ipv6Addr::from_bits(*addr).into(), *len).unwrap();
+            self.write(vrf, prefix, *group).map_err(|error| (i, error))?;
         }
-        self.plain.removes += 1;
-        assert!(self.plain.entries.remove(&(vrf, prefix)).is_some(), "{prefix} is not in the FIB");
         Ok(())
     }
 }
 
 impl Plain {
     fn commit(&mut self, rib: &mut Rib) -> Commit {
+        rib.retry();
+        self.slice(rib, usize::MAX)
+    }
+
+    /// A commit that ends when it has asked so many times whether there is more time.
+    fn slice(&mut self, rib: &mut Rib, mut times: usize) -> Commit {
         let published = std::cell::RefCell::new(std::mem::take(&mut self.published));
         let mut publishes = 0;
-        let done = rib.commit(
+        let done = rib.commit_slice(
             &mut |snapshot| {
                 check_snapshot(snapshot);
                 published.replace(snapshot.clone());
                 publishes += 1;
             },
             &mut Sink { plain: self, published: &published },
+            &mut || {
+                times = times.saturating_sub(1);
+                times > 0
+            },
         );
         self.published = published.into_inner();
         self.publishes += publishes;
@@ -132,7 +161,7 @@ fn check_snapshot(snapshot: &GroupsSnapshot) {
 }
 
 fn rib() -> Rib {
-    let mut rib = Rib::new(2, &Distances { static_distance: 1, bgp_distance: 20 });
+    let mut rib = Rib::new(2, &Distances { bgp_distance: 20, ..Distances::default() });
     rib.add_source(SourceId(2), SourceKind::Bgp);
     rib.add_source(SourceId(3), SourceKind::Bgp);
     rib
@@ -153,7 +182,7 @@ fn interface(vrf: VrfId, addresses: &[&str]) -> SubInterface {
 }
 
 fn via(next_hops: &[&str]) -> Attributes {
-    let next_hops = next_hops.iter().map(|a| NextHop { address: ip(a), weight: 1 }).collect();
+    let next_hops = next_hops.iter().map(|a| NextHop::new(ip(a))).collect();
     Attributes { next_hops, local_pref: 100, ..Attributes::default() }
 }
 

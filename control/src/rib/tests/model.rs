@@ -61,6 +61,8 @@ enum Op {
     Add(u16, bool),
     Neighbour(u16, usize, Option<u8>, bool),
     Commit,
+    /// A commit with little time.
+    Slice(usize),
     FailingCommit(usize),
     Reclaim,
 }
@@ -71,14 +73,14 @@ fn attributes() -> impl Strategy<Value = Attributes> {
         |(next_hops, local_pref, as_path, med, igp)| Attributes {
             next_hops: next_hops
                 .into_iter()
-                .map(|(address, weight)| NextHop { address: ip(address), weight })
+                .map(|(address, weight)| NextHop { weight, ..NextHop::new(ip(address)) })
                 .collect(),
             local_pref,
             as_path_len: as_path.len() as u32,
             as_path,
             origin: if igp { Origin::Igp } else { Origin::Incomplete },
             med,
-            communities: vec![],
+            ..Attributes::default()
         },
     )
 }
@@ -100,6 +102,7 @@ fn op() -> impl Strategy<Value = Op> {
         5 => (0u16..3, 0..NEIGHBOURS.len(), prop::option::of(0u8..2), any::<bool>())
             .prop_map(|(s, n, mac, failed)| Op::Neighbour(s, n, mac, failed)),
         6 => Just(Op::Commit),
+        4 => (1usize..6).prop_map(Op::Slice),
         2 => (1usize..5).prop_map(Op::FailingCommit),
         2 => Just(Op::Reclaim),
     ]
@@ -124,7 +127,8 @@ enum Leads {
     Local,
     Discard,
     Glean(u16),
-    Via(Set),
+    /// Over these; and over those when none of these answers.
+    Via(Set, Set),
 }
 
 fn merge(into: &mut Set, from: &Set, weight: u8) {
@@ -232,16 +236,35 @@ impl Model {
         let med_better = |a: &(u32, &Attributes, Set), b: &(u32, &Attributes, Set)| {
             a.1.as_path.first() == b.1.as_path.first() && a.1.med < b.1.med
         };
-        let top: Vec<_> = paths.iter().filter(|p| !paths.iter().any(|q| better(q, p))).collect();
-        let top: Vec<_> = top.iter().filter(|p| !top.iter().any(|q| med_better(q, p))).collect();
+        let best = |among: &[usize]| -> Vec<usize> {
+            let is_best = |i: &&usize| !among.iter().any(|j| better(&paths[*j], &paths[**i]));
+            let top: Vec<usize> = among.iter().filter(is_best).copied().collect();
+            let is_best = |i: &&usize| !top.iter().any(|j| med_better(&paths[*j], &paths[**i]));
+            top.iter().filter(is_best).copied().collect()
+        };
+        let merged = |of: &[usize]| {
+            let mut all = Set::new();
+            for i in of {
+                merge(&mut all, &paths[*i].2, 1);
+            }
+            all
+        };
+        let top = best(&(0..paths.len()).collect::<Vec<_>>());
         if top.is_empty() {
             return None;
         }
-        let mut all = Set::new();
-        for path in top {
-            merge(&mut all, &path.2, 1);
+        let all = merged(&top);
+        if all.is_empty() {
+            return Some(Leads::Discard);
         }
-        Some(if all.is_empty() { Leads::Discard } else { Leads::Via(all) })
+        let mut rest: Vec<usize> = (0..paths.len()).filter(|i| !top.contains(i)).collect();
+        rest.retain(|i| !paths[*i].2.is_empty());
+        let mut backup = Set::new();
+        if top.iter().all(|i| !paths[*i].2.is_empty()) {
+            backup = merged(&best(&rest));
+            backup.retain(|member, _| !all.contains_key(member));
+        }
+        Some(Leads::Via(all, backup))
     }
 
     /// All prefixes that there are, by interfaces or sources.
@@ -278,7 +301,7 @@ impl Model {
             match self.leads(prefix, &mut below) {
                 None => continue,
                 Some(Leads::Glean(subif)) => set = Set::from([((subif, address), 1)]),
-                Some(Leads::Via(via)) => set = via,
+                Some(Leads::Via(via, _)) => set = via,
                 Some(Leads::Local | Leads::Discard) => {}
             }
             break;
@@ -304,7 +327,7 @@ impl Model {
             if matches!(state, Neighbour::Reachable(_))
                 && longest.is_some_and(|(_, leads)| *leads == Leads::Glean(*subif))
             {
-                hosts.insert(host, Leads::Via(Set::from([((*subif, *address), 1)])));
+                hosts.insert(host, Leads::Via(Set::from([((*subif, *address), 1)]), Set::new()));
             }
         }
         fib.extend(hosts);
@@ -320,16 +343,19 @@ impl Model {
         }
     }
 
-    /// What the buckets of a set of members are to do.
-    fn buckets(&self, set: &Set) -> BTreeSet<String> {
-        let best = set.keys().map(|(s, a)| self.fitness(*s, *a)).min();
-        let usable = set.keys().filter(|(s, a)| Some(self.fitness(*s, *a)) == best);
-        let text = |(subif, address): &(u16, IpAddr)| match self.neighbours.get(&(*subif, *address)) {
-            Some(Neighbour::Reachable(mac)) if best == Some(0) => {
-                format!("forward {subif} {address} {}", mac[5])
-            }
-            _ => format!("incomplete {subif} {address}"),
-        };
+    /// What the buckets of a set of members with a backup are to do.
+    fn buckets(&self, set: &Set, backup: &Set) -> BTreeSet<String> {
+        let all = set.keys().map(|m| (m, false)).chain(backup.keys().map(|m| (m, true)));
+        let standing = |((s, a), backup): ((u16, IpAddr), bool)| (self.fitness(s, a), backup);
+        let best = all.clone().map(|(m, backup)| standing((*m, backup))).min();
+        let usable = all.filter(|(m, backup)| Some(standing((**m, *backup))) == best);
+        let text =
+            |((subif, address), _): (&(u16, IpAddr), bool)| match self.neighbours.get(&(*subif, *address)) {
+                Some(Neighbour::Reachable(mac)) if best.is_some_and(|(fitness, _)| fitness == 0) => {
+                    format!("forward {subif} {address} {}", mac[5])
+                }
+                _ => format!("incomplete {subif} {address}"),
+            };
         usable.map(text).collect()
     }
 }
@@ -360,7 +386,7 @@ fn run(rib: &mut Rib, op: &Op) {
             );
         }
         Op::Up(source) => send(rib, *source, RouteEvent::Up),
-        Op::Down(source) => send(rib, *source, RouteEvent::Down { reason: String::new() }),
+        Op::Down(source) => send(rib, *source, RouteEvent::Down { reason: String::new(), retain: None }),
         Op::EndOfRib(source, family) => send(rib, *source, RouteEvent::EndOfRib(*family)),
         Op::Sweep(source) => rib.sweep_source(SourceId(*source)),
         Op::Link(subif, up) => drop(rib.set_link(SubIfId(*subif), *up)),
@@ -373,7 +399,7 @@ fn run(rib: &mut Rib, op: &Op) {
             let state = neighbour_state(*mac, *failed);
             let _ = rib.set_neighbour(SubIfId(*subif), ip(NEIGHBOURS[*i]), state);
         }
-        Op::Commit | Op::FailingCommit(_) | Op::Reclaim => {}
+        Op::Commit | Op::Slice(_) | Op::FailingCommit(_) | Op::Reclaim => {}
     }
 }
 
@@ -386,23 +412,25 @@ fn compare(rib: &Rib, plain: &Plain, model: &Model) {
         let group = plain.entries[&(VRF, prefix)];
         let adjacencies = plain.buckets(group).iter().map(|adj| plain.published.adjacencies[adj.0 as usize]);
         let buckets: BTreeSet<String> = adjacencies.map(describe).collect();
-        let members: Set = rib.members_of(group).into_iter().map(|(s, a, w)| ((s.0, a), w)).collect();
+        let members = |backup| -> Set { rib.members_of(group, backup).into_iter().collect() };
         match leads {
             Leads::Local => assert_eq!(group, GroupId::LOCAL, "{prefix}"),
             Leads::Discard => assert_eq!(group, GroupId::DISCARD, "{prefix}"),
             Leads::Glean(s) => assert_eq!(buckets, BTreeSet::from([format!("glean {s}")]), "{prefix}"),
-            Leads::Via(set) => {
-                assert_eq!(buckets, model.buckets(&set), "{prefix}");
-                assert_eq!(members, set, "{prefix}");
+            Leads::Via(set, backup) => {
+                assert_eq!(buckets, model.buckets(&set, &backup), "{prefix}");
+                assert_eq!(members(false), set, "{prefix}");
+                assert_eq!(members(true), backup, "{prefix}");
             }
         }
     }
 }
 
 impl Rib {
-    fn members_of(&self, group: GroupId) -> Vec<(SubIfId, IpAddr, u16)> {
+    fn members_of(&self, group: GroupId, backup: bool) -> Vec<((u16, IpAddr), u16)> {
         let views = self.groups().filter(|g| g.id == group.0).flat_map(|g| g.members);
-        views.filter_map(|m| Some((SubIfId(m.subif), m.gateway?, m.weight))).collect()
+        let views = views.filter(|m| m.backup == backup);
+        views.filter_map(|m| Some(((m.subif, m.gateway?), m.weight))).collect()
     }
 }
 
@@ -425,6 +453,9 @@ proptest! {
                     plain.failing = failing;
                     let _ = plain.commit(&mut rib);
                     plain.failing = 0;
+                }
+                Op::Slice(times) => {
+                    prop_assert_eq!(plain.slice(&mut rib, times).failure, None);
                 }
                 Op::Commit => {
                     let done = plain.commit(&mut rib);

@@ -8,25 +8,39 @@ const ROUTES: u32 = 1_000_000;
 
 /// A FIB that only counts.
 #[derive(Default)]
-struct Counter {
-    inserts: usize,
-    removes: usize,
+pub(super) struct Counter {
+    pub inserts: usize,
+    pub removes: usize,
+}
+
+impl Counter {
+    fn count<A>(&mut self, changes: &[Change<A>]) {
+        let inserts = changes.iter().filter(|(.., group)| group.is_some()).count();
+        self.inserts += inserts;
+        self.removes += changes.len() - inserts;
+    }
 }
 
 impl FibSink for Counter {
-    fn insert(&mut self, _: VrfId, _: IpNetwork, _: GroupId) -> Result<(), FibSinkError> {
-        self.inserts += 1;
+    fn write4(&mut self, _: VrfId, changes: &[Change<u32>]) -> Result<(), (usize, FibSinkError)> {
+        self.count(changes);
         Ok(())
     }
 
-    fn remove(&mut self, _: VrfId, _: IpNetwork) -> Result<(), FibSinkError> {
-        self.removes += 1;
+    fn write6(&mut self, _: VrfId, changes: &[Change<u128>]) -> Result<(), (usize, FibSinkError)> {
+        self.count(changes);
         Ok(())
     }
 }
 
+/// Announces the million.
 fn feed(rib: &mut Rib, source: u32, next_hop: &str) {
-    let all: Vec<Nlri> = (0..ROUTES)
+    feed_some(rib, source, next_hop, ROUTES);
+}
+
+/// Announces so many /24s of source 2 or 3.
+pub(super) fn feed_some(rib: &mut Rib, source: u32, next_hop: &str, count: u32) {
+    let all: Vec<Nlri> = (0..count)
         .map(|i| {
             let prefix = IpNetwork::new(IpAddr::V4(Ipv4Addr::from_bits(0x2000_0000 + (i << 8))), 24).unwrap();
             Nlri { prefix, path_id: 0 }

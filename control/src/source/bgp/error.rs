@@ -36,6 +36,14 @@ pub enum BgpError {
         /// As configured.
         seconds: u64,
     },
+    /// The caller gave another number of queues than there are peers.
+    #[error("{feeds} queues for {peers} BGP peers: give one for each")]
+    Feeds {
+        /// How many there are.
+        feeds: usize,
+        /// How many there should be.
+        peers: usize,
+    },
     /// A thread or wake-up descriptor could not be made.
     #[error(
         "BGP cannot start {what}: {source}; the limits of threads or open files (`ulimit -u`, `ulimit -n`) may be too low"

@@ -7,19 +7,19 @@ const REFILL: Duration = Duration::from_secs(1);
 
 /// A token bucket that counts what it held back.
 #[derive(Debug)]
-pub(super) struct RateLimit {
+pub(crate) struct RateLimit {
     tokens: u32,
     refilled: Instant,
     suppressed: u64,
 }
 
 impl RateLimit {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self { tokens: BURST, refilled: now, suppressed: 0 }
     }
 
     /// `Some(n)`: say it, and that `n` alike were held back before. `None`: hold it back.
-    pub(super) fn pass(&mut self, now: Instant) -> Option<u64> {
+    pub(crate) fn pass(&mut self, now: Instant) -> Option<u64> {
         let earned = now.saturating_duration_since(self.refilled).as_secs() / REFILL.as_secs();
         if earned > 0 {
             self.tokens = BURST.min(self.tokens.saturating_add(earned.min(BURST.into()) as u32));

@@ -11,7 +11,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::Sender;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use socket2::{Domain, Protocol as IpProtocol, Socket, Type};
 
@@ -24,7 +23,6 @@ use super::session::SessionThread;
 use super::wake::{Waker, wait};
 use super::{BgpError, Limits};
 use crate::config::model::Bgp;
-use crate::source::SourceEvent;
 
 const NAMESPACES: &str = "/run/netns";
 const BACKLOG: i32 = 128;
@@ -54,7 +52,6 @@ pub(super) struct Acceptor {
     pub listeners: Vec<Listener>,
     pub config: Bgp,
     pub limits: Limits,
-    pub events: Sender<SourceEvent>,
     pub log: RateLimit,
 }
 
@@ -209,7 +206,7 @@ impl Acceptor {
             control: Arc::clone(control),
             connection: Connection::new(stream)?,
             protocol: Box::new(Rustbgpd::new(config)),
-            events: self.events.clone(),
+            external: self.config.asn != peer.config.asn,
             max_prefixes: self.limits.max_prefixes,
         };
         // The system shows 15 bytes of it; a name with a NUL would be none.

@@ -2,14 +2,14 @@
 //!
 //! It only listens, accepts configured peers, and announces nothing. One thread accepts; each connection has a
 //! thread that reads it, runs the protocol machine ([`protocol`] is the seam to the library) and hands on
-//! [`SourceEvent`]s over a bounded channel. Nothing that a peer sends can make it panic or grow without bound:
+//! [`super::RouteEvent`]s over a bounded queue of its own. Nothing that a peer sends can make it panic or grow without bound:
 //! a bad peer loses its session with the NOTIFICATION that is due, a line in the log and a counter.
 
 mod connection;
 pub mod demo;
 mod error;
 mod frame;
-mod limit;
+pub(crate) mod limit;
 mod listen;
 mod peer;
 mod prefixes;
@@ -26,8 +26,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
-use crossbeam::channel::Sender;
-
 pub use self::error::BgpError;
 use self::limit::RateLimit;
 use self::listen::{Acceptor, Gate};
@@ -35,8 +33,9 @@ use self::peer::Peer;
 pub use self::protocol::{Negotiated, Notification, State};
 pub use self::status::{NotificationCount, PeerStatus};
 use self::wake::Waker;
-use super::{RouteSource, SourceEvent, SourceId, SourceKind, SourceStatus};
-use crate::config::model::Bgp;
+use super::queue::Feed;
+use super::{RouteSource, SourceId, SourceKind, SourceStatus};
+use crate::config::model::{Bgp, BgpPeer};
 
 /// What a peer may cost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,18 +63,14 @@ pub struct BgpSpeaker {
 
 impl BgpSpeaker {
     /// Listens on all of `config.listen`, in each namespace that a peer names. Peer `i` is source `first_source + i`.
-    /// Events go into the bounded channel; when it is full, reading stops, and TCP slows the peers down.
+    /// Its events go into `feeds[i]`; when that is full, reading from this peer stops, and TCP slows it down.
     ///
     /// # Errors
     ///
     /// [`BgpError`], if the hold time is none, a socket cannot be made, or a thread not started. Nothing is left
     /// running then.
-    pub fn start(
-        config: &Bgp,
-        first_source: SourceId,
-        events: Sender<SourceEvent>,
-    ) -> Result<Self, BgpError> {
-        Self::start_with(config, first_source, events, Limits::default())
+    pub fn start(config: &Bgp, first_source: SourceId, feeds: Vec<Feed>) -> Result<Self, BgpError> {
+        Self::start_with(config, first_source, feeds, Limits::default())
     }
 
     /// [`start`](Self::start), with other limits.
@@ -86,15 +81,19 @@ impl BgpSpeaker {
     pub fn start_with(
         config: &Bgp,
         first_source: SourceId,
-        events: Sender<SourceEvent>,
+        feeds: Vec<Feed>,
         limits: Limits,
     ) -> Result<Self, BgpError> {
         let seconds = config.hold_time.as_secs();
         if matches!(seconds, 1 | 2) || seconds > u64::from(u16::MAX) {
             return Err(BgpError::HoldTime { seconds });
         }
-        let numbered = (first_source.0..).zip(&config.peers);
-        let peers = numbered.map(|(id, peer)| Arc::new(Peer::new(peer.clone(), SourceId(id)))).collect();
+        if feeds.len() != config.peers.len() {
+            return Err(BgpError::Feeds { feeds: feeds.len(), peers: config.peers.len() });
+        }
+        let numbered = (first_source.0..).zip(&config.peers).zip(feeds);
+        let new = |((id, peer), feed): ((u32, &BgpPeer), Feed)| Peer::new(peer.clone(), SourceId(id), feed);
+        let peers = numbered.map(|of_peer| Arc::new(new(of_peer))).collect();
         let mut namespaces: Vec<Option<&str>> =
             config.peers.iter().map(|peer| peer.namespace.as_deref()).collect();
         namespaces.sort_unstable();
@@ -116,7 +115,6 @@ impl BgpSpeaker {
             listeners,
             config: config.clone(),
             limits,
-            events,
             log: RateLimit::new(Instant::now()),
         };
         let thread = Builder::new().name("bgp-accept".to_owned()).spawn(move || acceptor.run());
@@ -140,7 +138,7 @@ impl BgpSpeaker {
     }
 
     /// Ends every session with Cease / Administrative Shutdown and joins all threads. The loss of a session is
-    /// told by `Down` as far as the channel has room.
+    /// told by `Down` as far as its queue has room.
     pub fn stop(mut self) {
         self.end();
     }
@@ -175,13 +173,15 @@ impl RouteSource for BgpSpeaker {
 
     fn status(&self) -> Vec<SourceStatus> {
         let entry = |peer: PeerStatus| SourceStatus {
-            id: peer.source,
             name: peer.name,
-            kind: SourceKind::Bgp,
-            vrf: peer.vrf,
             up: peer.state == State::Established,
             routes: peer.prefixes,
+            announced: peer.announced,
+            withdrawn: peer.withdrawn,
+            malformed: peer.malformed,
+            starts: peer.established,
             last_error: peer.last_error,
+            ..SourceStatus::new(peer.source, SourceKind::Bgp, dataplane::ids::VrfId(peer.vrf))
         };
         BgpSpeaker::status(self).into_iter().map(entry).collect()
     }

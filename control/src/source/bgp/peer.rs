@@ -21,6 +21,7 @@ use super::wake::Waker;
 use super::{BgpError, lock};
 use crate::config::model::BgpPeer;
 use crate::source::SourceId;
+use crate::source::queue::Feed;
 
 /// How long a candidate waits for the connection it replaces to take leave.
 const TAKE_OVER: Duration = Duration::from_secs(5);
@@ -30,6 +31,8 @@ const TAKE_OVER: Duration = Duration::from_secs(5);
 pub(super) struct Peer {
     pub config: BgpPeer,
     pub source: SourceId,
+    /// Where its routes go.
+    pub feed: Feed,
     pub counters: Counters,
     /// For lines that the peer can cause.
     pub log: Mutex<RateLimit>,
@@ -105,11 +108,12 @@ impl Control {
 }
 
 impl Peer {
-    pub(super) fn new(config: BgpPeer, source: SourceId) -> Self {
+    pub(super) fn new(config: BgpPeer, source: SourceId, feed: Feed) -> Self {
         let slots = Slots { candidate: None, session: None, idle_since: SystemTime::now(), last_error: None };
         Self {
             config,
             source,
+            feed,
             counters: Counters::default(),
             log: Mutex::new(RateLimit::new(Instant::now())),
             slots: Mutex::new(slots),

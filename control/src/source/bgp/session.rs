@@ -1,22 +1,23 @@
 //! The thread of one connection: reads, feeds the protocol machine, does what it says, hands on the routes.
 //!
-//! Back pressure: the channel of events is bounded, and a full one stops the reading, so that TCP slows the peer
-//! down. Keepalives go out meanwhile, and the hold timer is only asked when there was nothing to read, so that our
+//! What one read brought is handed on together, so that ten changes to a prefix cost one write of the FIB.
+//!
+//! Back pressure: the queue of events is bounded, and a full one stops the reading, so that TCP slows the peer down. Keepalives go out meanwhile, and the hold timer is only asked when there was nothing to read, so that our
 //! own slowness ends no session.
 
 use std::io;
+use std::net::Ipv4Addr;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-use crossbeam::channel::{SendTimeoutError, Sender};
 
 use super::connection::{Connection, Ready, is_retry};
 use super::lock;
 use super::peer::{Command, Control, Peer};
 use super::prefixes::Prefixes;
 use super::protocol::{Cease, Ending, Negotiated, Output, Protocol, State, Timer};
-use crate::source::{Attributes, Family, RouteEvent, SourceEvent};
+use crate::source::queue::FeedError;
+use crate::source::{Attributes, Family, RouteEvent, SourceEvent, Speaker};
 
 /// How long one attempt to hand on an event blocks, before keepalives and commands are looked after.
 const SEND_SLICE: Duration = Duration::from_millis(100);
@@ -27,14 +28,18 @@ pub(super) struct SessionThread {
     pub control: Arc<Control>,
     pub connection: Connection,
     pub protocol: Box<dyn Protocol>,
-    pub events: Sender<SourceEvent>,
     pub max_prefixes: usize,
+    /// Whether the peer is in another AS.
+    pub external: bool,
 }
 
 struct Session {
     thread: SessionThread,
     prefixes: Prefixes,
     established: bool,
+    router_id: Ipv4Addr,
+    /// What is to be handed on.
+    batch: Vec<SourceEvent>,
 }
 
 type Step = ControlFlow<Ending>;
@@ -43,7 +48,13 @@ impl SessionThread {
     /// Runs the connection to its end.
     pub(super) fn run(self) {
         let (peer, control) = (Arc::clone(&self.peer), Arc::clone(&self.control));
-        let mut session = Session { thread: self, prefixes: Prefixes::default(), established: false };
+        let mut session = Session {
+            thread: self,
+            prefixes: Prefixes::default(),
+            established: false,
+            router_id: Ipv4Addr::UNSPECIFIED,
+            batch: Vec::new(),
+        };
         let ending = session.run();
         session.finish(&ending);
         if matches!(ending, Ending::Sent(..)) && control.command() != Command::Replace {
@@ -97,7 +108,7 @@ impl Session {
         loop {
             let length = self.thread.protocol.receive(self.thread.connection.input(), &mut out);
             if length == 0 {
-                return Step::Continue(());
+                return self.flush();
             }
             self.thread.connection.consume(length);
             self.thread.control.hear();
@@ -138,7 +149,7 @@ impl Session {
                 Output::Malformed(detail) => self.malformed(&detail),
                 Output::Looped => self.thread.peer.counters.looped.add(1),
                 Output::RefreshBegins(family) => self.prefixes.begin_refresh(family),
-                Output::RefreshEnds(family) => self.end_refresh(family)?,
+                Output::RefreshEnds(family) => self.end_refresh(family),
                 Output::Close(ending) => return Step::Break(ending),
             }
         }
@@ -146,6 +157,7 @@ impl Session {
     }
 
     fn opened(&mut self, negotiated: &Negotiated) -> Step {
+        self.router_id = negotiated.router_id;
         match self.thread.peer.claim(&self.thread.control, negotiated) {
             Ok(()) => Step::Continue(()),
             Err(reason) => {
@@ -163,7 +175,11 @@ impl Session {
         if state == State::Established {
             self.established = true;
             self.thread.peer.counters.established.add(1);
-            self.deliver(RouteEvent::Up)?;
+            let peer = &self.thread.peer.config;
+            let speaker =
+                Speaker { external: self.thread.external, router_id: self.router_id, address: peer.address };
+            self.deliver(RouteEvent::Up);
+            self.deliver(RouteEvent::Speaker(speaker));
             let peer = &self.thread.peer.config;
             tracing::info!(peer = %peer.name, address = %peer.address, asn = peer.asn, "BGP session up");
         }
@@ -187,7 +203,7 @@ impl Session {
         }
         counters.prefixes.set(self.prefixes.len());
         for event in events {
-            self.deliver(event)?;
+            self.deliver(event);
         }
         if self.prefixes.len() > self.thread.max_prefixes {
             let detail = format!("it announced more than {} prefixes", self.thread.max_prefixes);
@@ -196,14 +212,14 @@ impl Session {
         Step::Continue(())
     }
 
-    fn end_refresh(&mut self, family: Family) -> Step {
+    fn end_refresh(&mut self, family: Family) {
         let withdrawn = self.prefixes.end_refresh(family);
         if withdrawn.is_empty() {
-            return Step::Continue(());
+            return;
         }
         self.thread.peer.counters.prefixes.set(self.prefixes.len());
         let attributes = Arc::new(Attributes::default());
-        self.deliver(RouteEvent::Update { withdrawn, announced: Vec::new(), attributes })
+        self.deliver(RouteEvent::Update { withdrawn, announced: Vec::new(), attributes });
     }
 
     fn malformed(&self, detail: &str) {
@@ -220,14 +236,20 @@ impl Session {
         self.perform(&mut out)
     }
 
-    /// Hands on an event, however long it takes, unless a command comes.
-    fn deliver(&mut self, event: RouteEvent) -> Step {
-        let mut event = self.source_event(event);
+    /// Notes an event, to be handed on with others.
+    fn deliver(&mut self, event: RouteEvent) {
+        let event = self.source_event(event);
+        self.batch.push(event);
+    }
+
+    /// Hands on what was noted, however long it takes, unless a command comes.
+    fn flush(&mut self) -> Step {
+        let mut events = std::mem::take(&mut self.batch);
         loop {
-            event = match self.thread.events.send_timeout(event, SEND_SLICE) {
+            events = match self.thread.peer.feed.send(events, SEND_SLICE) {
                 Ok(()) => return Step::Continue(()),
-                Err(SendTimeoutError::Timeout(event)) => event,
-                Err(SendTimeoutError::Disconnected(_)) => {
+                Err(FeedError::Full(events)) => events,
+                Err(FeedError::Closed) => {
                     return self.cease(Cease::OutOfResources, "nobody takes its routes any more".to_owned());
                 }
             };
@@ -262,14 +284,15 @@ impl Session {
         }
     }
 
-    /// The loss is told even to a slow consumer, except when the whole speaker stops.
-    fn tell_loss(&self, reason: String) {
-        let mut event = self.source_event(RouteEvent::Down { reason });
-        while let Err(SendTimeoutError::Timeout(again)) = self.thread.events.send_timeout(event, SEND_SLICE) {
+    /// The loss, and what came before it, is told even to a slow consumer, except when the whole speaker stops.
+    fn tell_loss(&mut self, reason: String) {
+        self.deliver(RouteEvent::Down { reason, retain: None });
+        let mut events = std::mem::take(&mut self.batch);
+        while let Err(FeedError::Full(again)) = self.thread.peer.feed.send(events, SEND_SLICE) {
             if self.thread.control.command() == Command::Shutdown {
                 return;
             }
-            event = again;
+            events = again;
         }
     }
 }

@@ -177,7 +177,7 @@ impl UpdateDecoder {
 
     fn attributes(&self, next_hop: Option<IpAddr>, attributes: &[PathAttribute]) -> Attributes {
         let mut result = Attributes {
-            next_hops: next_hop.map(|address| NextHop { address, weight: 1 }).into_iter().collect(),
+            next_hops: next_hop.map(NextHop::new).into_iter().collect(),
             local_pref: DEFAULT_LOCAL_PREF,
             ..Attributes::default()
         };

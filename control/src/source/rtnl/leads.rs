@@ -1,0 +1,337 @@
+//! Where routes lead: next-hop objects, and what a route's hops come to, once for all routes that share them.
+//!
+//! Objects come in any order, a group before its members too. What names an object that is not known is undecided:
+//! a route that was announced before stays as it was until it is known. Each generation of a source (a connection, a
+//! reading of the tables) has objects of its own: numbers mean something else after zebra's restart.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use super::decode::{Hop, ObjectKind};
+use super::tables::Tables;
+use crate::source::{Attributes, NextHop};
+
+/// What zebra sends for an IPv4 route over an IPv6 next hop if it may not use next-hop groups.
+const LOSSY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(169, 254, 0, 1));
+
+/// Objects that are kept.
+const MAX_OBJECTS: usize = 1 << 18;
+/// Members of all groups together, and hops of all routes together (each set counted once), that are kept.
+const MAX_HOPS: usize = 1 << 20;
+/// Sets of hops that may lie unused before they are looked for.
+const IDLE: usize = 4096;
+
+/// Why a route cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unusable {
+    /// It is of a connected prefix: ours come from the configuration.
+    #[error("it has no gateway; connected prefixes come from `addresses` in the configuration")]
+    NoGateway,
+    /// Its gateway is on an interface that is none of our TAPs.
+    #[error("its gateway is on an interface that is no TAP of this VRF")]
+    Foreign,
+    /// Its interfaces are down.
+    #[error("its interfaces are down")]
+    Dead,
+    /// It wants a label or another header.
+    #[error("it wants an encapsulation (MPLS, SRv6 or a tunnel), which turnpike does not do")]
+    Encapsulated,
+    /// zebra does not say where it leads.
+    #[error(
+        "zebra sent the next hop 169.254.0.1, which stands for an IPv6 one that it may not name: configure \
+         `fpm use-next-hop-groups` in zebra"
+    )]
+    Lossy,
+    /// There are too many.
+    #[error("too many different next hops, or routes: more are not kept")]
+    TooMany,
+}
+
+/// What a route's lead comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It names an object that is not known.
+    Undecided,
+    /// It cannot be used.
+    Unusable(Unusable),
+    /// It leads there.
+    Use(Arc<Attributes>),
+}
+
+/// What a route's lead is known by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Key {
+    Discard,
+    /// An object of a generation.
+    Object(u32, u16),
+    Hops(Vec<Hop>),
+}
+
+#[derive(Debug)]
+struct Slot {
+    key: (u8, Key),
+    outcome: Outcome,
+}
+
+/// All leads and objects of a source.
+#[derive(Debug, Default)]
+pub(super) struct Leads {
+    slab: Vec<Option<Slot>>,
+    free: Vec<u32>,
+    by_key: HashMap<(u8, Key), u32>,
+    /// Hops in the keys.
+    hops: usize,
+    /// In use when they were last looked at.
+    live: usize,
+    /// Objects of the present generation.
+    objects: HashMap<u32, ObjectKind>,
+    members: usize,
+    users: HashMap<u32, BTreeSet<u32>>,
+    touched: BTreeSet<u32>,
+    generation: u16,
+    kernel: bool,
+    /// The kernel's objects that were told in this generation.
+    told: HashSet<u32>,
+}
+
+impl Leads {
+    pub(super) fn new(kernel: bool) -> Self {
+        Self { kernel, ..Self::default() }
+    }
+
+    /// Objects are told anew. What leads over zebra's old ones stays as it is, since zebra numbers them anew when it
+    /// restarts; the kernel's keep their numbers.
+    pub(super) fn begin(&mut self, generation: u16) {
+        self.told.clear();
+        if self.kernel {
+            return;
+        }
+        self.generation = generation;
+        self.objects.clear();
+        self.users.clear();
+        self.touched.clear();
+        self.members = 0;
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.by_key.len()
+    }
+
+    /// The generation in the keys of objects.
+    pub(super) fn generation(&self) -> u16 {
+        self.generation
+    }
+
+    /// The kernel's objects that were not told since [`Self::begin`].
+    pub(super) fn untold(&self) -> Vec<u32> {
+        if !self.kernel {
+            return Vec::new();
+        }
+        self.objects.keys().filter(|id| !self.told.contains(id)).copied().collect()
+    }
+
+    /// An object came, or changed.
+    pub(super) fn define(&mut self, id: u32, kind: &ObjectKind) -> Result<(), Unusable> {
+        let size = if let ObjectKind::Group(members) = kind { members.len() } else { 0 };
+        self.forget_members(id);
+        if self.members + size > MAX_HOPS
+            || (self.objects.len() >= MAX_OBJECTS && !self.objects.contains_key(&id))
+        {
+            self.objects.remove(&id);
+            return Err(Unusable::TooMany);
+        }
+        if let ObjectKind::Group(members) = kind {
+            self.members += size;
+            for (member, _) in members {
+                self.users.entry(*member).or_default().insert(id);
+            }
+        }
+        self.objects.insert(id, kind.clone());
+        self.touched.insert(id);
+        if self.kernel {
+            self.told.insert(id);
+        }
+        Ok(())
+    }
+
+    /// An object is gone: groups go on without it. Returns what led over it alone.
+    pub(super) fn remove(&mut self, id: u32) -> Vec<u32> {
+        self.forget_members(id);
+        if self.objects.remove(&id).is_none() {
+            return Vec::new();
+        }
+        for user in self.users.remove(&id).unwrap_or_default() {
+            if let Some(ObjectKind::Group(members)) = self.objects.get_mut(&user) {
+                let before = members.len();
+                members.retain(|(member, _)| *member != id);
+                self.members -= before - members.len();
+                self.touched.insert(user);
+            }
+        }
+        self.of_object(id)
+    }
+
+    fn forget_members(&mut self, id: u32) {
+        if let Some(ObjectKind::Group(members)) = self.objects.get(&id) {
+            self.members -= members.len();
+            for (member, _) in members {
+                if let Some(users) = self.users.get_mut(member) {
+                    users.remove(&id);
+                    if users.is_empty() {
+                        self.users.remove(member);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The leads over an object of the present generation, in each table.
+    fn of_object(&self, id: u32) -> Vec<u32> {
+        let key = |table| (table, Key::Object(id, self.generation));
+        (0..=u8::MAX).map_while(|table| Some(self.by_key.get(&key(table)))).flatten().copied().collect()
+    }
+
+    /// Decides again what leads over objects that changed. Returns the leads that now come to something else.
+    pub(super) fn refresh(&mut self, tables: &Tables) -> HashSet<u32> {
+        let mut touched = std::mem::take(&mut self.touched);
+        let users: Vec<u32> = touched.iter().filter_map(|id| self.users.get(id)).flatten().copied().collect();
+        touched.extend(users);
+        let mut changed = HashSet::new();
+        let count = tables.all().len().min(usize::from(u8::MAX)) as u8;
+        for id in touched {
+            for table in 0..count {
+                let key = (table, Key::Object(id, self.generation));
+                let Some(lead) = self.by_key.get(&key).copied() else { continue };
+                let outcome = self.decide(tables, table, &key.1);
+                if let Some(slot) = self.slab.get_mut(lead as usize).and_then(Option::as_mut)
+                    && slot.outcome != outcome
+                    && outcome != Outcome::Undecided
+                {
+                    slot.outcome = outcome;
+                    changed.insert(lead);
+                }
+            }
+        }
+        changed
+    }
+
+    /// The number of a lead.
+    pub(super) fn intern(&mut self, tables: &Tables, table: u8, key: Key) -> Result<u32, Unusable> {
+        let key = (table, key);
+        if let Some(id) = self.by_key.get(&key) {
+            return Ok(*id);
+        }
+        let size = if let Key::Hops(hops) = &key.1 { hops.len() } else { 0 };
+        if self.hops + size > MAX_HOPS {
+            return Err(Unusable::TooMany);
+        }
+        self.hops += size;
+        let outcome = self.decide(tables, table, &key.1);
+        let slot = Some(Slot { key: key.clone(), outcome });
+        let id = self.free.pop().unwrap_or(self.slab.len() as u32);
+        match self.slab.get_mut(id as usize) {
+            Some(place) => *place = slot,
+            None => self.slab.push(slot),
+        }
+        self.by_key.insert(key, id);
+        Ok(id)
+    }
+
+    pub(super) fn outcome(&self, lead: u32) -> &Outcome {
+        let slot = self.slab.get(lead as usize).and_then(Option::as_ref);
+        slot.map_or(&Outcome::Undecided, |slot| &slot.outcome)
+    }
+
+    /// The hops that a lead was made of.
+    pub(super) fn hops(&self, lead: u32) -> Option<&[Hop]> {
+        match &self.slab.get(lead as usize)?.as_ref()?.key.1 {
+            Key::Hops(hops) => Some(hops),
+            _ => None,
+        }
+    }
+
+    /// Whether so many lie unused that it is worth the look.
+    pub(super) fn wants_collection(&self) -> bool {
+        self.by_key.len() > 2 * self.live + IDLE || self.hops > MAX_HOPS / 2
+    }
+
+    /// Forgets those that are not used.
+    pub(super) fn collect(&mut self, used: &HashSet<u32>) {
+        for (id, slot) in self.slab.iter_mut().enumerate() {
+            let Some(Slot { key, .. }) = slot.take_if(|_| !used.contains(&(id as u32))) else { continue };
+            if let Key::Hops(hops) = &key.1 {
+                self.hops -= hops.len();
+            }
+            self.by_key.remove(&key);
+            self.free.push(id as u32);
+        }
+        self.live = self.by_key.len();
+    }
+
+    fn decide(&self, tables: &Tables, table: u8, key: &Key) -> Outcome {
+        match key {
+            Key::Discard => Outcome::Use(Arc::default()),
+            Key::Hops(hops) => self.weigh(tables, table, hops.iter().map(|hop| (*hop, hop.weight))),
+            Key::Object(id, _) => match self.objects.get(id) {
+                None => Outcome::Undecided,
+                Some(ObjectKind::Discard) => Outcome::Use(Arc::default()),
+                Some(ObjectKind::Hop(hop)) => self.weigh(tables, table, std::iter::once((*hop, 1))),
+                Some(ObjectKind::Group(members)) => {
+                    let mut hops = Vec::with_capacity(members.len());
+                    for (member, weight) in members {
+                        match self.objects.get(member) {
+                            None => return Outcome::Undecided,
+                            Some(ObjectKind::Hop(hop)) => hops.push((*hop, *weight)),
+                            // A drop within a group, or a group: the kernel has neither.
+                            Some(_) => {}
+                        }
+                    }
+                    self.weigh(tables, table, hops.into_iter())
+                }
+            },
+        }
+    }
+
+    fn weigh(&self, tables: &Tables, table: u8, hops: impl Iterator<Item = (Hop, u16)>) -> Outcome {
+        let mut next_hops = Vec::new();
+        let mut refused = None;
+        for (hop, weight) in hops {
+            match self.next_hop(tables, table, &hop, weight) {
+                Ok(next_hop) => next_hops.push(next_hop),
+                Err(Unusable::Lossy) => return Outcome::Unusable(Unusable::Lossy),
+                Err(why) => refused = refused.or(Some(why)),
+            }
+        }
+        if next_hops.is_empty() {
+            return Outcome::Unusable(refused.unwrap_or(Unusable::NoGateway));
+        }
+        next_hops.sort_unstable_by_key(|hop| (hop.address, hop.interface));
+        Outcome::Use(Arc::new(Attributes { next_hops, ..Attributes::default() }))
+    }
+
+    fn next_hop(&self, tables: &Tables, table: u8, hop: &Hop, weight: u16) -> Result<NextHop, Unusable> {
+        if hop.encapsulated {
+            return Err(Unusable::Encapsulated);
+        }
+        let address = hop.gateway.ok_or(Unusable::NoGateway)?;
+        if hop.dead {
+            return Err(Unusable::Dead);
+        }
+        if address == LOSSY && !self.kernel {
+            return Err(Unusable::Lossy);
+        }
+        let table = tables.get(table).ok_or(Unusable::Foreign)?;
+        let ours = table.interfaces.get(&hop.interface).copied();
+        if self.kernel && !table.any_interface && hop.interface != 0 && ours.is_none() {
+            return Err(Unusable::Foreign);
+        }
+        let is_link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        if is_link_local && ours.is_none() {
+            return Err(Unusable::Foreign);
+        }
+        let weight = weight.clamp(1, u16::from(u8::MAX)) as u8;
+        Ok(NextHop { address, weight, interface: ours.filter(|_| is_link_local) })
+    }
+}

@@ -1,0 +1,419 @@
+//! What a zebra or a kernel has, gathered from its messages, and what of it the control thread does not know yet.
+//!
+//! Changes wait here, each prefix once, until there is room on the way to the control thread: ten changes of a prefix
+//! in that time become one, and what came and went becomes none. So a source is read as fast as it writes, whatever
+//! the others do, and what waits is bounded by the number of prefixes.
+//!
+//! Mark and sweep: [`Replica::begin`] starts a new generation, in which all is told anew; [`Replica::sweep`] takes out
+//! what was not. In between all stays in use, and what is told as it was before is no change.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use ipnetwork::IpNetwork;
+
+use super::decode::{self, Event, Lead, Object, RouteKind};
+use super::feed::{Batch, Stats, add};
+use super::leads::{self, Leads, Outcome, Unusable};
+use super::routes::{Change, Key, Route, Routes, V4, V6};
+use super::tables::Tables;
+use crate::source::{Attributes, Nlri, RouteEvent, SourceEvent};
+
+/// Prefixes that are kept, of both families and all tables together.
+const MAX_ROUTES: usize = 4_000_000;
+/// Prefixes that are put into batches at a time.
+const BATCH: usize = 2048;
+
+/// How the other side speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manners {
+    /// zebra: a prefix has one route in a table.
+    Zebra,
+    /// The kernel: a prefix may have several, of which the first with the lowest metric counts. What goes with an
+    /// object or another route may go unsaid.
+    Kernel,
+}
+
+/// How much there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// Prefixes, those that are gone and not yet told among them.
+    pub routes: usize,
+    /// Prefixes that wait to be told.
+    pub waiting: usize,
+}
+
+/// What one side has.
+#[derive(Debug)]
+pub struct Replica {
+    manners: Manners,
+    tables: Tables,
+    /// For each table.
+    stats: Vec<Arc<Stats>>,
+    leads: Leads,
+    v4: Routes<V4>,
+    v6: Routes<V6>,
+    generation: u16,
+    /// When what waits came: a time, and how many were queued in all before it.
+    stamps: VecDeque<(Instant, u64)>,
+    told: u64,
+    problem: Option<(u8, IpNetwork, Unusable)>,
+}
+
+impl Replica {
+    /// Empty, of these tables; each has its counters.
+    pub fn new(manners: Manners, tables: Tables, stats: Vec<Arc<Stats>>) -> Self {
+        Self {
+            manners,
+            tables,
+            stats,
+            leads: Leads::new(manners == Manners::Kernel),
+            v4: Routes::default(),
+            v6: Routes::default(),
+            generation: 0,
+            stamps: VecDeque::new(),
+            told: 0,
+            problem: None,
+        }
+    }
+
+    /// How much there is.
+    pub fn counts(&self) -> Counts {
+        Counts { routes: self.v4.len() + self.v6.len(), waiting: self.v4.waiting() + self.v6.waiting() }
+    }
+
+    #[cfg(test)]
+    pub(super) fn leads_kept(&self) -> usize {
+        self.leads.len()
+    }
+
+    /// Its counters, for each table.
+    pub fn stats(&self) -> &[Arc<Stats>] {
+        &self.stats
+    }
+
+    /// The last route that was not taken, and why, since it was asked last.
+    pub fn take_problem(&mut self) -> Option<(IpNetwork, Unusable)> {
+        let (table, prefix, why) = self.problem.take()?;
+        if let Some(stats) = self.stats.get(usize::from(table)) {
+            stats.set_error(format!("{prefix} is not used: {why}"));
+        }
+        Some((prefix, why))
+    }
+
+    /// From now on all is told anew. What is not by the next [`Self::sweep`] is gone.
+    pub fn begin(&mut self) {
+        if self.generation == u16::MAX {
+            // Numbers start anew: none of those that come may still be in use.
+            self.sweep();
+            self.generation = 0;
+        }
+        self.generation += 1;
+        self.leads.begin(self.generation);
+    }
+
+    /// What was not told since [`Self::begin`] is gone. How many routes that are.
+    pub fn sweep(&mut self) -> usize {
+        for id in self.leads.untold() {
+            self.leads.remove(id);
+        }
+        let generation = self.generation;
+        let stale = move |route: &Route| route.generation != generation;
+        self.v4.remove_if(stale) + self.v6.remove_if(stale)
+    }
+
+    /// Prefixes that were told in this generation, and those that were not.
+    pub fn told_and_stale(&self) -> (usize, usize) {
+        let (told4, stale4) = self.v4.told_and_stale(self.generation);
+        let (told6, stale6) = self.v6.told_and_stale(self.generation);
+        (told4 + told6, stale4 + stale6)
+    }
+
+    /// Everything is gone.
+    pub fn clear(&mut self) {
+        self.v4.remove_if(|_| true);
+        self.v6.remove_if(|_| true);
+    }
+
+    /// Notes that what is taken from now on comes at this time.
+    pub fn arrives(&mut self, now: Instant) {
+        let queued = self.told + self.counts().waiting as u64;
+        if self.stamps.back().is_none_or(|(_, before)| *before != queued) {
+            self.stamps.push_back((now, queued));
+        }
+    }
+
+    /// Takes in what a message says, if it says something of routes.
+    pub fn take(&mut self, event: &Event) {
+        match event {
+            Event::Route(route) => self.route(route),
+            Event::Object(object) => self.object(object),
+            _ => {}
+        }
+    }
+
+    fn object(&mut self, object: &Object) {
+        if !object.gone {
+            if let Err(why) = self.leads.define(object.id, &object.kind) {
+                self.problem = Some((0, any_prefix(), why));
+            }
+            return;
+        }
+        let over_it: HashSet<u32> = self.leads.remove(object.id).into_iter().collect();
+        // The kernel takes an object's routes with it, and does not say so. zebra has moved its routes before.
+        if self.manners == Manners::Kernel && !over_it.is_empty() {
+            let gone = |route: &Route| over_it.contains(&route.lead);
+            self.v4.remove_if(gone);
+            self.v6.remove_if(gone);
+        }
+    }
+
+    fn route(&mut self, route: &decode::Route) {
+        let Some(table) = self.tables.place(route.table) else { return };
+        if route.tos != 0 {
+            return;
+        }
+        let wanted = route.kind != RouteKind::Other
+            && self.tables.get(table).is_some_and(|table| table.protocols.take(route.protocol));
+        let known = self.counts().routes < MAX_ROUTES || self.is_known(table, route.prefix);
+        let lead = match &route.lead {
+            _ if !wanted || !known => Ok(None),
+            _ if route.kind == RouteKind::Discard => self.lead(table, leads::Key::Discard),
+            Lead::Object(id) => self.lead(table, leads::Key::Object(*id, self.leads.generation())),
+            Lead::Hops(hops) => self.lead(table, leads::Key::Hops(hops.clone())),
+        };
+        if !known {
+            self.refuse(table, route.prefix, Unusable::TooMany);
+        }
+        let lead = lead.unwrap_or_else(|why| {
+            self.refuse(table, route.prefix, why);
+            None
+        });
+        let (metric, generation, protocol) = (route.metric, self.generation, route.protocol);
+        let new = lead.map(|lead| Route { lead, metric, generation, protocol });
+        let hop = match (&route.lead, lead) {
+            (Lead::Hops(hops), Some(_)) if route.gone && hops.len() == 1 => Some(hops[0]),
+            _ => None,
+        };
+        let shrunk = hop.and_then(|hop| self.without(table, route, &hop));
+        match route.prefix {
+            IpNetwork::V4(p) => {
+                let key = V4 { address: p.ip().to_bits(), length: p.prefix(), table };
+                let manners = self.manners;
+                self.v4.edit(key, |list| edit(list, route, new, manners, None));
+            }
+            IpNetwork::V6(p) => {
+                let key = V6 { address: p.ip().octets(), length: p.prefix(), table };
+                let manners = self.manners;
+                self.v6.edit(key, |list| edit(list, route, new, manners, shrunk));
+            }
+        }
+    }
+
+    fn lead(&mut self, table: u8, key: leads::Key) -> Result<Option<u32>, Unusable> {
+        if self.leads.wants_collection() {
+            let mut used = HashSet::new();
+            self.v4.note_leads(&mut used);
+            self.v6.note_leads(&mut used);
+            self.leads.collect(&used);
+        }
+        self.leads.intern(&self.tables, table, key).map(Some)
+    }
+
+    fn is_known(&self, table: u8, prefix: IpNetwork) -> bool {
+        match prefix {
+            IpNetwork::V4(p) => {
+                let key = V4 { address: p.ip().to_bits(), length: p.prefix(), table };
+                self.v4.routes(key).next().is_some()
+            }
+            IpNetwork::V6(p) => {
+                let key = V6 { address: p.ip().octets(), length: p.prefix(), table };
+                self.v6.routes(key).next().is_some()
+            }
+        }
+    }
+
+    /// When one hop of several goes from an IPv6 route, the kernel says that a route over this hop is gone. The route
+    /// that is left then: the one before, and the one after.
+    fn without(&mut self, table: u8, gone: &decode::Route, hop: &decode::Hop) -> Option<(Route, Route)> {
+        let IpNetwork::V6(p) = gone.prefix else { return None };
+        let key = V6 { address: p.ip().octets(), length: p.prefix(), table };
+        let before = self.v6.routes(key).find(|r| r.metric == gone.metric && r.protocol == gone.protocol)?;
+        let hops = self.leads.hops(before.lead).filter(|hops| hops.len() > 1)?;
+        let other = |h: &&decode::Hop| (h.gateway, h.interface) != (hop.gateway, hop.interface);
+        let left: Vec<_> = hops.iter().filter(other).copied().collect();
+        if left.len() == hops.len() || left.is_empty() {
+            return None;
+        }
+        let lead = self.lead(table, leads::Key::Hops(left)).ok().flatten()?;
+        Some((before, Route { lead, generation: self.generation, ..before }))
+    }
+
+    fn refuse(&mut self, table: u8, prefix: IpNetwork, why: Unusable) {
+        if let Some(stats) = self.stats.get(usize::from(table)) {
+            add(&stats.refused, 1);
+        }
+        self.problem = Some((table, prefix, why));
+    }
+
+    /// The next changes for the control thread, if there are any.
+    pub fn news(&mut self) -> Option<Batch> {
+        let changed = self.leads.refresh(&self.tables);
+        if !changed.is_empty() {
+            self.v4.queue_leads(&changed);
+            self.v6.queue_leads(&changed);
+        }
+        while self.counts().waiting > 0 {
+            let batch = self.make();
+            // What was not announced and went again is no news.
+            if !batch.events.is_empty() {
+                return Some(batch);
+            }
+        }
+        None
+    }
+
+    /// Puts some of what waits into events: prefixes that share where they lead are in one.
+    fn make(&mut self) -> Batch {
+        let mut news = News::default();
+        let since = self.stamps.front().map_or_else(Instant::now, |(at, _)| *at);
+        while news.count < BATCH {
+            if let Some(change) = self.v4.pop() {
+                let announced = self.judge(&change, &mut news);
+                self.v4.set_announced(change.key, announced);
+            } else if let Some(change) = self.v6.pop() {
+                let announced = self.judge(&change, &mut news);
+                self.v6.set_announced(change.key, announced);
+            } else {
+                break;
+            }
+            news.count += 1;
+        }
+        self.told += news.count as u64;
+        while self.stamps.get(1).is_some_and(|(_, before)| *before <= self.told) {
+            self.stamps.pop_front();
+        }
+        let waiting = self.counts().waiting as u64;
+        if waiting == 0 {
+            self.stamps.clear();
+        }
+        for stats in &self.stats {
+            stats.pending.store(waiting, Ordering::Relaxed);
+        }
+        let announced = news.announced.into_iter().map(|((table, _), (attributes, announced))| {
+            (table, RouteEvent::Update { withdrawn: Vec::new(), announced, attributes })
+        });
+        let withdrawn = news.withdrawn.into_iter().map(|(table, withdrawn)| {
+            (table, RouteEvent::Update { withdrawn, announced: Vec::new(), attributes: Arc::default() })
+        });
+        let events = announced.chain(withdrawn).filter_map(|(table, event)| {
+            let table = self.tables.get(table)?;
+            Some(SourceEvent { source: table.source, vrf: table.vrf, event })
+        });
+        Batch { events: events.collect(), since, stats: self.stats.clone() }
+    }
+
+    /// Decides what is told of a change; returns whether the prefix stands announced then.
+    fn judge<K: Key>(&mut self, change: &Change<K>, news: &mut News) -> bool {
+        let table = change.key.table();
+        let (Some(prefix), Some(stats)) = (change.key.network(), self.stats.get(usize::from(table)).cloned())
+        else {
+            return false;
+        };
+        let nlri = Nlri { prefix, path_id: 0 };
+        let outcome = change.lead.map(|lead| (lead, self.leads.outcome(lead)));
+        let announce = match outcome {
+            Some((_, Outcome::Undecided)) => return change.announced,
+            Some((lead, Outcome::Use(attributes))) => Some((lead, attributes)),
+            Some((_, Outcome::Unusable(why))) => {
+                let why = *why;
+                // What zebra has of connected prefixes is no problem.
+                if why != Unusable::NoGateway {
+                    self.refuse(table, prefix, why);
+                }
+                None
+            }
+            None => None,
+        };
+        if let Some((lead, attributes)) = announce {
+            let shared = || (Arc::clone(attributes), Vec::new());
+            news.announced.entry((table, lead)).or_insert_with(shared).1.push(nlri);
+            add(&stats.announced, 1);
+            if !change.announced {
+                add(&stats.routes, 1);
+            }
+            return true;
+        }
+        if change.announced {
+            news.withdrawn.entry(table).or_default().push(nlri);
+            add(&stats.withdrawn, 1);
+            stats.routes.fetch_sub(1, Ordering::Relaxed);
+        }
+        false
+    }
+}
+
+/// What is told next.
+#[derive(Default)]
+struct News {
+    /// By table and lead.
+    announced: HashMap<(u8, u32), (Arc<Attributes>, Vec<Nlri>)>,
+    /// By table.
+    withdrawn: HashMap<u8, Vec<Nlri>>,
+    count: usize,
+}
+
+/// Changes a prefix's routes as `said`, whose route is `new` if it is one that we take. `shrunk`: a route that loses a
+/// hop, before and after.
+fn edit(
+    list: &mut Vec<Route>,
+    said: &decode::Route,
+    new: Option<Route>,
+    manners: Manners,
+    shrunk: Option<(Route, Route)>,
+) {
+    if manners == Manners::Zebra {
+        list.clear();
+        list.extend(new.filter(|_| !said.gone));
+        return;
+    }
+    let with_metric = |route: &Route| route.metric == said.metric;
+    if said.gone {
+        let Some(new) = new else { return };
+        if let Some((before, after)) = shrunk {
+            list.iter_mut().filter(|route| route.is(&before)).for_each(|route| *route = after);
+            return;
+        }
+        let exact = list.iter().position(|route| route.is(&new));
+        let alike = || list.iter().position(|route| with_metric(route) && route.protocol == new.protocol);
+        if let Some(place) = exact.or_else(alike) {
+            list.remove(place);
+        }
+        return;
+    }
+    // IPv6 has one route for each metric, over all its hops.
+    if (said.replace || said.prefix.is_ipv6())
+        && let Some(place) = list.iter().position(with_metric)
+    {
+        list.remove(place);
+    }
+    let Some(new) = new else { return };
+    if said.append
+        && let Some(same) = list.iter_mut().find(|route| route.is(&new))
+    {
+        same.generation = new.generation;
+        return;
+    }
+    // The kernel has no two that are the same.
+    list.retain(|route| !route.is(&new));
+    let behind =
+        |route: &Route| if said.append { route.metric > said.metric } else { route.metric >= said.metric };
+    let place = list.iter().position(behind).unwrap_or(list.len());
+    list.insert(place, new);
+}
+
+fn any_prefix() -> IpNetwork {
+    IpNetwork::V4(ipnetwork::Ipv4Network::from(std::net::Ipv4Addr::UNSPECIFIED))
+}
