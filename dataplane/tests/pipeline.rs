@@ -24,6 +24,8 @@ fn router() -> Router {
             (0, 0x0a02_0000, 16, Target::Discard),
             (0, 0x0a03_0000, 16, Target::Unresolved),
             (0, 0xc000_0201, 32, Target::Local),
+            (0, 0xa9fe_0000, 16, Target::Via(vec![1])),
+            (0, 0xa9fe_0001, 32, Target::Local),
             (1, 0x0a01_0000, 16, Target::Via(vec![2])),
         ],
         v6: vec![
@@ -85,7 +87,20 @@ fn each_fault_has_its_reason() {
     assert_eq!(with(&|p| p[16..20].copy_from_slice(&[10, 3, 0, 1])), "unresolved");
     assert_eq!(with(&|p| p[16..20].copy_from_slice(&[11, 0, 0, 1])), "no_route");
     assert_eq!(with(&|p| p[12..14].copy_from_slice(&[169, 254])), "link_local_source");
-    assert_eq!(with(&|p| p[16..20].copy_from_slice(&[169, 254, 0, 1])), "no_route");
+}
+
+#[test]
+fn link_local_addresses_of_ipv4_stay_on_their_link() {
+    let from_to = |source: [u8; 4], destination: [u8; 4]| {
+        fate(&v4_frame(destination, |p| {
+            p[12..16].copy_from_slice(&source);
+            set_ipv4_checksum(p);
+        }))
+    };
+    assert_eq!(from_to(HOST, [169, 254, 7, 7]), "link_local_destination");
+    assert_eq!(from_to([169, 254, 7, 7], CLOUD), "link_local_source");
+    // A link may have such addresses: to us they come.
+    assert_eq!(from_to([169, 254, 0, 2], [169, 254, 0, 1]), "local");
 }
 
 #[test]

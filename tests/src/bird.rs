@@ -72,6 +72,14 @@ impl Bird {
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
+    /// Gives it another configuration, which it takes over without a restart.
+    #[track_caller]
+    pub fn configure(&self, config: &str) {
+        std::fs::write(&self.config, format!("log stderr all;\n{config}")).expect("configuration of BIRD");
+        let said = self.birdc("configure");
+        assert!(said.contains("Reconfigur"), "BIRD refused its configuration: {said}");
+    }
+
     /// Whether the session of the protocol `name` is up.
     #[track_caller]
     pub fn established(&self, name: &str) -> bool {

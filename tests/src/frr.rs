@@ -146,7 +146,7 @@ impl Frr {
 }
 
 /// User and group id of `frr`, from /etc/passwd.
-fn frr_ids() -> (u32, u32) {
+pub(crate) fn frr_ids() -> (u32, u32) {
     let passwd = std::fs::read_to_string("/etc/passwd").expect("/etc/passwd");
     let ids = passwd.lines().find(|l| l.starts_with("frr:")).and_then(|line| {
         let mut fields = line.split(':').skip(2);

@@ -31,6 +31,17 @@ pub enum Outcome {
     Ended(&'static str),
 }
 
+/// The L2 header of a frame to ourselves on `sub_if`, of priority `pcp`.
+pub fn header(ethertype: u16, pcp: u8, sub_if: &SubInterface) -> Vec<u8> {
+    let len = sub_if.tags.l2_len();
+    let mut l2 = dataplane::adjacency::Forward::new(SubIfId(0), sub_if, sub_if.mac).l2[..len].to_vec();
+    if sub_if.tags != Tags::Untagged {
+        l2[14] = l2[14] & 0x1f | pcp << 5;
+    }
+    l2[len - 2..].copy_from_slice(&ethertype.to_be_bytes());
+    l2
+}
+
 /// The control thread's forwarder.
 pub struct Forwarder {
     pool: Arc<Mempool>,
@@ -122,28 +133,16 @@ impl Forwarder {
         self.inject(Injected { packet, port: sub_if.port, sub_if: id, l3_len })
     }
 
-    /// An Ethernet frame to ourselves on `sub_if`, of priority `pcp`, around an IP packet: the form in which
-    /// [`Self::forward`] takes packets that we made.
+    /// An Ethernet frame to ourselves: the L2 header `l2` as [`header`] gives it or as it was received, and an IP
+    /// packet. [`Self::forward`] takes packets that we made in this form.
     ///
     /// # Errors
     /// No buffer, as an outcome.
-    pub fn wrap(
-        &mut self,
-        packet: &[u8],
-        ethertype: u16,
-        pcp: u8,
-        sub_if: &SubInterface,
-    ) -> Result<Mbuf, Outcome> {
-        let l2_len = sub_if.tags.l2_len();
-        let mut frame = self.buffer(l2_len + packet.len())?;
-        let header = dataplane::adjacency::Forward::new(SubIfId(0), sub_if, sub_if.mac);
-        let bytes = frame.bytes_mut();
-        bytes[..l2_len].copy_from_slice(&header.l2[..l2_len]);
-        if sub_if.tags != Tags::Untagged {
-            bytes[14] = bytes[14] & 0x1f | pcp << 5;
-        }
-        bytes[l2_len - 2..l2_len].copy_from_slice(&ethertype.to_be_bytes());
-        bytes[l2_len..].copy_from_slice(packet);
+    pub fn wrap(&mut self, l2: &[u8], packet: &[u8]) -> Result<Mbuf, Outcome> {
+        let mut frame = self.buffer(l2.len() + packet.len())?;
+        let (header, rest) = frame.bytes_mut().split_at_mut(l2.len());
+        header.copy_from_slice(l2);
+        rest.copy_from_slice(packet);
         Ok(frame)
     }
 

@@ -17,18 +17,22 @@ pub fn fragments(packet: &[u8], mtu: u16) -> Option<Vec<Vec<u8>>> {
     let header_len = ipv4::header_len(packet);
     let packet = packet.get(..usize::from(ipv4::total_len(packet)))?;
     let (header, data) = (packet.get(..header_len)?, packet.get(header_len..)?);
-    let room = usize::from(mtu).checked_sub(header_len)? & !7;
+    let room = usize::from(mtu).checked_sub(header_len)?;
     let field = ipv4::fragment_field(header);
     let first = field & OFFSET;
-    if room == 0 || usize::from(first) + data.len().div_ceil(8) > usize::from(OFFSET) + 1 {
+    if room < 8 || usize::from(first) + data.len().div_ceil(8) > usize::from(OFFSET) + 1 {
         return None;
     }
     let mut header = header.to_vec();
-    let pieces = data.len().div_ceil(room);
-    let mut all = Vec::with_capacity(pieces);
-    for (number, piece) in data.chunks(room).enumerate() {
-        let more = if number + 1 < pieces { MORE } else { field & MORE };
-        let offset = first + (number * room / 8) as u16;
+    let mut all = Vec::with_capacity(data.len() / (room & !7) + 1);
+    let mut at = 0;
+    while at < data.len() {
+        // All but the last are multiples of 8 bytes.
+        let last = data.len() - at <= room;
+        let end = if last { data.len() } else { at + (room & !7) };
+        let piece = &data[at..end];
+        let more = if last { field & MORE } else { MORE };
+        let offset = first + (at / 8) as u16;
         header[2..4].copy_from_slice(&((header_len + piece.len()) as u16).to_be_bytes());
         header[6..8].copy_from_slice(&(more | offset).to_be_bytes());
         header[ipv4::CHECKSUM..ipv4::CHECKSUM + 2].fill(0);
@@ -38,6 +42,7 @@ pub fn fragments(packet: &[u8], mtu: u16) -> Option<Vec<Vec<u8>>> {
         if offset == 0 {
             drop_uncopied(&mut header[ipv4::MIN_HEADER_LEN..]);
         }
+        at = end;
     }
     Some(all)
 }
@@ -100,6 +105,9 @@ mod tests {
             let packet = packet(&vec![options::NOP; words * 4], field, &data);
             let fragments = fragments(&packet, mtu).unwrap();
             prop_assert!(fragments.iter().all(|f| f.len() <= usize::from(mtu)));
+            let room = usize::from(mtu) - ipv4::header_len(&packet);
+            let fewest = 1 + data.len().saturating_sub(room).div_ceil(room & !7);
+            prop_assert_eq!(fragments.len(), fewest, "no more than are needed");
             prop_assert_eq!(reassemble(&fragments, first), (data, more));
         }
     }

@@ -67,9 +67,20 @@ fn entry_len(flags: u8) -> usize {
     if matches!(flags & 0xf, ADDRESSES | PRESPECIFIED) { 8 } else { 4 }
 }
 
-/// Records our address and the time where the checked options of a packet ask for it, and mends the header's checksum.
-/// `address`: ours on the link that it leaves by. `millis`: since midnight UTC. `is_ours`: whether an address is.
-pub fn record(packet: &mut [u8], address: Ipv4Addr, millis: u32, is_ours: impl Fn(Ipv4Addr) -> bool) {
+/// What is recorded of us.
+#[derive(Clone, Copy, Debug)]
+pub struct Ours {
+    /// Our address on the link that the packet leaves by: for recorded routes (RFC 1812, section 4.2.2.2).
+    pub egress: Ipv4Addr,
+    /// Our address on the link that it came in on: for timestamps. RFC 791 does not say which; Linux takes this one.
+    pub ingress: Ipv4Addr,
+    /// Milliseconds since midnight UTC.
+    pub millis: u32,
+}
+
+/// Records us where the checked options of a packet ask for it, and mends the header's checksum. `is_ours`: whether an
+/// address is.
+pub fn record(packet: &mut [u8], ours: Ours, is_ours: impl Fn(Ipv4Addr) -> bool) {
     let header_len = ipv4::header_len(packet).min(packet.len());
     let found: Vec<_> = walk(options_of(packet)).map_while(Result::ok).collect();
     let mut changed = false;
@@ -77,8 +88,8 @@ pub fn record(packet: &mut [u8], address: Ipv4Addr, millis: u32, is_ours: impl F
         let start = ipv4::MIN_HEADER_LEN + option.at;
         let Some(bytes) = packet.get_mut(start..start + option.len) else { return };
         changed |= match option.kind {
-            RECORD_ROUTE => record_route(bytes, address),
-            TIMESTAMP => stamp(bytes, address, millis, &is_ours),
+            RECORD_ROUTE => put(bytes, &ours.egress.octets()),
+            TIMESTAMP => stamp(bytes, ours, &is_ours),
             _ => false,
         };
     }
@@ -89,11 +100,7 @@ pub fn record(packet: &mut [u8], address: Ipv4Addr, millis: u32, is_ours: impl F
     }
 }
 
-fn record_route(option: &mut [u8], address: Ipv4Addr) -> bool {
-    put(option, &address.octets())
-}
-
-fn stamp(option: &mut [u8], address: Ipv4Addr, millis: u32, is_ours: &impl Fn(Ipv4Addr) -> bool) -> bool {
+fn stamp(option: &mut [u8], ours: Ours, is_ours: &impl Fn(Ipv4Addr) -> bool) -> bool {
     let [_, len, next, flags, ..] = *option else { return false };
     let flag = flags & 0xf;
     if next > len {
@@ -104,10 +111,10 @@ fn stamp(option: &mut [u8], address: Ipv4Addr, millis: u32, is_ours: &impl Fn(Ip
         option[3] = flags.saturating_add(0x10);
         return true;
     }
-    let time = millis.to_be_bytes();
+    let time = ours.millis.to_be_bytes();
     match flag {
         0 => put(option, &time),
-        ADDRESSES => put(option, &[address.octets(), time].concat()),
+        ADDRESSES => put(option, &[ours.ingress.octets(), time].concat()),
         PRESPECIFIED => {
             let at = usize::from(next).saturating_sub(1);
             let Some(wanted) = option.get(at..).and_then(<[u8]>::first_chunk::<4>).copied() else {
@@ -137,7 +144,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const US: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+    const EGRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+    const INGRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 1);
+    const US: Ours = Ours { egress: EGRESS, ingress: INGRESS, millis: 0x0102_0304 };
 
     fn packet(all: &[u8]) -> Vec<u8> {
         let mut packet = vec![0x40 | ((20 + all.len()) / 4) as u8, 0, 0, 0, 0, 1, 0, 0, 64, 17, 0, 0];
@@ -187,7 +196,7 @@ mod tests {
     fn our_address_and_the_time_are_recorded() {
         let after = |all: &[u8]| {
             let mut packet = packet(all);
-            record(&mut packet, US, 0x0102_0304, |address| address == US);
+            record(&mut packet, US, |address| address == EGRESS);
             assert_eq!(checksum::sum(&packet), 0xffff, "{all:?}");
             packet[20..].to_vec()
         };
@@ -195,7 +204,7 @@ mod tests {
         assert_eq!(after(&[7, 7, 8, 9, 9, 9, 9, 0]), [7, 7, 8, 9, 9, 9, 9, 0], "full");
         assert_eq!(after(&[68, 8, 5, 0, 0, 0, 0, 0]), [68, 8, 9, 0, 1, 2, 3, 4]);
         assert_eq!(after(&[68, 8, 9, 0x20, 9, 9, 9, 9]), [68, 8, 9, 0x30, 9, 9, 9, 9], "counted");
-        assert_eq!(after(&[68, 12, 5, 1, 0, 0, 0, 0, 0, 0, 0, 0]), [68, 12, 13, 1, 10, 0, 0, 1, 1, 2, 3, 4]);
+        assert_eq!(after(&[68, 12, 5, 1, 0, 0, 0, 0, 0, 0, 0, 0]), [68, 12, 13, 1, 10, 0, 1, 1, 1, 2, 3, 4]);
         assert_eq!(after(&[68, 12, 5, 3, 10, 0, 0, 1, 0, 0, 0, 0]), [68, 12, 13, 3, 10, 0, 0, 1, 1, 2, 3, 4]);
         let others = [68, 12, 5, 3, 10, 0, 0, 2, 0, 0, 0, 0];
         assert_eq!(after(&others), others, "another router's turn");
@@ -214,7 +223,7 @@ mod tests {
             let mut packet = packet(&all);
             let before = packet.clone();
             if check(&packet).is_ok() {
-                record(&mut packet, US, 1, |_| true);
+                record(&mut packet, US, |_| true);
                 prop_assert_eq!(checksum::sum(&packet), 0xffff);
                 prop_assert_eq!(&packet[12..20], &before[12..20]);
             }

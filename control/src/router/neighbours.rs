@@ -208,13 +208,19 @@ impl<P> Neighbours<P> {
         Ok(())
     }
 
-    /// Gateways that the RIB wants resolved are asked for, each at most once a second.
+    /// Gateways that the RIB wants resolved are asked for, each at most once a second; and so are stale neighbours that
+    /// there were too many of to be confirmed when the kernel said so.
     pub fn ask_for_wanted(&mut self, rib: &Rib, resolver: Option<&impl Resolver>) {
         let Some(resolver) = resolver else { return };
         for key in rib.wanted() {
             if self.is_due(key) {
                 self.ask(resolver, key);
             }
+        }
+        let stale = self.known.iter().filter(|(_, known)| known.state == State::Stale).map(|(key, _)| *key);
+        let due: Vec<_> = stale.filter(|key| self.is_due(*key)).take(self.asks_left).collect();
+        for key in due {
+            self.ask(resolver, key);
         }
     }
 
@@ -352,6 +358,23 @@ mod tests {
         neighbours.event(&event(NeighbourState::Failed), &mut rib, Some(&asked));
         let view = neighbours.views().next().unwrap();
         assert_eq!((view.mac, view.state), (Some([2; 6]), State::Static));
+    }
+
+    #[test]
+    fn stale_neighbours_beyond_the_share_are_confirmed_later() {
+        let (mut neighbours, asked, mut rib) = (Neighbours::<u32>::default(), Asked::default(), rib());
+        let count = ASKS_EACH_TICK as u8 + 10;
+        for last in 0..count {
+            let state = NeighbourState::Stale { mac: MAC };
+            let event = NeighbourEvent { interface: LAN, address: host(last), state };
+            neighbours.event(&event, &mut rib, Some(&asked));
+        }
+        assert_eq!(asked.all.borrow().len(), ASKS_EACH_TICK);
+        neighbours.tick();
+        neighbours.ask_for_wanted(&rib, Some(&asked));
+        let all: std::collections::BTreeSet<_> = asked.all.borrow().iter().copied().collect();
+        assert_eq!(all.len(), usize::from(count), "each was asked for");
+        assert_eq!(asked.all.borrow().len(), usize::from(count), "and none twice");
     }
 
     #[test]

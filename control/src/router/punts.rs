@@ -2,16 +2,16 @@
 //! their sender gets an ICMP error.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Instant;
 
-use dataplane::ids::SubIfId;
+use dataplane::ids::{SubIfId, VrfId};
 use dataplane::punt::Punted;
 use dataplane::tables::Tables;
 use dataplane::verdict::PuntReason;
 use dpdk_sys::Mbuf;
 
-use super::forward::{Decided, Forwarder, Outcome};
+use super::forward::{Decided, Forwarder, Outcome, header};
 use super::icmp::{self, Fault, Limiter};
 use super::neighbours::Neighbours;
 use super::publish::Publisher;
@@ -67,6 +67,16 @@ pub struct Surroundings<'a> {
     pub publisher: &'a Publisher,
     /// The TAPs, if there are any.
     pub kernel: Option<&'a KernelSide>,
+}
+
+/// Whether an address is the broadcast address of a link of ours, or the network's own address, which was one once
+/// (RFC 1812, section 5.3.5.3): no error is due from or to it (section 4.3.2.7).
+fn is_broadcast(config: &Config, vrf: VrfId, address: Ipv4Addr) -> bool {
+    let prefixes = config.sub_interfaces.iter().filter(|sub_if| sub_if.vrf == vrf).flat_map(|s| &s.addresses);
+    prefixes.into_iter().any(|prefix| match prefix {
+        IpNetwork::V4(v4) => v4.prefix() <= 30 && (v4.broadcast() == address || v4.network() == address),
+        IpNetwork::V6(_) => false,
+    })
 }
 
 impl Punts {
@@ -164,7 +174,7 @@ impl Punts {
     ) {
         let tables = &with.publisher.tables;
         let Some(sub_if) = tables.sub_interfaces.get(from) else { return };
-        match self.forwarder.forward(held.packet, sub_if, tables, slow::recorder(with.config)) {
+        match self.forwarder.forward(held.packet, sub_if, tables, slow::recorder(with.config, from)) {
             Decided::Done(Outcome::Sent) => self.outcomes.count("released"),
             Decided::Done(Outcome::Ended(why)) => self.outcomes.count(why),
             // It waits once; if it must wait again, the neighbour has gone meanwhile.
@@ -217,6 +227,13 @@ impl Punts {
         let (Some(ours), Some(sub_if)) = (ours, tables.sub_interfaces.get(from)) else {
             return self.outcomes.count("icmp_no_address");
         };
+        let broadcast = is_v4
+            && [ipv4::source(packet), ipv4::destination(packet)]
+                .into_iter()
+                .any(|address| is_broadcast(with.config, sub_if.vrf, address.into()));
+        if broadcast {
+            return self.outcomes.count("icmp_not_due");
+        }
         let Some((error, ethertype)) = icmp::error(packet, fault, ours, self.ident) else {
             return self.outcomes.count("icmp_not_due");
         };
@@ -229,7 +246,7 @@ impl Punts {
             return self.outcomes.count("icmp_rate_limited");
         }
         self.ident = self.ident.wrapping_add(1);
-        let decided = match self.forwarder.wrap(&error, ethertype, 0, sub_if) {
+        let decided = match self.forwarder.wrap(&header(ethertype, 0, sub_if), &error) {
             Ok(frame) => self.forwarder.forward(frame, sub_if, tables, |_, _| {}),
             Err(outcome) => Decided::Done(outcome),
         };
@@ -252,5 +269,28 @@ impl Punts {
             Outcome::Sent => "from_kernel",
             Outcome::Ended(why) => why,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn broadcast_addresses_are_those_of_connected_prefixes() {
+        let text = r#"
+            port = [{ name = "p", device = "net_null0" }]
+            interface = [
+                { name = "lan", port = "p", addresses = ["192.0.2.1/24", "2001:db8::1/64"] },
+                { name = "link", port = "p", vlan = 2, addresses = ["10.0.0.0/31"] },
+                { name = "other", port = "p", vlan = 3, vrf = "other", addresses = ["198.51.100.1/25"] },
+            ]
+        "#;
+        let config = crate::config::parse("test", text).unwrap();
+        let is = |vrf, address: &str| is_broadcast(&config, VrfId(vrf), address.parse().unwrap());
+        assert!(is(0, "192.0.2.255") && is(0, "192.0.2.0"));
+        assert!(!is(0, "192.0.2.254") && !is(0, "10.0.0.1") && !is(0, "10.0.0.0"));
+        let other = config.vrfs.iter().position(|vrf| vrf.name == "other").unwrap() as u16;
+        assert!(is(other, "198.51.100.127") && !is(0, "198.51.100.127") && !is(other, "192.0.2.255"));
     }
 }

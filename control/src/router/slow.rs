@@ -5,19 +5,20 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use dataplane::adjacency::Adjacency;
-use dataplane::header::{be16, ethernet, ipv4, ipv6};
+use dataplane::header::{ethernet, ipv4, ipv6};
 use dataplane::ids::SubIfId;
 use dataplane::punt::Punted;
 use dataplane::verdict::PuntReason;
 use dpdk_sys::Mbuf;
 
-use super::forward::{Decided, Outcome};
+use super::forward::{Decided, Outcome, header};
+use super::fragment;
 use super::hop_by_hop::{self, Refusal};
 use super::icmp::Fault;
+use super::ip_options::{self, Ours};
 use super::neighbours::Neighbours;
 use super::punts::{Held, Punts, Surroundings};
-use super::{fragment, ip_options};
-use crate::config::model::Config;
+use crate::config::model::{Config, SubInterface};
 
 impl Punts {
     /// Checks a packet's IPv4 options, and sends it on.
@@ -55,7 +56,7 @@ impl Punts {
     fn resume(&mut self, punted: Punted<Mbuf>, neighbours: &mut Neighbours<Held>, with: &Surroundings) {
         let tables = &with.publisher.tables;
         let Some(sub_if) = tables.sub_interfaces.get(punted.sub_if) else { return };
-        match self.forwarder.forward(punted.packet, sub_if, tables, recorder(with.config)) {
+        match self.forwarder.forward(punted.packet, sub_if, tables, recorder(with.config, punted.sub_if)) {
             Decided::Done(Outcome::Sent) => self.outcomes.count("forwarded"),
             Decided::Done(Outcome::Ended(why)) => self.outcomes.count(why),
             Decided::Punted(punted) => self.handle(punted, neighbours, with),
@@ -77,13 +78,13 @@ impl Punts {
             return self.outcomes.count("fragment_no_route");
         };
         let mut packet = l3(punted).to_vec();
-        recorder(with.config)(adjacency.sub_if, &mut packet);
+        recorder(with.config, punted.sub_if)(adjacency.sub_if, &mut packet);
         let Some(fragments) = fragment::fragments(&packet, adjacency.mtu) else {
             return self.outcomes.count("not_to_be_fragmented");
         };
+        let l2 = received_header(punted, sub_if);
         for fragment in fragments {
-            let pcp = received_priority(punted);
-            let decided = match self.forwarder.wrap(&fragment, ethernet::IPV4, pcp, sub_if) {
+            let decided = match self.forwarder.wrap(&l2, &fragment) {
                 Ok(frame) => self.forwarder.forward(frame, sub_if, tables, |_, _| {}),
                 Err(outcome) => Decided::Done(outcome),
             };
@@ -105,37 +106,41 @@ fn l3(punted: &Punted<Mbuf>) -> &[u8] {
     punted.packet.bytes().get(usize::from(punted.l3_offset)..).unwrap_or(&[])
 }
 
-/// Priority of the outermost tag.
-fn received_priority(punted: &Punted<Mbuf>) -> u8 {
-    let stripped = punted.packet.stripped_vlan().or(punted.packet.stripped_qinq().map(|(outer, _)| outer));
-    let tci = match stripped {
-        None if punted.l3_offset > 14 => be16(punted.packet.bytes(), 14),
-        stripped => stripped.unwrap_or(0),
-    };
-    ethernet::pcp(tci)
+/// The L2 header that a packet came with; with the tags that the NIC took off, but for a priority tag.
+fn received_header(punted: &Punted<Mbuf>, sub_if: &dataplane::sub_interface::SubInterface) -> Vec<u8> {
+    let stripped = punted.packet.stripped_qinq().map(|(outer, _)| outer).or(punted.packet.stripped_vlan());
+    match (stripped, punted.packet.bytes().get(..usize::from(punted.l3_offset))) {
+        (None, Some(l2)) => l2.to_vec(),
+        (tci, _) => header(ethernet::IPV4, ethernet::pcp(tci.unwrap_or(0)), sub_if),
+    }
 }
 
-/// Records our address on the link that a packet leaves by, and the time, where its IPv4 options ask for it.
-pub(super) fn recorder(config: &Config) -> impl Fn(SubIfId, &mut [u8]) {
+/// Records our addresses and the time where the IPv4 options of a packet, received on `ingress`, ask for it. The first
+/// argument of what is returned is the sub-interface that the packet leaves by.
+pub(super) fn recorder(config: &Config, ingress: SubIfId) -> impl Fn(SubIfId, &mut [u8]) {
     move |egress, packet| {
         if ipv4::header_len(packet) <= ipv4::MIN_HEADER_LEN {
             return;
         }
-        let Some(sub_if) = config.sub_interfaces.get(usize::from(egress.0)) else { return };
-        let addresses = |sub_if: &crate::config::model::SubInterface| -> Vec<Ipv4Addr> {
-            let v4 = |address: IpAddr| match address {
-                IpAddr::V4(v4) => Some(v4),
-                IpAddr::V6(_) => None,
-            };
-            sub_if.addresses.iter().filter_map(|address| v4(address.ip())).collect()
-        };
-        let Some(ours) = addresses(sub_if).first().copied() else { return };
+        let by_id = |id: SubIfId| config.sub_interfaces.get(usize::from(id.0));
+        let (Some(ingress), Some(egress)) = (by_id(ingress), by_id(egress)) else { return };
+        let first = |sub_if: &SubInterface| addresses4(sub_if).next();
+        // A link without an IPv4 address goes unrecorded.
+        let Some((in_address, out_address)) = first(ingress).zip(first(egress)) else { return };
+        let ours = Ours { egress: out_address, ingress: in_address, millis: millis_of_the_day() };
+        let in_vrf = |other: &&SubInterface| other.vrf == ingress.vrf;
         let is_ours = |wanted: Ipv4Addr| {
-            let mut in_vrf = config.sub_interfaces.iter().filter(|other| other.vrf == sub_if.vrf);
-            in_vrf.any(|other| addresses(other).contains(&wanted))
+            config.sub_interfaces.iter().filter(in_vrf).flat_map(addresses4).any(|address| address == wanted)
         };
-        ip_options::record(packet, ours, millis_of_the_day(), is_ours);
+        ip_options::record(packet, ours, is_ours);
     }
+}
+
+fn addresses4(sub_if: &SubInterface) -> impl Iterator<Item = Ipv4Addr> {
+    sub_if.addresses.iter().filter_map(|address| match address.ip() {
+        IpAddr::V4(v4) => Some(v4),
+        IpAddr::V6(_) => None,
+    })
 }
 
 /// Milliseconds since midnight UTC (RFC 791, section 3.1).

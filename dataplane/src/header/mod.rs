@@ -10,7 +10,7 @@ pub mod ipv6;
 pub mod options;
 
 /// The big-endian `u16` at `at`, or 0 past the end.
-pub fn be16(bytes: &[u8], at: usize) -> u16 {
+pub(crate) fn be16(bytes: &[u8], at: usize) -> u16 {
     match bytes.get(at..at + 2) {
         Some(b) => u16::from_be_bytes([b[0], b[1]]),
         None => 0,

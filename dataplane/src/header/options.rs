@@ -86,11 +86,14 @@ pub fn classify(options: &[u8]) -> Class {
         match option {
             Err(_) => return Class::Active,
             Ok(Found { kind: RECORD_ROUTE | TIMESTAMP | ROUTER_ALERT, .. }) => return Class::Active,
-            Ok(Found { kind: LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE, .. }) if class == Class::Passive => {
+            Ok(Found { kind: LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE, at, len }) => {
+                // One with a pointer that points nowhere, or a second one, is an error of its own (RFC 1812,
+                // section 5.2.4.1).
+                if len < 3 || options[at + 2] < 4 || class == Class::SourceRoute {
+                    return Class::Active;
+                }
                 class = Class::SourceRoute;
             }
-            // A second source route is an error of its own (RFC 1812, section 5.2.4.1).
-            Ok(Found { kind: LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE, .. }) => return Class::Active,
             Ok(_) => {}
         }
     }
@@ -113,6 +116,8 @@ mod tests {
             (&[148, 4, 0, 0], Class::Active),
             (&[131, 3, 4, 0], Class::SourceRoute),
             (&[137, 3, 4, 1], Class::SourceRoute),
+            (&[131, 3, 3, 0], Class::Active),
+            (&[131, 2, 9, 0], Class::Active),
             (&[131, 3, 4, 137, 3, 4, 0, 0], Class::Active),
             (&[131, 3, 4, 7, 3, 4, 0, 0], Class::Active),
             (&[130, 1, 0, 0], Class::Active),

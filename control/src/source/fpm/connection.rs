@@ -63,6 +63,11 @@ impl Connection {
         })
     }
 
+    /// Whether anything came yet.
+    pub(super) fn has_spoken(&self) -> bool {
+        self.heard > self.since
+    }
+
     /// Reads once, and hands all whole frames to the replica. Returns how many messages were wrong, and the last
     /// error; messages behind a wrong one in its frame are lost.
     pub(super) fn read(&mut self, replica: &mut Replica) -> Result<(usize, Option<RtnlError>), Ending> {

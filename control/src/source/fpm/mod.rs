@@ -5,7 +5,7 @@
 //!
 //! zebra tells everything anew after each connection, and does not say when that is complete. So what was not told
 //! again goes when nothing came for the quiet time. But a zebra that was started anew has nothing to tell until its
-//! daemons have: while less came back than is missing, all stays, up to the retain time after the loss.
+//! daemons have: while less came back than is missing, all stays, up to the retain time after the return.
 
 mod connection;
 pub mod frame;

@@ -137,7 +137,8 @@ impl Server {
                 return;
             }
         };
-        if self.connection.is_some() {
+        // One that says nothing keeps nobody out.
+        if self.connection.as_ref().is_some_and(Connection::has_spoken) {
             self.warn(&format!(
                 "a second connection, from {from}, was refused: one zebra for each namespace"
             ));
@@ -193,9 +194,8 @@ impl Server {
     }
 
     fn timers(&mut self, now: Instant) {
-        let over = self.lost.is_some_and(|lost| now >= lost + self.retain);
         let Some(connection) = &mut self.connection else {
-            if over {
+            if self.lost.is_some_and(|lost| now >= lost + self.retain) {
                 self.lost = None;
                 self.replica.clear();
                 tracing::warn!(place = %self.place, "FPM: zebra has not come back, and its routes go");
@@ -209,7 +209,9 @@ impl Server {
             return;
         }
         let (told, stale) = self.replica.told_and_stale();
-        if stale > told && !over && self.lost.is_some() {
+        // A zebra that is back has that time once more, but not each time that it comes back.
+        let deadline = self.lost.map(|lost| (connection.since + self.retain).min(lost + 2 * self.retain));
+        if stale > told && deadline.is_some_and(|deadline| now < deadline) {
             connection.look = Some(look + self.quiet);
             return;
         }

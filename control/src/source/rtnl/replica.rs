@@ -140,8 +140,10 @@ impl Replica {
     /// Notes that what is taken from now on comes at this time.
     pub fn arrives(&mut self, now: Instant) {
         let queued = self.told + self.counts().waiting as u64;
-        if self.stamps.back().is_none_or(|(_, before)| *before != queued) {
-            self.stamps.push_back((now, queued));
+        match self.stamps.back_mut() {
+            // Nothing came of what was taken since.
+            Some((at, before)) if *before == queued => *at = now,
+            _ => self.stamps.push_back((now, queued)),
         }
     }
 

@@ -1,0 +1,293 @@
+//! A host on the LAN, turnpike, and a host behind a circuit's two tags on a link of a lower MTU: what the tools that
+//! people take to look at a path show of us, and whether hosts find out what fits.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::counters::Counters;
+use crate::echo;
+use crate::frame::{self, Tag};
+use crate::host;
+use crate::lab::{Lab, Netns};
+use crate::process;
+use crate::router::Router;
+use crate::settings;
+use crate::suite::{Fixture, SOON, Step};
+use crate::wait;
+use crate::wire::{End, Way, Wire};
+
+/// The host on the LAN and ours there, IPv4 then IPv6.
+const LAN: [[&str; 2]; 2] = [["192.0.2.10", "192.0.2.1"], ["2001:db8:1a0::10", "2001:db8:1a0::1"]];
+/// The host behind the two tags and ours there.
+const FAR: [[&str; 2]; 2] = [["172.16.0.2", "172.16.0.1"], ["fd00:16::2", "fd00:16::1"]];
+/// MTU of the far link.
+const FAR_MTU: u16 = 1400;
+
+/// The set-up.
+#[derive(Debug)]
+pub struct Paths {
+    wires: Vec<Wire>,
+    router: Option<Router>,
+    lan: Netns,
+    far: Netns,
+    outside: Netns,
+    vrf: Netns,
+    lab: Lab,
+}
+
+impl Paths {
+    /// The namespaces only.
+    #[track_caller]
+    pub fn new() -> Self {
+        let lab = Lab::new();
+        let [outside, vrf, lan, far] = ["R", "P", "A", "B"].map(|name| lab.netns(name));
+        outside.sysctl("ipv6/conf/default/disable_ipv6", "1");
+        Self { wires: Vec::new(), router: None, lan, far, outside, vrf, lab }
+    }
+
+    /// Starts turnpike, and joins the hosts to it.
+    #[track_caller]
+    pub fn start(&mut self) {
+        let socket = self.socket();
+        let mut config = String::new();
+        for (number, port) in ["lan", "wan"].iter().enumerate() {
+            config += &format!(
+                "[[port]]\nname = \"{port}\"\ndevice = \"net_tap{number},iface=tp{port},mac=02:00:5e:00:03:0{number}\"\n\n"
+            );
+        }
+        config += &format!(
+            "[[vrf]]\nname = \"customer\"\nnamespace = \"{}\"\n\n\
+             [[interface]]\nname = \"lan\"\nport = \"lan\"\nvrf = \"customer\"\nvlan = 30\n\
+             addresses = [\"{}/24\", \"{}/64\"]\n\n\
+             [[interface]]\nname = \"far\"\nport = \"wan\"\nvrf = \"customer\"\ns_tag = 100\nc_tag = 10\nmtu = {FAR_MTU}\n\
+             addresses = [\"{}/30\", \"{}/126\"]\n\n",
+            self.vrf.name(),
+            LAN[0][1],
+            LAN[1][1],
+            FAR[0][1],
+            FAR[1][1]
+        );
+        config += &settings::common(&socket);
+        self.router = Some(Router::start(&self.lab, &self.outside, &config, &socket));
+        let ends = [
+            (&self.lan, LAN, [24, 64], vec![Tag::new(0x8100, 30)]),
+            (&self.far, FAR, [30, 126], vec![Tag::new(0x8100, 100), Tag::new(0x8100, 10)]),
+        ];
+        for ((host, addresses, lengths, tags), netdev) in ends.into_iter().zip(["tplan", "tpwan"]) {
+            let end = End::new(host, "eth0", &tags);
+            for ([own, via], length) in addresses.into_iter().zip(lengths) {
+                host.address("eth0", &format!("{own}/{length}"));
+                host.ip(&format!("route add default via {via}"));
+            }
+            self.wires.push(Wire::attach(&self.outside, netdev, &[end]));
+        }
+        for [far, _] in FAR {
+            wait::until_true(SOON, "the far host to answer", || {
+                echo::ping(&self.lan, None, ip(far), 56, 1).answered == 1
+            });
+        }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.lab.path("turnpike.sock")
+    }
+
+    #[track_caller]
+    fn router(&self) -> &Router {
+        self.router.as_ref().expect("turnpike has been started")
+    }
+
+    /// Forgets what the hosts have learned of paths.
+    #[track_caller]
+    fn forget(&self) {
+        for host in [&self.lan, &self.far] {
+            host.ip("route flush cache");
+            host.ip("-6 route flush cache");
+        }
+    }
+
+    /// What a command prints on the LAN host.
+    #[track_caller]
+    fn ask(&self, words: &[&str]) -> String {
+        let mut command = self.lan.command("timeout");
+        let text = process::run(command.args(["-k", "5", "30"]).args(words));
+        println!("    {}", words.join(" "));
+        text
+    }
+}
+
+impl Default for Paths {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Fixture for Paths {
+    fn describe(&self) -> String {
+        format!(
+            "\nturnpike in {}, its TAPs in {}, the hosts in {} and {}\nturnpike show ports --socket {}",
+            self.outside.name(),
+            self.vrf.name(),
+            self.lan.name(),
+            self.far.name(),
+            self.socket().display()
+        )
+    }
+
+    fn diagnose(&mut self) -> String {
+        let Some(router) = &mut self.router else { return String::new() };
+        let drops = router.try_show("drops").map_or_else(|| "no answer".to_owned(), |v| v.to_string());
+        format!("-- turnpike show drops: {drops}\n-- turnpike:\n{}\n", router.daemon().log_tail(30))
+    }
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().expect("the addresses here are right")
+}
+
+/// All steps.
+pub const STEPS: &[Step<Paths>] = &[
+    ("traceroute_shows_us", traceroute_shows_us),
+    ("tracepath_finds_the_mtu", tracepath_finds_the_mtu),
+    ("mtr_shows_us", mtr_shows_us),
+    ("tcp_finds_what_fits", tcp_finds_what_fits),
+    ("ipv4_is_fragmented_where_it_may_be", ipv4_is_fragmented_where_it_may_be),
+    ("ipv6_is_never_fragmented", ipv6_is_never_fragmented),
+    ("full_size_frames_keep_both_tags", full_size_frames_keep_both_tags),
+    ("errors_are_limited", errors_are_limited),
+];
+
+/// `traceroute -n` by UDP, ICMP and TCP: we are the first hop, by our address on the LAN.
+fn traceroute_shows_us(paths: &mut Paths) {
+    for (family, ([_, ours], [far, _])) in ["-4", "-6"].iter().zip(LAN.into_iter().zip(FAR)) {
+        for method in [&[][..], &["-I"], &["-T", "-p", "7"]] {
+            let words =
+                [&["traceroute", "-n", family, "-q", "2", "-w", "2", "-m", "4"], method, &[far]].concat();
+            let text = paths.ask(&words);
+            let hops: Vec<_> =
+                text.lines().skip(1).filter_map(|line| line.split_whitespace().nth(1)).collect();
+            assert_eq!(hops, [ours, far], "{text}");
+        }
+    }
+}
+
+/// `tracepath -n`: we are the first hop, and say what fits on the second.
+fn tracepath_finds_the_mtu(paths: &mut Paths) {
+    for (family, ([_, ours], [far, _])) in ["-4", "-6"].iter().zip(LAN.into_iter().zip(FAR)) {
+        paths.forget();
+        let text = paths.ask(&["tracepath", "-n", family, "-m", "4", far]);
+        let first: Vec<_> = text.lines().filter(|line| line.trim_start().starts_with("1:")).collect();
+        assert!(first.iter().any(|line| line.contains(ours)), "{text}");
+        assert!(text.contains(&format!("pmtu {FAR_MTU}")), "{text}");
+        assert!(text.lines().any(|line| line.contains("Resume") && line.contains("hops 2")), "{text}");
+    }
+}
+
+/// `mtr` in report mode: both hops, nothing lost.
+fn mtr_shows_us(paths: &mut Paths) {
+    for (family, ([_, ours], [far, _])) in ["-4", "-6"].iter().zip(LAN.into_iter().zip(FAR)) {
+        let text = paths.ask(&["mtr", "-n", family, "-r", "-c", "4", "-i", "0.3", far]);
+        let row = |hop: &str| text.lines().find(|line| line.trim_start().starts_with(&format!("{hop}.|--")));
+        for (hop, address) in [("1", ours), ("2", far)] {
+            let row = row(hop).unwrap_or_else(|| panic!("no hop {hop}: {text}"));
+            assert!(row.contains(address) && row.contains("0.0%"), "{text}");
+        }
+    }
+}
+
+/// A TCP connection whose ends both believe in 1500 bytes carries megabytes over the link of less.
+fn tcp_finds_what_fits(paths: &mut Paths) {
+    for [far, _] in FAR {
+        paths.forget();
+        let before = Counters::adding_up(paths.router());
+        host::tcp_there_and_back(&paths.lan, &paths.far, SocketAddr::new(ip(far), 7001), 1 << 20);
+        let counted = Counters::adding_up(paths.router()).since(&before, "lan");
+        assert!(counted.punts.get("exceeds_mtu").is_some_and(|count| *count > 0), "{counted:?}");
+    }
+    paths.forget();
+}
+
+/// Pings that may be fragmented arrive whole, cut by us; those that may not do not.
+fn ipv4_is_fragmented_where_it_may_be(paths: &mut Paths) {
+    paths.forget();
+    let record = paths.wires[1].record();
+    let before = Counters::settled(paths.router());
+    let far = ip(FAR[0][0]);
+    let plan = echo::Plan {
+        source: None,
+        target: far,
+        // 1500 bytes in all: the LAN host has no reason to cut.
+        size: 1472,
+        count: 10,
+        patience: Duration::from_secs(3),
+        fragments: true,
+    };
+    let got = echo::send(&paths.lan, &plan);
+    assert_eq!(got, echo::Pings { sent: 10, answered: 10, duplicates: 0 });
+    let counted = Counters::settled(paths.router()).since(&before, "lan");
+    assert_eq!(counted.punts.get("fragment"), Some(&10), "{counted:?}");
+    let sent =
+        record.frames(Way::FromRouter, |f| frame::ip(f).is_some_and(|p| p.dst == far && p.protocol == 1));
+    let lengths: Vec<_> = sent.iter().filter_map(|s| frame::ip(&s.frame).map(|p| p.length)).collect();
+    // 1376 = 172 × 8 bytes of data fit into 1400, and 104 are left of 1480.
+    assert_eq!(lengths, [1396, 124].repeat(10));
+    for seen in &sent {
+        assert_eq!(frame::ethernet(&seen.frame).map(|e| e.tags.len()), Some(2));
+        assert!(frame::ip(&seen.frame).is_some_and(|p| p.checksum_right && p.ttl == 63));
+    }
+}
+
+/// IPv6 packets that are too large come back as an error; once the host knows, what it sends fits.
+fn ipv6_is_never_fragmented(paths: &mut Paths) {
+    paths.forget();
+    let record = paths.wires[1].record();
+    let far = ip(FAR[1][0]);
+    let got = echo::ping(&paths.lan, None, far, 1452, 3);
+    assert_eq!(got.answered, 0, "1500 bytes do not fit, and may not be cut");
+    let plan = echo::Plan {
+        source: None,
+        target: far,
+        size: 1452,
+        count: 5,
+        patience: Duration::from_secs(3),
+        fragments: true,
+    };
+    // The host has learned what fits, and cuts itself.
+    assert_eq!(echo::send(&paths.lan, &plan), echo::Pings { sent: 5, answered: 5, duplicates: 0 });
+    let sent = record.frames(Way::FromRouter, |f| frame::ip(f).is_some_and(|p| p.dst == far));
+    assert!(sent.iter().all(|s| frame::ip(&s.frame).is_some_and(|p| p.length <= usize::from(FAR_MTU))));
+    paths.forget();
+}
+
+/// What just fits goes through, with both tags.
+fn full_size_frames_keep_both_tags(paths: &mut Paths) {
+    for ([far, _], headers) in FAR.into_iter().zip([28, 48]) {
+        let record = paths.wires[1].record();
+        echo::assert_pings(&paths.lan, None, ip(far), FAR_MTU - headers, 5);
+        let full = 14 + 8 + usize::from(FAR_MTU);
+        assert_eq!(record.count(Way::FromRouter, |f| f.len() == full), 5);
+    }
+}
+
+/// A host that asks for errors without end gets as many as the configuration says in a second, and no more.
+fn errors_are_limited(paths: &mut Paths) {
+    let record = paths.wires[0].record();
+    let (from, far) = (ip(LAN[0][0]), ip(FAR[0][0]));
+    let dead = frame::udp((from, 4000), (far, 5000), 1, b"hop limit");
+    let mac = paths.lan.ip("-o link show eth0");
+    let mac = mac.split("link/ether ").nth(1).and_then(|rest| rest.split_whitespace().next()).expect("a MAC");
+    let bytes: Vec<u8> = mac.split(':').filter_map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
+    let source: frame::Mac = bytes.try_into().expect("six bytes");
+    let frame = frame::build([2, 0, 0x5e, 0, 3, 0], source, &[Tag::new(0x8100, 30)], frame::IPV4, &dead);
+    for _ in 0..300 {
+        paths.wires[0].inject(&frame);
+    }
+    Counters::settled(paths.router());
+    let is_error = |f: &[u8]| frame::ip(f).is_some_and(|p| p.dst == from && p.payload.first() == Some(&11));
+    let sent = record.count(Way::FromRouter, is_error);
+    // 20 at once, and 20 a second more while they were sent.
+    assert!((20..=60).contains(&sent), "{sent} errors to one host");
+    let drops = paths.router().show("drops");
+    assert!(drops["control"]["outcomes"]["icmp_rate_limited"].as_u64().is_some_and(|n| n > 200), "{drops}");
+}
