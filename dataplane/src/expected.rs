@@ -258,3 +258,108 @@ pub fn outer_pcp(head: &[u8; HEAD]) -> u8 {
 fn word(head: &[u8; HEAD], at: usize) -> u64 {
     head[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::sub_interface::SubInterfaces;
+
+    const OURS: [u8; 6] = [2, 0, 0, 0, 0, 1];
+
+    fn table() -> SubInterfaces {
+        let tag = |tpid, vid| Tag { tpid, vid };
+        let on = |port, tags, mac| SubInterface {
+            port: PortId(port),
+            tags,
+            vrf: VrfId(port),
+            mac,
+            mtu: 1500,
+            pcp: None,
+        };
+        let all = vec![
+            on(0, Tags::Untagged, OURS),
+            on(0, Tags::One(tag(0x8100, 1)), OURS),
+            on(0, Tags::One(tag(0x88a8, 2)), OURS),
+            on(0, Tags::Two(tag(0x8100, 2), tag(0x8100, 1)), OURS),
+            on(1, Tags::Two(tag(0x88a8, 1), tag(0x8100, 3)), OURS),
+            on(1, Tags::One(tag(0x8100, 1)), [2, 0, 0, 0, 0, 2]),
+            on(2, Tags::One(tag(0x8100, 4094)), OURS),
+        ];
+        SubInterfaces::new(all).unwrap()
+    }
+
+    /// What the words say, found out field by field.
+    fn plain(table: &SubInterfaces, port: PortId, head: &[u8; HEAD]) -> Option<Arrival> {
+        let be16 = |at: usize| u16::from_be_bytes([head[at], head[at + 1]]);
+        let ip = |ethertype| ethertype == ethernet::IPV4 || ethertype == ethernet::IPV6;
+        let count = (0..=2).find(|count| ip(be16(12 + 4 * count)))?;
+        let tag = |k: usize| Tag { tpid: be16(12 + 4 * k), vid: ethernet::vid(be16(14 + 4 * k)) };
+        let tags = match count {
+            0 => Tags::Untagged,
+            1 => Tags::One(tag(0)),
+            _ => Tags::Two(tag(0), tag(1)),
+        };
+        let expects =
+            |sub_if: &&SubInterface| sub_if.port == port && sub_if.tags == tags && head[..6] == sub_if.mac;
+        let at = table.all().iter().position(|sub_if| expects(&sub_if))?;
+        Some(Arrival {
+            sub_if: SubIfId(at as u16),
+            vrf: table.all()[at].vrf,
+            l3_offset: 14 + 4 * count as u8,
+            pcp: if count > 0 { ethernet::pcp(be16(14)) } else { 0 },
+            ipv6: be16(12 + 4 * count) == ethernet::IPV6,
+        })
+    }
+
+    fn any_head() -> impl Strategy<Value = [u8; HEAD]> {
+        let ethertype = prop_oneof![Just(0x0800u16), Just(0x86dd), Just(0x8100), Just(0x88a8), any::<u16>()];
+        let tci = prop_oneof![0..4u16, Just(4094u16), any::<u16>()];
+        (any::<[u8; HEAD]>(), prop::collection::vec((ethertype, tci), 3), 0..20u8).prop_map(
+            |(mut head, words, odd)| {
+                head[..6].copy_from_slice(&OURS);
+                if odd < 6 {
+                    head[usize::from(odd)] ^= 3;
+                }
+                for (k, (ethertype, tci)) in words.iter().enumerate() {
+                    head[12 + 4 * k..14 + 4 * k].copy_from_slice(&ethertype.to_be_bytes());
+                    head[14 + 4 * k..16 + 4 * k].copy_from_slice(&tci.to_be_bytes());
+                }
+                head
+            },
+        )
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4096))]
+        #[test]
+        fn words_say_what_fields_say(head in any_head(), port in 0..4u16) {
+            let table = table();
+            prop_assert_eq!(table.expected().find(PortId(port), &head), plain(&table, PortId(port), &head));
+        }
+
+        #[test]
+        fn a_right_guess_is_the_same(head in any_head(), port in 0..3u16) {
+            let table = table();
+            let on_port = table.expected().on(PortId(port)).unwrap();
+            let found = on_port.find(&head).map(|arrival| (arrival.sub_if, arrival.l3_offset, arrival.ipv6));
+            let guess = |frame: Option<&Frame>, is: &dyn Fn(&Frame) -> bool| frame.filter(|f| is(f)).map(Frame::sub_if);
+            for (l3_offset, ipv6, guessed) in [
+                (14, false, guess(on_port.guess::<0>(&head), &|f| on_port.is::<0, false>(&head, f))),
+                (14, true, guess(on_port.guess::<0>(&head), &|f| on_port.is::<0, true>(&head, f))),
+                (18, false, guess(on_port.guess::<1>(&head), &|f| on_port.is::<1, false>(&head, f))),
+                (18, true, guess(on_port.guess::<1>(&head), &|f| on_port.is::<1, true>(&head, f))),
+                (22, false, guess(on_port.guess::<2>(&head), &|f| on_port.is::<2, false>(&head, f))),
+                (22, true, guess(on_port.guess::<2>(&head), &|f| on_port.is::<2, true>(&head, f))),
+            ] {
+                // A guess of more tags than there are can be right only where there is no IP below.
+                if let Some((sub_if, at, family)) = found && at == l3_offset && family == ipv6 {
+                    prop_assert_eq!(guessed, Some(sub_if));
+                } else if found.is_none() && l3_offset == 14 {
+                    prop_assert_eq!(guessed, None);
+                }
+            }
+        }
+    }
+}
