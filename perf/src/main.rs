@@ -2,6 +2,7 @@
 
 mod lpm;
 mod pipeline;
+mod report;
 mod rfc2544;
 mod traffic;
 
@@ -26,6 +27,8 @@ enum Command {
     /// Our side of `pipeline`, as a process of its own.
     #[command(hide = true)]
     PipelineWorker(pipeline::ours::ChildArgs),
+    /// A report as one HTML file, from the JSON of earlier runs.
+    Report(report::Args),
     /// RFC 2544: throughput, latency, frame loss and back-to-back bursts between two ports.
     Rfc2544(Box<rfc2544::Args>),
 }
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
         Command::Lpm(args) => lpm::run(&args),
         Command::Pipeline(args) => pipeline::run(&args),
         Command::PipelineWorker(args) => pipeline::ours::child(&args),
+        Command::Report(args) => report::run(&args),
         Command::Rfc2544(args) => rfc2544::run(&args),
     };
     match result {

@@ -155,10 +155,10 @@ pub struct Args {
     #[arg(long)]
     pub b_gateway: Option<Mac>,
     /// First address of the hosts behind port A; give one for each family, if at all [default: 198.18.1.0 and
-    /// `2001:2::1:0`].
+    /// `2001:2:0:1::1:0`].
     #[arg(long)]
     pub a_hosts: Vec<IpAddr>,
-    /// First address of the hosts behind port B [default: 198.19.1.0 and `2001:2:0:8000::1:0`].
+    /// First address of the hosts behind port B [default: 198.19.1.0 and `2001:2:0:8001::1:0`].
     #[arg(long)]
     pub b_hosts: Vec<IpAddr>,
     /// Routers on the way: by so much the hop limit must be lower.

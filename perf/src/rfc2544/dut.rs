@@ -18,6 +18,10 @@ pub const TESTER: [[u8; 6]; 2] = [[2, 0, 0, 0, 0xa, 2], [2, 0, 0, 0, 0xb, 2]];
 /// MAC addresses of turnpike's ports.
 const TURNPIKE: [[u8; 6]; 2] = [[2, 0, 0, 0, 0xa, 1], [2, 0, 0, 0, 0xb, 1]];
 
+/// Frames in each queue of a memif, as a power of two. On a machine whose cores are not isolated 1,024 are gone before a
+/// worker that was interrupted is back.
+pub const RSIZE: u8 = 12;
+
 /// A turnpike that is running. Dropping it stops it.
 pub struct Turnpike {
     child: Child,
@@ -52,7 +56,7 @@ impl Sockets {
             let (socket, mac) = (self.socket(side), mac(TESTER[side]));
             match self.link {
                 Link::Memif => format!(
-                    "net_memif{side},role=server,id={side},socket={},socket-abstract=no,mac={mac}",
+                    "net_memif{side},role=server,id={side},socket={},socket-abstract=no,rsize={RSIZE},mac={mac}",
                     socket.display()
                 ),
                 Link::Vhost => {
@@ -71,7 +75,7 @@ impl Sockets {
         match self.link {
             Link::Memif => {
                 format!(
-                    "net_memif{side},role=client,id={side},socket={},socket-abstract=no,mac={mac}",
+                    "net_memif{side},role=client,id={side},socket={},socket-abstract=no,rsize={RSIZE},mac={mac}",
                     socket.display()
                 )
             }
@@ -89,16 +93,18 @@ impl Sockets {
     }
 }
 
+/// The half of `2001:2::/48` behind a side.
+fn half6(side: usize) -> u128 {
+    u128::from(HOSTS6[side]) >> 79 << 79
+}
+
 /// The address plan around turnpike: its own address and the tester's, on each side.
 fn links(side: usize) -> [(String, String); 2] {
     let v4 = |last: u8| {
         let [a, b, _, _] = HOSTS4[side].octets();
         format!("{a}.{b}.0.{last}")
     };
-    let v6 = |last: u16| {
-        let [a, b, c, d, ..] = HOSTS6[side].segments();
-        format!("{a:x}:{b:x}:{c:x}:{d:x}::{last}")
-    };
+    let v6 = |last: u16| Ipv6Addr::from(half6(side) + u128::from(last)).to_string();
     [(v4(1), v4(2)), (v6(1), v6(2))]
 }
 
@@ -126,7 +132,7 @@ pub fn config(sockets: &Sockets, sides: &[Side], core: usize, longest_packet: u1
             v4.0,
             v6.0
         );
-        let ([a, b, ..], v6_net) = (HOSTS4[i].octets(), Ipv6Addr::from(u128::from(HOSTS6[i]) >> 64 << 64));
+        let ([a, b, ..], v6_net) = (HOSTS4[i].octets(), Ipv6Addr::from(half6(i)));
         let routes = [(format!("{a}.{b}.0.0/16"), v4.1), (format!("{v6_net}/49"), v6.1)];
         for (prefix, via) in routes {
             text += &format!("[[route]]\nprefix = \"{prefix}\"\nvia = \"{via}\"\n\n");

@@ -58,6 +58,8 @@ fn completed(args: &Args) -> Args {
             args.b_tags = args::TagList::qinq(100, 10);
         }
         args.bursts = args.bursts.or(Some(2));
+        // Whoever tries it may have other programs on the same cores.
+        args.loss = args.loss.max(0.1);
     }
     if args.dut == Some(Dut::Loopback) {
         // The frame comes back as it went, so both sides are alike.
@@ -72,15 +74,12 @@ fn measure_all(args: &Args, output: &mut Output) -> Result<(), Error> {
     for signal in [SIGINT, SIGTERM] {
         signal_hook::flag::register(signal, Arc::clone(&stop)).map_err(Error::Signals)?;
     }
-    let tags = args.a_tags.count().max(args.b_tags.count());
-    let mut longest = 0;
-    for family in args.families() {
-        for size in args.sizes(family) {
-            let size = if let Sizes::Fixed(size) = size { usize::from(size) } else { 1518 };
-            longest = longest.max(size + 4 * tags);
-        }
-    }
-    let mut rig = Rig::open(args, longest, stop)?;
+    let sizes = args.families().into_iter().flat_map(|family| args.sizes(family));
+    let longest =
+        sizes.map(|sizes| if let Sizes::Fixed(size) = sizes { size } else { 1518 }).max().unwrap_or(1518);
+    // Without the Ethernet header and the check sequence.
+    let packet = longest - 18;
+    let mut rig = Rig::open(args, packet, stop)?;
     // Not before: what DPDK and turnpike start is to run elsewhere.
     crate::lpm::pin(args.core);
     output.set_up(&facts(args, &rig));

@@ -64,7 +64,7 @@ impl Rig {
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn open(args: &Args, longest: usize, stop: Arc<AtomicBool>) -> Result<Self, Error> {
+    pub fn open(args: &Args, packet: u16, stop: Arc<AtomicBool>) -> Result<Self, Error> {
         let sockets = match args.dut {
             Some(Dut::Turnpike) => Some(Sockets::new(args.link)?),
             _ => None,
@@ -84,7 +84,7 @@ impl Rig {
             devices: devices.clone(),
             eal_args,
             descriptors: args.descriptors,
-            longest,
+            packet,
             no_huge: args.no_huge,
             when_full: args.when_full,
         };
@@ -99,8 +99,8 @@ impl Rig {
         // In a loop the frame comes back to the "gateway", which is the port itself.
         let right =
             sides.iter().map(|side| (side.tags.0, if loopback { side.gateway } else { side.mac })).collect();
-        let packet = (longest.saturating_sub(22)).max(1500) as u16;
-        let turnpike = sockets.map(|sockets| Turnpike::start(args, sockets, &sides, packet)).transpose()?;
+        let turnpike =
+            sockets.map(|sockets| Turnpike::start(args, sockets, &sides, packet.max(1500))).transpose()?;
         let mut rig = Self {
             station,
             turnpike,
@@ -127,7 +127,9 @@ impl Rig {
 
     /// Frames that the tester's receive queue holds.
     pub fn queue(&self) -> f64 {
-        f64::from(self.station.descriptors())
+        let memif =
+            self.turnpike.is_some() && self.devices.iter().all(|device| device.starts_with("net_memif"));
+        if memif { f64::from(1 << dut::RSIZE) } else { f64::from(self.station.descriptors()) }
     }
 
     /// The names of the drivers.

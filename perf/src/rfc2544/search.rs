@@ -57,8 +57,8 @@ pub struct Found {
 pub const SHORTFALL: f64 = 0.01;
 /// A trial that loses by so much more than allowed is not repeated.
 const CLEARLY: f64 = 0.02;
-/// Trials at one rate that may be repeated since the tester was disturbed.
-const DISTURBANCES: u32 = 3;
+/// Trials that may be repeated in a search since the tester was disturbed.
+const DISTURBANCES: u32 = 8;
 /// After so many halvings without a single good trial there is no rate to find.
 const HOPELESS: u32 = 20;
 
@@ -80,7 +80,7 @@ pub fn throughput<E>(
     for _ in 0..HOPELESS {
         let mut passed = None;
         let mut best_delivered: f64 = 0.0;
-        let (mut failed, mut disturbed) = (0, 0);
+        let mut failed = 0;
         while failed < goal.attempts.max(1) {
             let outcome = trial(next)?;
             found.trials += 1;
@@ -89,8 +89,7 @@ pub fn throughput<E>(
             // Too slow at a rate below one that it reached: it was kept from its work.
             let slowed = outcome.shortfall() > SHORTFALL && high < max;
             let blind = outcome.longest_gap * next * senders > goal.queue;
-            if (if carried { slowed } else { blind }) && disturbed < DISTURBANCES {
-                disturbed += 1;
+            if (if carried { slowed } else { blind }) && found.disturbed < DISTURBANCES {
                 found.disturbed += 1;
             } else if carried {
                 passed = Some(outcome);

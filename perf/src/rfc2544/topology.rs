@@ -23,9 +23,9 @@ pub struct Side {
 
 /// First hosts behind A and B: within RFC 2544's 198.18.0.0/15 (appendix C.2.2) and RFC 5180's `2001:2::/48`.
 pub const HOSTS4: [Ipv4Addr; 2] = [Ipv4Addr::new(198, 18, 1, 0), Ipv4Addr::new(198, 19, 1, 0)];
-/// The same for IPv6.
+/// The same for IPv6. Not in the first /64 of each half, which is the link to the device.
 pub const HOSTS6: [Ipv6Addr; 2] =
-    [Ipv6Addr::new(0x2001, 2, 0, 0, 0, 0, 1, 0), Ipv6Addr::new(0x2001, 2, 0, 0x8000, 0, 0, 1, 0)];
+    [Ipv6Addr::new(0x2001, 2, 0, 1, 0, 0, 1, 0), Ipv6Addr::new(0x2001, 2, 0, 0x8001, 0, 0, 1, 0)];
 
 /// UDP's echo port (RFC 2544, appendix C.2.6.4).
 const DST_PORT: u16 = 7;

@@ -137,7 +137,7 @@ pub fn run<W: Wire, O: Observer>(
     loop {
         gap = gap.max(now - looked);
         looked = now;
-        trial.receive(wire, now, observer);
+        trial.receive(wire, observer);
         let mut busy = false;
         for sender in &mut senders {
             let most = BURST.min(usize::try_from(frames - sender.count).unwrap_or(BURST));
@@ -158,7 +158,7 @@ pub fn run<W: Wire, O: Observer>(
     let sent_until = now.min(end);
     let until = now + ticks(load.drain, hz);
     while now < until && trial.received < trial.expected() {
-        trial.receive(wire, now, observer);
+        trial.receive(wire, observer);
         for sender in &senders {
             wire.room(sender.port, 0);
         }
@@ -215,12 +215,12 @@ impl<'a> Trial<'a> {
     }
 
     #[inline]
-    fn receive<W: Wire, O: Observer>(&mut self, wire: &mut W, now: u64, observer: &mut O) {
+    fn receive<W: Wire, O: Observer>(&mut self, wire: &mut W, observer: &mut O) {
         let mut ports = self.receive;
         while ports != 0 {
             let port = ports.trailing_zeros() as usize;
             ports &= ports - 1;
-            wire.receive(port, |frame| {
+            wire.receive(port, |frame, now| {
                 let template = |flow, len| self.traffic.incoming(flow, len);
                 let (verdict, ticks) = self.checker.judge(frame, port, now, template, observer);
                 if !matches!(verdict, Verdict::Good(_)) {

@@ -20,8 +20,8 @@ pub struct Setup {
     pub eal_args: Vec<String>,
     /// RX and TX descriptors of each port.
     pub descriptors: u16,
-    /// The longest frame, in bytes without the check sequence.
-    pub longest: usize,
+    /// The longest IP packet, in bytes.
+    pub packet: u16,
     /// Ordinary pages, whatever there is.
     pub no_huge: bool,
     /// What to do with frames that a port refuses.
@@ -120,7 +120,8 @@ impl Station {
     /// # Errors
     /// See [`StationError`].
     pub fn open(setup: &Setup) -> Result<Self, StationError> {
-        let data_room = (setup.longest.clamp(2040, LONGEST) as u16).next_multiple_of(64);
+        // Ethernet and two tags in front of the packet.
+        let data_room = ((usize::from(setup.packet) + 22).clamp(2040, LONGEST) as u16).next_multiple_of(64);
         let count = setup.devices.len() as u32 * (u32::from(setup.descriptors) + 1024) + 1023;
         let megabytes = ((u64::from(count) * 2 * (u64::from(data_room) + 640)) >> 20) + 64;
         let huge = !setup.no_huge && dpdk_sys::free_huge_pages().bytes >> 20 >= megabytes;
@@ -143,7 +144,7 @@ impl Station {
             let config = PortConfig {
                 rx_desc: setup.descriptors,
                 tx_desc: setup.descriptors,
-                mtu: (setup.longest.saturating_sub(22)).max(1500) as u16,
+                mtu: setup.packet.max(1500),
                 ..PortConfig::default()
             };
             port.configure(&config, &rx_pool)?;
@@ -322,14 +323,18 @@ impl Wire for Station {
     }
 
     #[inline]
-    fn receive(&mut self, port: usize, mut each: impl FnMut(&[u8])) -> usize {
+    fn receive(&mut self, port: usize, mut each: impl FnMut(&[u8], u64)) -> usize {
         let Some(line) = self.lines.get_mut(port) else { return 0 };
         let n = line.rx.burst(&mut self.burst);
+        if n == 0 {
+            return 0;
+        }
+        let now = dpdk_sys::cycles();
         for packet in self.burst[..n].iter().flatten() {
             packet.prefetch();
         }
         for packet in self.burst[..n].iter().flatten() {
-            each(packet.bytes());
+            each(packet.bytes(), now);
         }
         Mbuf::free_burst(&mut self.burst[..n]);
         n

@@ -16,6 +16,7 @@ pub trait Wire {
     /// how many the port refused; what is not refused goes out, now or later.
     fn send(&mut self, port: usize, lens: &[u16], fill: impl FnMut(usize, &mut [u8])) -> usize;
 
-    /// Receives frames that have come on `port`, at most a burst, and returns how many.
-    fn receive(&mut self, port: usize, each: impl FnMut(&[u8])) -> usize;
+    /// Receives frames that have come on `port`, at most a burst, each with the time at which it was taken. Returns how
+    /// many.
+    fn receive(&mut self, port: usize, each: impl FnMut(&[u8], u64)) -> usize;
 }

@@ -162,7 +162,7 @@ impl Wire for Sim {
         refused
     }
 
-    fn receive(&mut self, port: usize, mut each: impl FnMut(&[u8])) -> usize {
+    fn receive(&mut self, port: usize, mut each: impl FnMut(&[u8], u64)) -> usize {
         let mut n = 0;
         while n < 64 {
             let Some(entry) = self.coming.first_entry().filter(|entry| entry.key().0 <= self.now) else {
@@ -172,7 +172,7 @@ impl Wire for Sim {
             if entry.get().0 != port {
                 break;
             }
-            each(&entry.remove().1);
+            each(&entry.remove().1, self.now);
             n += 1;
         }
         n
