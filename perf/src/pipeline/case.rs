@@ -160,7 +160,9 @@ fn tagged(case: Case, count: usize, data: &Path) -> Result<Network, String> {
     let cover = cover.into_iter().map(|octet: u32| (u128::from(octet) << 120, 8, octet));
     let own = own.into_iter().filter(|route| forwardable(route, 9));
     let mut v4: Vec<Route> = own.chain(cover).collect();
-    v4.iter_mut().for_each(|route| route.2 = group(route));
+    for route in &mut v4 {
+        route.2 = group(route);
+    }
     Ok(Network { sub_interfaces, groups, v4, v6: vec![] })
 }
 
@@ -175,7 +177,9 @@ fn ipv6(data: &Path) -> Result<Network, String> {
     let group = |route: &Route| side(Family::V6, route.0) as u32 * 16 + route.2 % 16;
     let own = routes(Family::V6, 10_000, data, false)?.0;
     let mut v6: Vec<Route> = own.into_iter().filter(|route| route.1 >= 28).collect();
-    v6.iter_mut().for_each(|route| route.2 = group(route));
+    for route in &mut v6 {
+        route.2 = group(route);
+    }
     Ok(Network { sub_interfaces, groups, v4: vec![], v6 })
 }
 

@@ -17,7 +17,7 @@ pub const MBUFS_BESIDE: usize = 16_384;
 /// Packets that both sides ask a port for at a time.
 const BURST: usize = 64;
 /// How long a process may take to come up: loading a full table takes seconds.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// The vdev string of a port that replays its capture file on so many queues, and drops what is sent.
 pub fn device(index: usize, captures: &Path, case: Case, queues: usize) -> String {
