@@ -69,7 +69,8 @@ fn the_start_moves_within_headroom_and_data() {
     assert_eq!(p.move_start(0, headroom, 1).unwrap().len(), 1);
     assert_eq!(p.oddity(), 0);
     // The first segment of a chain; the others stay.
-    let mut p = chain("moved", &pool, &[7; 5000]);
+    let pool = Mempool::new(&eal(), "moved", 15, 0, 1600, None).unwrap();
+    let mut p = chain("moved", &pool, &frame(3, 4000));
     let (before, first) = (p.len(), p.bytes().len());
     assert_ne!(p.oddity(), 0);
     assert!(p.move_start(1, 0, first - 1).is_some());
