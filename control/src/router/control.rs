@@ -23,7 +23,7 @@ use crate::config::model::{Bgp, Config};
 use crate::kernel::{KernelSide, NeighbourEvent, TapFrame};
 use crate::rib::Rib;
 use crate::source::bgp::{BgpError, BgpSpeaker};
-use crate::source::queue::Inbox;
+use crate::source::queue::{Feed, Inbox};
 use crate::source::{RouteEvent, SourceEvent, SourceId};
 
 /// Where the control thread's work comes from.
@@ -64,6 +64,8 @@ pub struct Control {
     pub(super) config: Config,
     inputs: Inputs,
     pub(super) bgp: Option<BgpSpeaker>,
+    /// The queue of each of its peers, in their order.
+    pub(super) bgp_feeds: Vec<Feed>,
     pub(super) tables: TableSources,
     pub(super) rates: Rates,
     pub(super) rib: Rib,
@@ -131,6 +133,7 @@ impl Control {
             config,
             inputs,
             bgp: None,
+            bgp_feeds: Vec::new(),
             tables: TableSources::default(),
             rates: Rates::default(),
             rib,

@@ -92,7 +92,7 @@ impl Router {
         let (neighbours, neighbour_queue) = bounded(QUEUE);
         let mut routes = Inbox::new();
         let peers = config.bgp.as_ref().map_or(0, |bgp| bgp.peers.len());
-        let feeds = (0..peers).map(|_| routes.feed()).collect();
+        let feeds: Vec<_> = (0..peers).map(|_| routes.feed()).collect();
         let (keep_frames, keep_neighbours) = (frames.clone(), neighbours.clone());
         let kernel = if config.kernel.taps {
             Some(KernelSide::start(tap_specs(&config, &macs), frames, neighbours)?)
@@ -124,6 +124,7 @@ impl Router {
         );
         // Connected and static routes forward before the first peer is listened to.
         control.settle();
+        control.bgp_feeds.clone_from(&feeds);
         control.start_bgp(|bgp| BgpSpeaker::start(bgp, Rib::FIRST_DYNAMIC, feeds))?;
         control.start_tables()?;
         Ok(Self { api: Some(api), control })

@@ -46,6 +46,11 @@ impl Control {
     /// What the sources with threads of their own say.
     pub(super) fn source_status(&self) -> Vec<SourceStatus> {
         let mut all = self.bgp.as_ref().map(sessions).unwrap_or_default();
+        for (session, feed) in all.iter_mut().zip(&self.bgp_feeds) {
+            let queue = feed.stats();
+            session.waiting = queue.prefixes as u64;
+            session.lag_us = Some(queue.lag.as_micros() as u64);
+        }
         all.extend(self.tables.status());
         all
     }

@@ -18,6 +18,8 @@ pub const TESTER: [[u8; 6]; 2] = [[2, 0, 0, 0, 0xa, 2], [2, 0, 0, 0, 0xb, 2]];
 /// MAC addresses of turnpike's ports.
 const TURNPIKE: [[u8; 6]; 2] = [[2, 0, 0, 0, 0xa, 1], [2, 0, 0, 0, 0xb, 1]];
 
+/// The sockets of links A and B.
+const SOCKETS: [&str; 2] = ["a.sock", "b.sock"];
 /// Frames in each queue of a memif, as a power of two. On a machine whose cores are not isolated 1,024 are gone before a
 /// worker that was interrupted is back.
 pub const RSIZE: u8 = 12;
@@ -47,10 +49,15 @@ impl Sockets {
     }
 
     fn socket(&self, side: usize) -> PathBuf {
-        self.dir.path().join(["a.sock", "b.sock"][side])
+        self.dir.path().join(SOCKETS[side])
     }
 
-    /// The tester's ports. They listen, so that they can be opened before turnpike is there.
+    /// Whether turnpike is the one that listens, and must be there first.
+    pub fn turnpike_first(&self) -> bool {
+        self.link == Link::Vhost
+    }
+
+    /// The tester's ports.
     pub fn tester_devices(&self) -> Vec<String> {
         let device = |side: usize| {
             let (socket, mac) = (self.socket(side), mac(TESTER[side]));
@@ -60,10 +67,7 @@ impl Sockets {
                     socket.display()
                 ),
                 Link::Vhost => {
-                    format!(
-                        "net_virtio_user{side},path={},mac={mac},server=1,queue_size=1024",
-                        socket.display()
-                    )
+                    format!("net_virtio_user{side},path={},mac={mac},queue_size=1024", socket.display())
                 }
             }
         };
@@ -79,7 +83,7 @@ impl Sockets {
                     socket.display()
                 )
             }
-            Link::Vhost => format!("net_vhost{side},iface={},client=1", socket.display()),
+            Link::Vhost => format!("net_vhost{side},iface={}", socket.display()),
         }
     }
 
@@ -204,6 +208,11 @@ impl Turnpike {
         let log = String::from_utf8_lossy(&log);
         let lines: Vec<_> = log.lines().collect();
         lines[lines.len().saturating_sub(12)..].join("\n")
+    }
+
+    /// Whether it listens on both links.
+    pub fn listens(&self) -> bool {
+        SOCKETS.iter().all(|name| self.dir.path().join(name).exists())
     }
 
     /// Where it can be asked.

@@ -58,6 +58,8 @@ fn completed(args: &Args) -> Args {
             args.b_tags = args::TagList::qinq(100, 10);
         }
         args.bursts = args.bursts.or(Some(2));
+        args.attempts = args.attempts.or(Some(2));
+        args.resolution = args.resolution.max(2.0);
         // Whoever tries it may have other programs on the same cores.
         args.loss = args.loss.max(0.1);
     }

@@ -11,8 +11,8 @@ use super::error::Error;
 use super::progress::Progress;
 use super::topology::{Side, traffic};
 use crate::traffic::{
-    Arrival, Length, Live, Load, Observer, Outcome, Setup, Sizes, Stamp, Station, Tag, Tags, Traffic,
-    Verdict, is_pci, run,
+    Arrival, Length, Live, Load, Observer, Outcome, Setup, Sizes, Stamp, Station, StationError, Tag, Tags,
+    Traffic, Verdict, is_pci, run,
 };
 
 /// How long links may take to come up, and the device to forward.
@@ -88,19 +88,30 @@ impl Rig {
             no_huge: args.no_huge,
             when_full: args.when_full,
         };
-        let station = Station::open(&setup)?;
         let loopback = args.dut == Some(Dut::Loopback);
         let mut sides = Vec::new();
-        for (i, info) in station.infos().enumerate() {
-            let gateway = if loopback { Some(info.mac) } else { sockets.as_ref().map(|s| s.gateway(i)) };
-            let own = if sockets.is_some() { dut::TESTER[i] } else { info.mac };
-            sides.push(Side::new(args, i, own, gateway)?);
+        if let Some(sockets) = &sockets {
+            for (i, mac) in dut::TESTER.into_iter().enumerate() {
+                sides.push(Side::new(args, i, mac, Some(sockets.gateway(i)))?);
+            }
+        }
+        let mut sockets = sockets;
+        let mut turnpike = None;
+        if let Some(first) = sockets.take_if(|sockets| sockets.turnpike_first()) {
+            turnpike =
+                Some(listening(Turnpike::start(args, first, &sides, packet.max(1500))?, &devices, &stop)?);
+        }
+        let station = Station::open(&setup)?;
+        if let Some(second) = sockets {
+            turnpike = Some(Turnpike::start(args, second, &sides, packet.max(1500))?);
+        } else if turnpike.is_none() {
+            for (i, info) in station.infos().enumerate() {
+                sides.push(Side::new(args, i, info.mac, loopback.then_some(info.mac))?);
+            }
         }
         // In a loop the frame comes back to the "gateway", which is the port itself.
         let right =
             sides.iter().map(|side| (side.tags.0, if loopback { side.gateway } else { side.mac })).collect();
-        let turnpike =
-            sockets.map(|sockets| Turnpike::start(args, sockets, &sides, packet.max(1500))).transpose()?;
         let mut rig = Self {
             station,
             turnpike,
@@ -246,6 +257,21 @@ impl Rig {
             self.api().map(|api| format!(" --socket {}", api.display())).unwrap_or_default()
         )
     }
+}
+
+/// Waits until a turnpike listens on both links.
+fn listening(mut turnpike: Turnpike, devices: &[String], stop: &AtomicBool) -> Result<Turnpike, Error> {
+    let start = Instant::now();
+    while !turnpike.listens() {
+        alive(Some(&mut turnpike), stop)?;
+        if start.elapsed() > PATIENCE {
+            let check = "turnpike runs, but does not listen there";
+            let device = devices.join(" and ");
+            return Err(StationError::LinkDown { device, seconds: PATIENCE.as_secs(), check }.into());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(turnpike)
 }
 
 /// A trial in a line.

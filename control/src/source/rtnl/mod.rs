@@ -2,7 +2,7 @@
 //! RIB is to know.
 //!
 //! - `message`: a datagram's messages. `attributes`: what they consist of. `decode`: what they say.
-//! - `leads`: where routes lead, with next-hop objects. `routes`: prefixes. `replica`: both, and what of them is news.
+//! - `leads`: where routes lead, with next-hop objects. `routes`, `order`: prefixes. `replica`: both, and what of them is news.
 //! - `tables`: which tables are followed. `feed`: the way to the control thread's queue, with counters.
 //!
 //! Everything here takes hostile input: it is pure, bounded, and ends in a typed error.
@@ -14,6 +14,7 @@ pub(crate) mod encode;
 pub mod feed;
 mod leads;
 pub mod message;
+mod order;
 pub mod replica;
 mod routes;
 pub mod tables;
@@ -23,7 +24,8 @@ mod tests;
 pub use decode::{Event, Hop, Lead, Link, Object, ObjectKind, Route, RouteKind, decode};
 pub use feed::{Batch, Outlet, Stats};
 pub use message::{Message, messages};
-pub use replica::{Counts, Manners, Replica};
+pub use order::Manners;
+pub use replica::{Counts, Replica};
 pub use tables::{Followed, Protocols, Table, Tables};
 
 /// What is wrong with a netlink message.
