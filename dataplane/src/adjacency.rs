@@ -29,8 +29,9 @@ pub struct Forward {
     pub mtu: u16,
     /// Length of the L2 header: 14, 18 or 22 bytes.
     pub l2_len: u8,
-    /// Whether the tags carry the received priority instead of the one in `l2`.
-    pub carry_pcp: bool,
+    /// The bits of the header's last eight bytes before the ethertype that a priority of 7 sets, as a little-endian
+    /// word; none unless the received priority is carried.
+    pub pcp_bits: u64,
     /// Ethernet header with its tags, network byte order; the ethertype at its end is filled in for each packet.
     pub l2: [u8; MAX_L2_LEN],
 }
@@ -54,12 +55,18 @@ impl Forward {
                 put(16, inner);
             }
         }
+        let carry_pcp = sub_if.pcp.is_none() && sub_if.tags != Tags::Untagged;
+        let pcp_bits = match sub_if.tags {
+            Tags::Two(..) if carry_pcp => 0x00e0_0000_00e0_0000,
+            Tags::One(_) if carry_pcp => 0x00e0_0000_0000_0000,
+            _ => 0,
+        };
         Self {
             sub_if: id,
             port: sub_if.port,
             mtu: sub_if.mtu,
             l2_len: sub_if.tags.l2_len() as u8,
-            carry_pcp: sub_if.pcp.is_none() && sub_if.tags != Tags::Untagged,
+            pcp_bits,
             l2,
         }
     }
@@ -83,7 +90,7 @@ mod tests {
         };
         let adjacency = Forward::new(SubIfId(1), &sub_if, [2, 0, 0, 0, 0, 9]);
         assert_eq!(adjacency.l2_len, 22);
-        assert!(!adjacency.carry_pcp);
+        assert_eq!(adjacency.pcp_bits, 0);
         let expected =
             [2, 0, 0, 0, 0, 9, 2, 0, 0, 0, 0, 1, 0x88, 0xa8, 0xa0, 100, 0x81, 0x00, 0xa0, 10, 0, 0];
         assert_eq!(adjacency.l2, expected);

@@ -1,6 +1,6 @@
 //! A burst: up to 64 packets of one port, as a structure of arrays that the stages fill one after another.
 
-use crate::ids::{AdjId, GroupId, PortId, SubIfId};
+use crate::ids::{AdjId, GroupId, PortId, SubIfId, VrfId};
 use crate::packet::Packet;
 use crate::verdict::{DropReason, PuntReason, Verdict};
 
@@ -16,13 +16,17 @@ pub struct Burst<P> {
     pub port: PortId,
     /// The buffers.
     pub packets: [Option<P>; BURST],
-    /// What becomes of each.
+    /// What becomes of each that is not alive.
     pub verdict: [Verdict; BURST],
-    /// Packets whose verdict is `Forward`, as bits.
+    /// Packets that are to be forwarded, as bits.
     pub alive: u64,
     /// Packets that have a sub-interface, as bits.
     pub classified: u64,
-    /// IPv6 packets, as bits.
+    /// Whether all packets are known to be in one piece with all their tags.
+    pub plain: bool,
+    /// Packets that are not as a sub-interface expects them, as bits: each later stage takes them the long way.
+    pub odd: u64,
+    /// IPv6 packets among the odd ones, as bits.
     pub ipv6: u64,
     /// Packets that came in a link-layer broadcast or multicast, as bits.
     pub link_multicast: u64,
@@ -39,17 +43,77 @@ pub struct Burst<P> {
     pub l3_len: [u16; BURST],
     /// Sub-interface it came in on.
     pub sub_if: [SubIfId; BURST],
+    /// The VRF it is routed in.
+    pub vrf: [VrfId; BURST],
     /// Priority of the outermost tag it came with, 0 to 7.
     pub pcp: [u8; BURST],
-    /// IPv4 destination, host byte order.
-    pub dst4: [u32; BURST],
-    /// IPv6 destination, host byte order.
-    pub dst6: [u128; BURST],
+    /// The IPv4 packets to look up.
+    pub v4: Lane<u32>,
+    /// Of those that are as expected: TTL and checksum as they are to leave (`ipv4::aged`).
+    pub aged: [u32; BURST],
+    /// The IPv6 packets to look up.
+    pub v6: Lane<u128>,
+    /// The adjacency that its route led to.
+    pub adjacency: [AdjId; BURST],
+    /// Sub-interface it leaves on.
+    pub out_sub_if: [SubIfId; BURST],
+    /// Length of the frame as sent, in bytes, without FCS.
+    pub out_len: [u16; BURST],
+    /// Port it leaves on.
+    pub out_port: [PortId; BURST],
+}
+
+/// The packets of one address family on their way through the look-up, without gaps.
+pub struct Lane<A> {
+    /// How many there are.
+    pub len: usize,
+    /// Which packet each is.
+    pub packet: [u8; BURST],
+    /// Its destination, host byte order.
+    pub destination: [A; BURST],
     /// What the FIB says.
     pub group: [GroupId; BURST],
-    /// The group's member for this flow.
-    pub adjacency: [AdjId; BURST],
 }
+
+impl<A: Copy + Default> Lane<A> {
+    fn new() -> Self {
+        Self {
+            len: 0,
+            packet: [0; BURST],
+            destination: [A::default(); BURST],
+            group: [GroupId::NO_ROUTE; BURST],
+        }
+    }
+
+    /// Adds packet `i`; there is room for each packet of a burst once.
+    #[inline(always)]
+    pub fn push(&mut self, i: usize, destination: A) {
+        let at = self.len & (BURST - 1);
+        self.packet[at] = i as u8;
+        self.destination[at] = destination;
+        self.len += 1;
+    }
+}
+
+/// What all of these are, if they are all the same; `None` also where there is nothing.
+#[inline(always)]
+pub fn common<T: Copy + Eq>(all: &[T]) -> Option<T> {
+    let first = *all.first()?;
+    // Without an early exit this is a few vector instructions.
+    let differ = all.iter().fold(0, |differ, one| differ | u32::from(*one != first));
+    (differ == 0).then_some(first)
+}
+
+/// The numbers of a burst's packets, in order.
+pub const IN_ORDER: [u8; BURST] = {
+    let mut numbers = [0; BURST];
+    let mut i = 0;
+    while i < BURST {
+        numbers[i] = i as u8;
+        i += 1;
+    }
+    numbers
+};
 
 impl<P: Packet> Burst<P> {
     /// An empty burst.
@@ -61,6 +125,8 @@ impl<P: Packet> Burst<P> {
             verdict: [Verdict::Forward; BURST],
             alive: 0,
             classified: 0,
+            plain: false,
+            odd: 0,
             ipv6: 0,
             link_multicast: 0,
             link_local: 0,
@@ -69,26 +135,40 @@ impl<P: Packet> Burst<P> {
             l3_offset: [0; BURST],
             l3_len: [0; BURST],
             sub_if: [SubIfId(0); BURST],
+            vrf: [VrfId(0); BURST],
             pcp: [0; BURST],
-            dst4: [0; BURST],
-            dst6: [0; BURST],
-            group: [GroupId::NO_ROUTE; BURST],
+            v4: Lane::new(),
+            aged: [0; BURST],
+            v6: Lane::new(),
             adjacency: [AdjId::NO_ROUTE; BURST],
+            out_sub_if: [SubIfId(0); BURST],
+            out_len: [0; BURST],
+            out_port: [PortId(0); BURST],
         }
     }
 
     /// Starts over with the `len` packets that now lie in `packets`, received on `port`.
+    #[inline(always)]
     pub fn begin(&mut self, port: PortId, len: usize) {
         debug_assert!(len <= BURST);
         self.port = port;
         self.len = len.min(BURST);
-        self.alive = if self.len == BURST { u64::MAX } else { (1 << self.len) - 1 };
-        self.verdict[..self.len].fill(Verdict::Forward);
+        self.alive = self.all();
         self.classified = 0;
+        self.plain = false;
+        self.odd = 0;
         self.ipv6 = 0;
         self.link_multicast = 0;
         self.link_local = 0;
         self.options_done = false;
+        self.v4.len = 0;
+        self.v6.len = 0;
+    }
+
+    /// All packets, as bits.
+    #[inline(always)]
+    pub fn all(&self) -> u64 {
+        if self.len == BURST { u64::MAX } else { (1 << self.len) - 1 }
     }
 
     /// Ends packet `i` here.
@@ -109,7 +189,7 @@ impl<P: Packet> Burst<P> {
         bytes.get(usize::from(self.l3_offset[i])..).unwrap_or(&[])
     }
 
-    /// Whether packet `i` is IPv6.
+    /// Whether the odd packet `i` is IPv6.
     pub fn is_ipv6(&self, i: usize) -> bool {
         self.ipv6 >> i & 1 == 1
     }

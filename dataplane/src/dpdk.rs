@@ -46,6 +46,16 @@ impl Packet for Mbuf {
         }
     }
 
+    #[inline(always)]
+    fn oddity(&self) -> u64 {
+        self.oddity()
+    }
+
+    #[inline(always)]
+    fn reframe(&mut self, l3_offset: usize, l3_len: usize, l2_len: usize) -> Option<&mut [u8]> {
+        self.move_start(l3_offset, l2_len, l2_len + l3_len)
+    }
+
     #[inline]
     fn prefetch(&self) {
         Mbuf::prefetch(self);

@@ -10,6 +10,7 @@ pub mod burst;
 pub mod counters;
 #[cfg(feature = "dpdk")]
 pub mod dpdk;
+pub mod expected;
 pub mod fib;
 pub mod grace;
 pub mod header;

@@ -43,6 +43,30 @@ pub trait Packet: Sized {
     /// Tags that the NIC took off.
     fn stripped_tags(&self) -> StrippedTags;
 
+    /// 0 if it is in one piece and has all its tags, as nearly every packet; anything else if not.
+    fn oddity(&self) -> u64 {
+        u64::from(self.segments() != 1 || self.stripped_tags() != StrippedTags::None)
+    }
+
+    /// Makes the frame that of the `l3_len` bytes from `l3_offset` on, behind `l2_len` bytes for a new L2 header, and
+    /// returns it. The last two of the `l2_len`, the ethertype, stay as they were, the others are unspecified. For
+    /// frames of one segment. `None`: no headroom or fewer bytes than that, and nothing changed.
+    fn reframe(&mut self, l3_offset: usize, l3_len: usize, l2_len: usize) -> Option<&mut [u8]> {
+        if l3_offset + l3_len > self.bytes().len() {
+            return None;
+        }
+        let room = if l2_len > l3_offset {
+            self.prepend(l2_len - l3_offset)
+        } else {
+            self.trim_front(l3_offset - l2_len)
+        };
+        if !room {
+            return None;
+        }
+        self.truncate(l2_len + l3_len);
+        Some(self.bytes_mut())
+    }
+
     /// Hints that the headers are about to be read.
     fn prefetch(&self) {}
 }

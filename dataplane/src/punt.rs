@@ -155,7 +155,7 @@ impl<P> PuntPath<P> {
         }
     }
 
-    /// Credits the time since the last call; once per burst.
+    /// Credits the time since the last call; before the packets of a burst are given.
     pub fn tick(&mut self, now: u64) {
         let passed = now.saturating_sub(self.last);
         self.last = now;

@@ -1,5 +1,6 @@
 //! Sub-interfaces, and how (port, outer VLAN, inner VLAN) finds one by array index.
 
+use crate::expected::ExpectedFrames;
 use crate::ids::{PortId, SubIfId, VrfId};
 
 /// VLAN tags of a sub-interface.
@@ -56,6 +57,7 @@ pub struct SubInterfaces {
     all: Vec<SubInterface>,
     ports: Vec<PortVlans>,
     inner: Vec<Box<[u16; 4096]>>,
+    expected: ExpectedFrames,
 }
 
 /// No sub-interface, or no inner table.
@@ -95,6 +97,7 @@ impl SubInterfaces {
         for (i, sub_if) in all.iter().enumerate() {
             this.add(i as u16, sub_if)?;
         }
+        this.expected = ExpectedFrames::new(&all);
         this.all = all;
         Ok(this)
     }
@@ -147,6 +150,11 @@ impl SubInterfaces {
     /// The sub-interface of that id.
     pub fn get(&self, id: SubIfId) -> Option<&SubInterface> {
         self.all.get(usize::from(id.0))
+    }
+
+    /// The frames that each is there for.
+    pub fn expected(&self) -> &ExpectedFrames {
+        &self.expected
     }
 
     /// All of them; the index is the id.

@@ -32,6 +32,9 @@ pub struct Worker<I: PortIo> {
     burst: Box<Burst<I::Packet>>,
     outbound: Outbound<I::Packet>,
     may_sleep: bool,
+    /// What the processor can do.
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    instructions: Instructions,
     /// A packet of the control thread that its port had no room for, and how often it was tried.
     unsent: Option<(Injected<I::Packet>, u32)>,
 }
@@ -50,7 +53,24 @@ impl<I: PortIo> Worker<I> {
         let punts = PuntPath::new(rings, hz, io.cycles());
         let outbound = Outbound::new(io.tx_ports());
         let inject = Arc::clone(&rings.inject);
-        Self { io, tables, inject, punts, counters, burst: Box::default(), outbound, may_sleep, unsent: None }
+        Self {
+            io,
+            tables,
+            inject,
+            punts,
+            counters,
+            burst: Box::default(),
+            outbound,
+            may_sleep,
+            #[cfg(all(target_arch = "x86_64", not(miri)))]
+            instructions: Instructions::of_this_processor(),
+            unsent: None,
+        }
+    }
+
+    /// Ends the worker, and hands back its ports and its way to the tables.
+    pub fn into_parts(self) -> (I, Reader<Tables>) {
+        (self.io, self.tables)
     }
 
     /// Forwards until `stop` is set; then sends what control has left in the ring, and ends.
@@ -87,30 +107,62 @@ impl<I: PortIo> Worker<I> {
         let _ = self.tables.snapshot();
         let mut worked = self.drain_injected();
         for queue in 0..self.io.rx_queues() {
-            let Some(tables) = self.tables.snapshot() else { return worked };
-            let work = &self.counters.work;
-            let start = self.io.cycles();
-            work.polls.add(1);
-            let received = rx::run(&mut self.io, queue, &mut self.burst, &self.counters);
-            if received == 0 {
-                work.empty_polls.add(1);
-                continue;
-            }
-            worked = true;
-            self.punts.tick(start);
-            stage::decide(&mut self.burst, tables);
-            transmit::run(
-                &mut self.io,
-                &mut self.burst,
-                tables,
-                &mut self.outbound,
-                &mut self.punts,
-                &self.counters,
-            );
-            work.packets.add(received as u64);
-            work.busy_cycles.add(self.io.cycles().saturating_sub(start));
+            worked |= self.poll(queue);
         }
         worked
+    }
+
+    /// Polls one queue and takes what came through the stages.
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    fn poll(&mut self, queue: usize) -> bool {
+        /// The same, compiled with the instructions that processors since 2013 have.
+        #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,movbe,popcnt")]
+        fn with_avx2<I: PortIo>(worker: &mut Worker<I>, queue: usize) -> bool {
+            worker.poll_with::<false>(queue)
+        }
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,lzcnt,movbe,popcnt")]
+        fn with_avx512<I: PortIo>(worker: &mut Worker<I>, queue: usize) -> bool {
+            worker.poll_with::<true>(queue)
+        }
+        // SAFETY: `instructions` says that the processor has the features that the function is compiled with.
+        #[allow(unsafe_code)]
+        unsafe {
+            match self.instructions {
+                Instructions::Baseline => self.poll_with::<false>(queue),
+                Instructions::Avx2 => with_avx2(self, queue),
+                Instructions::Avx512 => with_avx512(self, queue),
+            }
+        }
+    }
+
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    fn poll(&mut self, queue: usize) -> bool {
+        self.poll_with::<false>(queue)
+    }
+
+    #[inline(always)]
+    fn poll_with<const WIDE: bool>(&mut self, queue: usize) -> bool {
+        let Some(tables) = self.tables.snapshot() else { return false };
+        let work = &self.counters.work;
+        let start = self.io.cycles();
+        work.polls.add(1);
+        let received = rx::run(&mut self.io, queue, &mut self.burst);
+        if received == 0 {
+            work.empty_polls.add(1);
+            return false;
+        }
+        stage::decide_with::<I::Packet, WIDE>(&mut self.burst, tables);
+        transmit::run::<I, WIDE>(
+            &mut self.io,
+            &mut self.burst,
+            tables,
+            &mut self.outbound,
+            &mut self.punts,
+            &self.counters,
+        );
+        work.packets.add(received as u64);
+        work.busy_cycles.add(self.io.cycles().saturating_sub(start));
+        true
     }
 
     /// Sends up to a burst of the control thread's packets.
@@ -153,4 +205,39 @@ impl<I: PortIo> Worker<I> {
             }
         }
     }
+}
+
+/// The instructions that the stages are compiled with.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Instructions {
+    Baseline,
+    Avx2,
+    Avx512,
+}
+
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+impl Instructions {
+    fn of_this_processor() -> Self {
+        let avx2 = is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("bmi1")
+            && is_x86_feature_detected!("bmi2")
+            && is_x86_feature_detected!("lzcnt")
+            && is_x86_feature_detected!("movbe")
+            && is_x86_feature_detected!("popcnt");
+        match avx2 {
+            true if has_avx512() => Self::Avx512,
+            true => Self::Avx2,
+            false => Self::Baseline,
+        }
+    }
+}
+
+/// Whether the processor has AVX-512 F, BW, DQ and VL.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+pub(crate) fn has_avx512() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl")
 }

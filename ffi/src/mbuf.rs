@@ -164,6 +164,45 @@ impl Mbuf {
         }
     }
 
+    /// Moves the data's start by `back` bytes to the back and by `forth` to the front, makes the data `len` bytes long,
+    /// within the headroom and the data of the first segment, and returns it. `None`, and no change, when it would not
+    /// be within them.
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "in every packet's way")]
+    pub fn move_start(&mut self, back: usize, forth: usize, len: usize) -> Option<&mut [u8]> {
+        // SAFETY: fields of a live mbuf. The new start is within the buffer and the new end not behind the old one,
+        // so every field stays in its range, and the slice is of initialised memory that is ours.
+        unsafe {
+            let start = usize::from(*layout::data_off(self.0));
+            let old = usize::from(*layout::data_len(self.0));
+            let end = start + old;
+            let start = start.checked_add(back)?.checked_sub(forth)?;
+            if start.checked_add(len)? > end {
+                return None;
+            }
+            if back != forth {
+                *layout::data_off(self.0) = start as u16;
+            }
+            if len != old {
+                *layout::data_len(self.0) = len as u16;
+                // What other segments there are stays.
+                *layout::pkt_len(self.0) =
+                    (*layout::pkt_len(self.0)).wrapping_add(len.wrapping_sub(old) as u32);
+            }
+            let data = (*layout::buf_addr(self.0)).add(start);
+            // Buffers are never at address 0; said, since a slice that could be there would have to be checked.
+            core::hint::assert_unchecked(!data.is_null());
+            Some(slice::from_raw_parts_mut(data, len))
+        }
+    }
+
+    /// 0 if the packet is of one segment and the NIC has taken no tag off, else anything else.
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "asked of every packet")]
+    pub fn oddity(&self) -> u64 {
+        self.stripped() | u64::from(self.segments() ^ 1)
+    }
+
     /// Adds `n` bytes at the end of the last segment and returns them; their content is left over from earlier.
     /// `None`, and no change, when there is no room.
     #[inline]

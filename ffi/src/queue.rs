@@ -63,6 +63,12 @@ fn empty(slots: &mut [Option<Mbuf>]) {
     slots.fill_with(|| None);
 }
 
+#[cold]
+#[inline(never)]
+fn leading(packets: &[Option<Mbuf>]) -> usize {
+    packets.iter().position(Option::is_none).unwrap_or(packets.len())
+}
+
 impl TxQueue {
     /// # Safety
     /// As for [`RxQueue::new`], with TX queues.
@@ -74,7 +80,9 @@ impl TxQueue {
     /// afterwards, the others as they were.
     #[inline]
     pub fn burst(&mut self, packets: &mut [Option<Mbuf>]) -> usize {
-        let run = packets.iter().position(Option::is_none).unwrap_or(packets.len());
+        // Without an early exit this is a few vector instructions; a gap is rare.
+        let full = packets.iter().fold(true, |all, slot| all & slot.is_some());
+        let run = if full { packets.len() } else { leading(packets) };
         let n = u16::try_from(run).unwrap_or(u16::MAX);
         // SAFETY: the queue exists while the port lives, and this is its only handle. The first `n` slots are
         // pointers to live packets; DPDK takes over those that it counts as sent and leaves the array as it is.

@@ -53,6 +53,31 @@ fn trimming_the_front_stops_at_the_end() {
 }
 
 #[test]
+fn the_start_moves_within_headroom_and_data() {
+    let pool = pool("move", 7);
+    let mut p = packet(&pool, b"0123456789");
+    let headroom = p.headroom();
+    assert_eq!(p.move_start(4, 0, 6).unwrap(), b"456789");
+    assert_eq!((p.len(), p.headroom()), (6, headroom + 4));
+    assert_eq!(p.move_start(0, 4, 8).unwrap(), b"01234567");
+    assert_eq!((p.bytes(), p.len()), (&b"01234567"[..], 8));
+    assert!(p.move_start(0, 0, 9).is_none(), "beyond the end");
+    assert!(p.move_start(3, 0, 6).is_none());
+    assert!(p.move_start(0, headroom + 1, 1).is_none());
+    assert!(p.move_start(usize::MAX, 0, 1).is_none() && p.move_start(0, 0, usize::MAX).is_none());
+    assert_eq!((p.bytes(), p.headroom()), (&b"01234567"[..], headroom), "a refused move changes nothing");
+    assert_eq!(p.move_start(0, headroom, 1).unwrap().len(), 1);
+    assert_eq!(p.oddity(), 0);
+    // The first segment of a chain; the others stay.
+    let pool = Mempool::new(&eal(), "moved", 15, 0, 1600, None).unwrap();
+    let mut p = chain("moved", &pool, &frame(3, 4000));
+    let (before, first) = (p.len(), p.bytes().len());
+    assert_ne!(p.oddity(), 0);
+    assert!(p.move_start(1, 0, first - 1).is_some());
+    assert_eq!(p.len(), before - 1);
+}
+
+#[test]
 fn append_takes_the_tailroom_and_not_a_byte_more() {
     let pool = pool("append", 7);
     let mut p = packet(&pool, b"head");

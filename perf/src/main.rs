@@ -1,6 +1,7 @@
 //! Benchmarks of turnpike, side by side with what a user could pick instead.
 
 mod lpm;
+mod pipeline;
 mod report;
 mod rfc2544;
 mod routes;
@@ -22,6 +23,11 @@ struct Cli {
 enum Command {
     /// Longest-prefix match: ours and DPDK's tables in one process, on the same routes and addresses.
     Lpm(lpm::Args),
+    /// The whole packet path on virtual ports, against what `testpmd` does on them, which is nothing.
+    Pipeline(pipeline::Args),
+    /// Our side of `pipeline`, as a process of its own.
+    #[command(hide = true)]
+    PipelineWorker(pipeline::ours::ChildArgs),
     /// A report as one HTML file, from the JSON of earlier runs.
     Report(report::Args),
     /// RFC 2544: throughput, latency, frame loss and back-to-back bursts between two ports.
@@ -33,6 +39,8 @@ enum Command {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Lpm(args) => lpm::run(&args),
+        Command::Pipeline(args) => pipeline::run(&args),
+        Command::PipelineWorker(args) => pipeline::ours::child(&args),
         Command::Report(args) => report::run(&args),
         Command::Rfc2544(args) => rfc2544::run(&args),
         Command::Routes(args) => routes::run(&args),

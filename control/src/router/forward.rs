@@ -71,7 +71,8 @@ impl Forwarder {
         burst.options_done = true;
         stage::decide(burst, tables);
         let Some(mut packet) = burst.packets[0].take() else { return Decided::Done(Outcome::Ended("lost")) };
-        match burst.verdict[0] {
+        let verdict = if burst.alive == 1 { Verdict::Forward } else { burst.verdict[0] };
+        match verdict {
             Verdict::Drop(reason) => return Decided::Done(Outcome::Ended(reason.name())),
             Verdict::Punt(reason) => {
                 return Decided::Punted(Punted {

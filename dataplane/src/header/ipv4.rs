@@ -1,6 +1,6 @@
 //! IPv4 (RFC 791, section 3.1).
 
-use super::{be16, be32, checksum};
+use super::{be16, be32};
 
 /// Length of a header without options, in bytes.
 pub const MIN_HEADER_LEN: usize = 20;
@@ -56,17 +56,75 @@ pub fn destination(header: &[u8]) -> u32 {
 
 /// Takes one off the TTL of a header with a TTL of 1 or more, and mends its checksum (RFC 1624).
 pub fn decrement_ttl(header: &mut [u8]) {
-    let Some([ttl, protocol, high, low]) = header.get_mut(TTL..CHECKSUM + 2) else { return };
-    let old = u16::from_be_bytes([*ttl, *protocol]);
-    let new = old.wrapping_sub(0x0100);
-    let sum = checksum::update(u16::from_be_bytes([*high, *low]), old, new).to_be_bytes();
-    *ttl = ttl.wrapping_sub(1);
-    (*high, *low) = (sum[0], sum[1]);
+    let Some(field) = header.get_mut(TTL..CHECKSUM + 2).and_then(<[u8]>::first_chunk_mut::<4>) else {
+        return;
+    };
+    *field = aged(u32::from_le_bytes(*field)).to_le_bytes();
 }
+
+/// Bytes 8 to 12 of a header, TTL, protocol and checksum, as a little-endian word, with one taken off the TTL.
+#[inline(always)]
+pub fn aged(word: u32) -> u32 {
+    // RFC 1624, equation 3, for a word that falls by 0x0100, in the byte order of the wire: the terms other than the
+    // old checksum make 0xfeff.
+    let sum = (!word >> 16) + 0xfffe;
+    let sum = !(sum + (sum >> 16)) << 16;
+    (word & 0xffff).wrapping_sub(1) & 0xffff | sum
+}
+
+/// What is needed of a header that is as nearly every one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// Total length, in bytes.
+    pub len: u16,
+    /// Destination, host byte order.
+    pub destination: u32,
+    /// What [`aged`] makes of its TTL and checksum.
+    pub aged: u32,
+}
+
+/// Checks a header for all that can be wrong with it at once: `Some` if it has no options, no fault, unicast addresses
+/// and a TTL above 1, as nearly every one. `room`: bytes from the header to the end of the frame.
+#[inline(always)]
+pub fn expected(header: &[u8; MIN_HEADER_LEN], room: u16) -> Option<Expected> {
+    let word = |at: usize| header[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+    let (first, second) = (word(0), word(8));
+    let destination = u32::from_le_bytes([header[16], header[17], header[18], header[19]]);
+    let len = ((first >> 16) as u16).swap_bytes();
+    let no_options = first as u8 == 0x45;
+    let len_right = usize::from(len) >= MIN_HEADER_LEN && len <= room;
+    // The one's complement sum of 16-bit words, in whatever byte order, from wider ones (RFC 1071, section 2).
+    let (sum, carry) = first.overflowing_add(second);
+    let (sum, carry) = sum.carrying_add(u64::from(destination), carry);
+    let sum = sum + u64::from(carry);
+    let sum = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
+    let sum_right = sum.wrapping_add(sum.rotate_left(16)) >> 16 == 0xffff;
+    // Read as they lie, 169.254/16 is 0xfea9 in the low half.
+    let link_local = (second >> 32) as u16 == 0xfea9 || destination as u16 == 0xfea9;
+    let special = link_local || SPECIAL[usize::from(header[12])] | SPECIAL[usize::from(header[16])];
+    let lives = second as u8 > 1;
+    if no_options && len_right && sum_right && !special && lives {
+        return Some(Expected { len, destination: destination.swap_bytes(), aged: aged(second as u32) });
+    }
+    None
+}
+
+/// First bytes of the addresses that need a closer look: 0/8, 127/8, multicast and 240/4.
+static SPECIAL: [bool; 256] = {
+    let mut special = [false; 256];
+    (special[0], special[127]) = (true, true);
+    let mut octet = 224;
+    while octet < 256 {
+        special[octet] = true;
+        octet += 1;
+    }
+    special
+};
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::header::checksum;
     use proptest::prelude::*;
 
     proptest! {

@@ -52,3 +52,32 @@ pub const fn is_mapped(address: u128) -> bool {
 pub fn is_neighbour_discovery(packet: &[u8]) -> bool {
     next_header(packet) == ICMPV6 && matches!(packet.get(HEADER_LEN), Some(133..=137))
 }
+
+/// What [`expected`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// Length of the packet with its header, in bytes.
+    pub len: u16,
+    /// Destination, host byte order.
+    pub destination: u128,
+}
+
+/// Checks a header for all that can be wrong with it at once: `Some` if it has no fault, global or unique local unicast
+/// addresses, a hop limit above 1 and no hop-by-hop options, as nearly every one. `room`: bytes from the header to the end of the frame.
+#[inline(always)]
+pub fn expected(header: &[u8; HEADER_LEN], room: usize) -> Option<Expected> {
+    let len = HEADER_LEN + usize::from(u16::from_be_bytes([header[4], header[5]]));
+    // First bytes 0xfe (link-local and other scopes), 0xff (multicast) and 0 (unspecified, loopback, mapped).
+    let special = |first: u8| first.wrapping_add(2) <= 2;
+    if header[0] >> 4 != 6
+        || len > room.min(usize::from(u16::MAX))
+        || special(header[8])
+        || special(header[24])
+        || header[HOP_LIMIT] <= 1
+        || header[6] == HOP_BY_HOP
+    {
+        return None;
+    }
+    let destination = header[24..].first_chunk().map_or(0, |bytes| u128::from_be_bytes(*bytes));
+    Some(Expected { len: len as u16, destination })
+}

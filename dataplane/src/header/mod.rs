@@ -1,6 +1,7 @@
 //! Header fields at their offsets, and the arithmetic on them. Each function takes the bytes from the start of
 //! its header and is given enough of them; offsets are those of the RFC it names.
 
+pub mod batch4;
 pub mod checksum;
 pub mod ethernet;
 pub mod flow;

@@ -1,23 +1,12 @@
 //! `classify`: Ethernet header and tags → sub-interface, by array index. Control protocols are punted, frames
-//! for others dropped.
+//! for others dropped. This is the long way, for any frame; `parse` knows those that are as expected.
 
-use crate::burst::{Bits, Burst};
+use crate::burst::Burst;
 use crate::header::{be16, ethernet};
 use crate::packet::{Packet, StrippedTags};
 use crate::sub_interface::{SubInterface, Tags};
 use crate::tables::Tables;
 use crate::verdict::{DropReason, PuntReason, Verdict};
-
-/// Finds the sub-interface of each packet, and what is above its tags.
-pub fn run<P: Packet>(burst: &mut Burst<P>, tables: &Tables) {
-    for i in Bits(burst.alive) {
-        match classify(burst, i, tables) {
-            Verdict::Forward => {}
-            Verdict::Drop(reason) => burst.drop_packet(i, reason),
-            Verdict::Punt(reason) => burst.punt(i, reason),
-        }
-    }
-}
 
 /// The tags of a frame, outermost first; priority tags (VID 0) are left out.
 struct Stack {
@@ -58,8 +47,12 @@ impl Stack {
 /// Most tags that are read, priority tags included.
 const MAX_TAGS: usize = 3;
 
-fn classify<P: Packet>(burst: &mut Burst<P>, i: usize, tables: &Tables) -> Verdict {
+/// Finds the sub-interface of packet `i`, and what is above its tags.
+pub fn run<P: Packet>(burst: &mut Burst<P>, i: usize, tables: &Tables) -> Verdict {
     let Some(packet) = &burst.packets[i] else { return Verdict::Drop(DropReason::FrameTooShort) };
+    if packet.segments() != 1 {
+        return Verdict::Drop(DropReason::MultiSegment);
+    }
     let frame = packet.bytes();
     if frame.len() < ethernet::HEADER_LEN {
         return Verdict::Drop(DropReason::FrameTooShort);

@@ -1,52 +1,67 @@
 //! `lookup`: destinations → next-hop groups, in the FIB of the VRF that each packet's sub-interface is in; all
 //! packets of one VRF and family at once.
 
-use crate::burst::{BURST, Bits, Burst};
+use crate::burst::{BURST, Burst, Lane, common};
+use crate::fib::{Fib4, Fib6};
 use crate::ids::{GroupId, VrfId};
 use crate::packet::Packet;
-use crate::tables::Tables;
+use crate::tables::{Tables, VrfTables};
 
 /// Looks up each packet's destination.
+#[inline(always)]
 pub fn run<P: Packet>(burst: &mut Burst<P>, tables: &Tables) {
-    let vrf_of = |burst: &Burst<P>, i: usize| {
-        tables.sub_interfaces.get(burst.sub_if[i]).map_or(VrfId(0), |sub_if| sub_if.vrf)
-    };
-    let mut left = burst.alive;
-    while left != 0 {
-        let vrf = vrf_of(burst, left.trailing_zeros() as usize);
-        let same = Bits(left).fold(0, |set, i| set | u64::from(vrf_of(burst, i) == vrf) << i);
-        left &= !same;
-        let Some(vrf) = tables.vrf(vrf) else {
-            Bits(same).for_each(|i| burst.group[i] = GroupId::NO_ROUTE);
-            continue;
-        };
-        let (v4, v6) = (same & !burst.ipv6, same & burst.ipv6);
-        batch(v4, &burst.dst4, &mut burst.group, |addresses, out| vrf.v4.lookup_batch(addresses, out));
-        batch(v6, &burst.dst6, &mut burst.group, |addresses, out| vrf.v6.lookup_batch(addresses, out));
+    let Burst { len, v4, v6, vrf, .. } = burst;
+    // Packets that are looked up in none have whatever VRF; then the long way is right too.
+    if let Some(vrf) = common(&vrf[..(*len).min(BURST)]) {
+        let vrf = tables.vrf(vrf);
+        in_one(v4, vrf.map(|vrf| &*vrf.v4), Fib4::lookup_batch);
+        in_one(v6, vrf.map(|vrf| &*vrf.v6), Fib6::lookup_batch);
+    } else {
+        in_several(v4, vrf, tables, |vrf| &vrf.v4, Fib4::lookup_batch);
+        in_several(v6, vrf, tables, |vrf| &vrf.v6, Fib6::lookup_batch);
     }
 }
 
-/// Looks up the addresses at the set bits, and puts what is found at the same places.
-fn batch<A: Copy + Default>(
-    set: u64,
-    addresses: &[A; BURST],
-    groups: &mut [GroupId; BURST],
-    look_up: impl Fn(&[A], &mut [GroupId]),
+/// Where all packets are in one VRF.
+#[inline(always)]
+fn in_one<A, F>(lane: &mut Lane<A>, fib: Option<&F>, look_up: impl Fn(&F, &[A], &mut [GroupId])) {
+    let len = lane.len.min(BURST);
+    match fib {
+        Some(fib) if len > 0 => look_up(fib, &lane.destination[..len], &mut lane.group[..len]),
+        _ => lane.group[..len].fill(GroupId::NO_ROUTE),
+    }
+}
+
+/// Where they are in several: gathers those of one VRF after another.
+#[inline(never)]
+fn in_several<A: Copy + Default, F>(
+    lane: &mut Lane<A>,
+    vrf_of: &[VrfId; BURST],
+    tables: &Tables,
+    fib: impl Fn(&VrfTables) -> &F,
+    look_up: impl Fn(&F, &[A], &mut [GroupId]),
 ) {
-    if set == 0 {
-        return;
+    let len = lane.len.min(BURST);
+    let mut vrfs = [VrfId(0); BURST];
+    for (vrf, packet) in vrfs.iter_mut().zip(&lane.packet[..len]) {
+        *vrf = vrf_of[usize::from(*packet) & (BURST - 1)];
     }
-    let len = set.count_ones() as usize;
-    if set.trailing_ones() as usize == len {
-        // From the front without a gap: no need to gather.
-        return look_up(&addresses[..len], &mut groups[..len]);
-    }
-    let (mut gathered, mut found) = ([A::default(); BURST], [GroupId::NO_ROUTE; BURST]);
-    for (to, from) in Bits(set).enumerate() {
-        gathered[to] = addresses[from];
-    }
-    look_up(&gathered[..len], &mut found[..len]);
-    for (from, to) in Bits(set).enumerate() {
-        groups[to] = found[from];
+    let vrfs = &vrfs[..len];
+    for (first, vrf) in vrfs.iter().enumerate() {
+        if vrfs[..first].contains(vrf) {
+            continue;
+        }
+        let (mut gathered, mut found) = ([A::default(); BURST], [GroupId::NO_ROUTE; BURST]);
+        let members = || (first..len).filter(|at| vrfs[*at] == *vrf);
+        for (to, from) in gathered.iter_mut().zip(members()) {
+            *to = lane.destination[from];
+        }
+        let count = members().count();
+        if let Some(vrf) = tables.vrf(*vrf) {
+            look_up(fib(vrf), &gathered[..count], &mut found[..count]);
+        }
+        for (from, to) in found.iter().zip(members()) {
+            lane.group[to] = *from;
+        }
     }
 }

@@ -2,22 +2,78 @@
 
 pub mod classify;
 pub mod lookup;
+pub mod parse;
 pub mod rewrite;
 pub mod rx;
 pub mod select;
 pub mod transmit;
 pub mod validate;
 
-use crate::burst::Burst;
+use crate::burst::{BURST, Burst, common};
 use crate::packet::Packet;
 use crate::tables::Tables;
 
 /// Takes a burst from its received frames to its verdicts: all that lies between `rx` and `transmit`. Packets
 /// that are still alive afterwards are ready to be sent.
+#[inline(always)]
 pub fn decide<P: Packet>(burst: &mut Burst<P>, tables: &Tables) {
-    classify::run(burst, tables);
-    validate::run(burst);
+    decide_with::<P, false>(burst, tables);
+}
+
+/// The same. `WIDE`: the caller is compiled for, and runs on, a processor with AVX-512 F, BW, DQ and VL.
+#[inline(always)]
+pub(crate) fn decide_with<P: Packet, const WIDE: bool>(burst: &mut Burst<P>, tables: &Tables) {
+    parse::run::<P, WIDE>(burst, tables);
     lookup::run(burst, tables);
-    select::run(burst, tables);
-    rewrite::run(burst, tables);
+    forward(burst, tables);
+}
+
+/// Chooses each packet's adjacency, and makes it ready to leave over it.
+#[inline(always)]
+fn forward<P: Packet>(burst: &mut Burst<P>, tables: &Tables) {
+    if burst.odd != 0 {
+        each::<P, false, true>(burst, tables);
+        each::<P, true, true>(burst, tables);
+    } else {
+        if !alike(burst, tables) {
+            each::<P, false, false>(burst, tables);
+        }
+        each::<P, true, false>(burst, tables);
+    }
+}
+
+/// Where all packets are IPv4 and leave over the same adjacency.
+#[inline(always)]
+fn alike<P: Packet>(burst: &mut Burst<P>, tables: &Tables) -> bool {
+    let len = burst.v4.len.min(BURST);
+    let only = || select::only(common(&burst.v4.group[..len])?, tables);
+    if len < burst.len {
+        return false;
+    }
+    let Some((id, adjacency)) = only() else { return false };
+    let longest = burst.l3_len[..len].iter().copied().max();
+    if longest.is_none_or(|longest| longest > adjacency.mtu) {
+        return false;
+    }
+    // A copy, so that nothing that is written to packets could change it.
+    rewrite::run_alike(burst, len, &adjacency.clone());
+    burst.adjacency[..len].fill(id);
+    true
+}
+
+/// One packet after another. `ODD`: there may be odd ones among them.
+#[inline(always)]
+fn each<P: Packet, const V6: bool, const ODD: bool>(burst: &mut Burst<P>, tables: &Tables) {
+    let len = if V6 { burst.v6.len } else { burst.v4.len };
+    for at in 0..len.min(BURST) {
+        let (i, group, aged) = if V6 {
+            (burst.v6.packet[at], burst.v6.group[at], 0)
+        } else {
+            (burst.v4.packet[at], burst.v4.group[at], burst.aged[at])
+        };
+        let i = usize::from(i) & (BURST - 1);
+        if let Some(adjacency) = select::run::<P, V6>(burst, i, group, tables) {
+            rewrite::run::<P, V6, ODD>(burst, i, aged, adjacency);
+        }
+    }
 }

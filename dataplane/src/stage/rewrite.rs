@@ -1,58 +1,100 @@
-//! `rewrite`: TTL and checksum, then the adjacency's L2 header in place of the received one, in one go.
+//! `rewrite`: TTL and checksum, then the adjacency's L2 header in place of the received one, in three stores.
 
-use crate::adjacency::{Adjacency, Forward};
-use crate::burst::{Bits, Burst};
-use crate::header::{ethernet, ipv4, ipv6};
+use crate::adjacency::Forward;
+use crate::burst::{BURST, Burst};
+use crate::header::{ipv4, ipv6};
 use crate::packet::Packet;
-use crate::tables::Tables;
 use crate::verdict::{DropReason, PuntReason, Verdict};
 
-/// Makes each packet ready to leave. A packet that cannot leave is as it came.
-pub fn run<P: Packet>(burst: &mut Burst<P>, tables: &Tables) {
-    for i in Bits(burst.alive) {
-        let Adjacency::Forward(adjacency) = tables.adjacency(burst.adjacency[i]) else { continue };
-        match rewrite(burst, i, adjacency) {
-            Verdict::Forward => {}
-            Verdict::Drop(reason) => burst.drop_packet(i, reason),
-            Verdict::Punt(reason) => burst.punt(i, reason),
+/// Makes packet `i` ready to leave. A packet that cannot leave is as it came, and ends. `aged`: see
+/// [`Burst::aged`]; of no matter for IPv6. `ODD`: it may be an odd packet.
+#[inline(always)]
+pub fn run<P: Packet, const V6: bool, const ODD: bool>(
+    burst: &mut Burst<P>,
+    i: usize,
+    aged: u32,
+    adjacency: &Forward,
+) {
+    let l3_len = burst.l3_len[i];
+    let odd = ODD && burst.odd >> i & 1 == 1;
+    if l3_len > adjacency.mtu || odd {
+        let verdict = may_leave::<P, V6>(burst, i, adjacency);
+        if verdict != Verdict::Forward {
+            return end(burst, i, verdict);
+        }
+    }
+    let left = match adjacency.l2_len {
+        22 => leave::<P, V6, 22>(burst, i, aged, odd, adjacency),
+        18 => leave::<P, V6, 18>(burst, i, aged, odd, adjacency),
+        _ => leave::<P, V6, 14>(burst, i, aged, odd, adjacency),
+    };
+    if !left {
+        return end(burst, i, Verdict::Drop(DropReason::NoHeadroom));
+    }
+    burst.out_sub_if[i] = adjacency.sub_if;
+    burst.out_len[i] = u16::from(adjacency.l2_len) + l3_len;
+    burst.out_port[i] = adjacency.port;
+}
+
+/// The same for the first `count` packets, all of them IPv4, none odd and none over the MTU, over one adjacency.
+#[inline(always)]
+pub fn run_alike<P: Packet>(burst: &mut Burst<P>, count: usize, adjacency: &Forward) {
+    match adjacency.l2_len {
+        22 => leave_alike::<P, 22>(burst, count, adjacency),
+        18 => leave_alike::<P, 18>(burst, count, adjacency),
+        _ => leave_alike::<P, 14>(burst, count, adjacency),
+    }
+    burst.out_sub_if[..count].fill(adjacency.sub_if);
+    burst.out_port[..count].fill(adjacency.port);
+    for (out, l3_len) in burst.out_len[..count].iter_mut().zip(&burst.l3_len) {
+        *out = u16::from(adjacency.l2_len).wrapping_add(*l3_len);
+    }
+}
+
+#[inline(always)]
+fn leave_alike<P: Packet, const L2: usize>(burst: &mut Burst<P>, count: usize, adjacency: &Forward) {
+    for i in 0..count.min(BURST) {
+        if !leave::<P, false, L2>(burst, i, burst.aged[i], false, adjacency) {
+            end(burst, i, Verdict::Drop(DropReason::NoHeadroom));
         }
     }
 }
 
-fn rewrite<P: Packet>(burst: &mut Burst<P>, i: usize, adjacency: &Forward) -> Verdict {
-    let is_ipv6 = burst.is_ipv6(i);
-    let (l3_offset, l3_len) = (usize::from(burst.l3_offset[i]), burst.l3_len[i]);
-    let link_local = burst.link_local >> i & 1 == 1;
-    let ttl_at = l3_offset + if is_ipv6 { ipv6::HOP_LIMIT } else { ipv4::TTL };
-    let Some(packet) = &mut burst.packets[i] else { return Verdict::Forward };
-    if packet.bytes().get(ttl_at).is_none_or(|ttl| *ttl <= 1) {
+/// Gives packet `i` its new L2 header of `L2` bytes, and takes one off its TTL. `false`: no room for it.
+#[inline(always)]
+fn leave<P: Packet, const V6: bool, const L2: usize>(
+    burst: &mut Burst<P>,
+    i: usize,
+    aged: u32,
+    odd: bool,
+    adjacency: &Forward,
+) -> bool {
+    let (l3_offset, l3_len) = (usize::from(burst.l3_offset[i]), usize::from(burst.l3_len[i]));
+    let pcp = burst.pcp[i];
+    let Some(packet) = &mut burst.packets[i] else { return true };
+    // Padding of a short frame must not go on: behind more tags it would no longer be padding.
+    let Some(frame) = packet.reframe(l3_offset, l3_len, L2) else { return false };
+    if let Some(start) = frame.first_chunk_mut() {
+        write::<V6, L2>(start, adjacency, pcp, (!odd).then_some(aged));
+    }
+    true
+}
+
+/// What was not checked of a packet that is not as expected, or that is larger than the MTU.
+#[cold]
+#[inline(never)]
+fn may_leave<P: Packet, const V6: bool>(burst: &Burst<P>, i: usize, adjacency: &Forward) -> Verdict {
+    let ttl = burst.l3(i).get(if V6 { ipv6::HOP_LIMIT } else { ipv4::TTL });
+    if ttl.is_none_or(|ttl| *ttl <= 1) {
         return Verdict::Punt(PuntReason::TtlExpired);
     }
-    if link_local {
-        return Verdict::Drop(beyond_link(&packet.bytes()[l3_offset..], is_ipv6));
+    if burst.link_local >> i & 1 == 1 {
+        return Verdict::Drop(beyond_link(burst.l3(i), V6));
     }
-    if l3_len > adjacency.mtu {
-        let whole = is_ipv6 || ipv4::dont_fragment(&packet.bytes()[l3_offset..]);
+    if burst.l3_len[i] > adjacency.mtu {
+        let whole = V6 || ipv4::dont_fragment(burst.l3(i));
         return Verdict::Punt(if whole { PuntReason::ExceedsMtu } else { PuntReason::Fragment });
     }
-    let l2_len = usize::from(adjacency.l2_len);
-    // Padding of a short frame must not go on: behind more tags it would no longer be padding.
-    packet.truncate(l3_offset + usize::from(l3_len));
-    let room = if l2_len > l3_offset {
-        packet.prepend(l2_len - l3_offset)
-    } else {
-        packet.trim_front(l3_offset - l2_len)
-    };
-    if !room {
-        return Verdict::Drop(DropReason::NoHeadroom);
-    }
-    let bytes = packet.bytes_mut();
-    if is_ipv6 {
-        bytes[l2_len + ipv6::HOP_LIMIT] -= 1;
-    } else {
-        ipv4::decrement_ttl(&mut bytes[l2_len..]);
-    }
-    write_l2(bytes, adjacency, burst.pcp[i], is_ipv6);
     Verdict::Forward
 }
 
@@ -66,29 +108,45 @@ fn beyond_link(packet: &[u8], is_ipv6: bool) -> DropReason {
     }
 }
 
-/// Writes the L2 header at the front of `frame`.
-fn write_l2(frame: &mut [u8], adjacency: &Forward, pcp: u8, is_ipv6: bool) {
-    let mut l2 = adjacency.l2;
-    if adjacency.carry_pcp {
-        l2[14] |= pcp << 5;
-        if adjacency.l2_len == 22 {
-            l2[18] |= pcp << 5;
-        }
+#[cold]
+#[inline(never)]
+fn end<P: Packet>(burst: &mut Burst<P>, i: usize, verdict: Verdict) {
+    match verdict {
+        Verdict::Forward => {}
+        Verdict::Drop(reason) => burst.drop_packet(i, reason),
+        Verdict::Punt(reason) => burst.punt(i, reason),
     }
-    let ethertype = if is_ipv6 { ethernet::IPV6 } else { ethernet::IPV4 }.to_be_bytes();
-    // Constant lengths, so that each is a few stores and not a call.
-    match adjacency.l2_len {
-        22 => {
-            l2[20..22].copy_from_slice(&ethertype);
-            frame[..22].copy_from_slice(&l2);
-        }
-        18 => {
-            l2[16..18].copy_from_slice(&ethertype);
-            frame[..18].copy_from_slice(&l2[..18]);
-        }
-        _ => {
-            l2[12..14].copy_from_slice(&ethertype);
-            frame[..14].copy_from_slice(&l2[..14]);
-        }
+}
+
+/// The least that a frame has: an untagged L2 header and that of IPv4.
+const LEAST: usize = 34;
+
+/// Writes an L2 header of `L2` bytes up to its ethertype, which stays, at the start of a frame, and takes one off the
+/// TTL behind.
+#[inline(always)]
+fn write<const V6: bool, const L2: usize>(
+    start: &mut [u8; LEAST],
+    adjacency: &Forward,
+    pcp: u8,
+    aged: Option<u32>,
+) {
+    start[..8].copy_from_slice(&adjacency.l2[..8]);
+    if L2 == 22 {
+        start[8..12].copy_from_slice(&adjacency.l2[8..12]);
+    }
+    // The last eight bytes before the ethertype, which overlap the first eight where there is no tag.
+    let tail = L2 - 10;
+    if let (Some(to), Some(from)) = (start[tail..].first_chunk_mut(), adjacency.l2[tail..].first_chunk()) {
+        let priority =
+            if L2 == 14 { 0 } else { (u64::from(pcp) * 0x0020_0000_0020_0000) & adjacency.pcp_bits };
+        *to = (u64::from_le_bytes(*from) | priority).to_le_bytes();
+    }
+    let header = &mut start[L2..];
+    if V6 {
+        header[ipv6::HOP_LIMIT] = header[ipv6::HOP_LIMIT].wrapping_sub(1);
+    } else if let Some(aged) = aged {
+        header[ipv4::TTL..ipv4::TTL + 4].copy_from_slice(&aged.to_le_bytes());
+    } else {
+        ipv4::decrement_ttl(header);
     }
 }

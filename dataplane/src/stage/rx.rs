@@ -1,39 +1,23 @@
-//! `rx`: one poll of one RX queue. Frames in several buffers end here.
+//! `rx`: one poll of one RX queue.
 
 use crate::burst::Burst;
-use crate::counters::WorkerCounters;
 use crate::io::PortIo;
 use crate::packet::Packet;
-use crate::verdict::DropReason;
 
 /// Polls `queue` into `burst`, whose slots are empty. Returns how many packets came.
-pub fn run<I: PortIo>(
-    io: &mut I,
-    queue: usize,
-    burst: &mut Burst<I::Packet>,
-    counters: &WorkerCounters,
-) -> usize {
+#[inline(always)]
+pub fn run<I: PortIo>(io: &mut I, queue: usize, burst: &mut Burst<I::Packet>) -> usize {
     let received = io.rx(queue, &mut burst.packets);
     if received == 0 {
         return 0;
     }
     let port = io.rx_port(queue);
     burst.begin(port, received);
-    let mut bytes = 0;
+    let mut oddity = 0;
     for packet in burst.packets[..burst.len].iter().flatten() {
         packet.prefetch();
+        oddity |= packet.oddity();
     }
-    for i in 0..burst.len {
-        let Some(packet) = &burst.packets[i] else { continue };
-        let len = packet.bytes().len();
-        burst.frame_len[i] = len as u16;
-        bytes += len as u64;
-        if packet.segments() != 1 {
-            burst.drop_packet(i, DropReason::MultiSegment);
-        }
-    }
-    let port = counters.port(port);
-    port.received.add(received as u64);
-    port.received_bytes.add(bytes);
+    burst.plain = oddity == 0;
     received
 }

@@ -1,32 +1,62 @@
 //! `select`: next-hop group → the member that this flow takes → adjacency. A flow always takes the same member.
 
-use crate::adjacency::Adjacency;
-use crate::burst::{Bits, Burst};
+use crate::adjacency::{Adjacency, Forward};
+use crate::burst::Burst;
 use crate::header::{be16, flow, ipv4, ipv6};
+use crate::ids::{AdjId, GroupId};
 use crate::packet::Packet;
 use crate::tables::Tables;
 use crate::verdict::PuntReason;
 
-/// Chooses the adjacency of each packet, and ends those whose adjacency drops or punts.
-pub fn run<P: Packet>(burst: &mut Burst<P>, tables: &Tables) {
-    for i in Bits(burst.alive) {
-        let group = tables.group(burst.group[i]);
-        let hash = match group.mask {
-            0 => 0,
-            _ if burst.is_ipv6(i) => flow::hash6(burst.l3(i)),
-            _ => flow::hash4(burst.l3(i)),
-        };
-        let adjacency = tables.member(group, hash);
-        burst.adjacency[i] = adjacency;
-        match tables.adjacency(adjacency) {
-            Adjacency::Forward(_) => {}
-            Adjacency::Drop(reason) => burst.drop_packet(i, *reason),
-            Adjacency::Punt(PuntReason::Local) => {
-                let reason = local_reason(burst.l3(i), burst.is_ipv6(i));
-                burst.punt(i, reason);
-            }
-            Adjacency::Punt(reason) => burst.punt(i, *reason),
+/// The adjacency of a group with only one member.
+#[inline(always)]
+pub fn only(group: GroupId, tables: &Tables) -> Option<(AdjId, &Forward)> {
+    let group = tables.group(group);
+    let id = tables.member(group, 0);
+    match tables.adjacency(id) {
+        Adjacency::Forward(adjacency) if group.mask == 0 => Some((id, adjacency)),
+        _ => None,
+    }
+}
+
+/// Chooses the adjacency of packet `i`; `None` ends a packet whose adjacency drops or punts.
+#[inline(always)]
+pub fn run<'a, P: Packet, const V6: bool>(
+    burst: &mut Burst<P>,
+    i: usize,
+    group: GroupId,
+    tables: &'a Tables,
+) -> Option<&'a Forward> {
+    let group = tables.group(group);
+    let hash = if group.mask == 0 { 0 } else { hash::<P, V6>(burst, i) };
+    let id = tables.member(group, hash);
+    burst.adjacency[i] = id;
+    match tables.adjacency(id) {
+        Adjacency::Forward(adjacency) => Some(adjacency),
+        other => {
+            end::<P, V6>(burst, i, other);
+            None
         }
+    }
+}
+
+#[inline(never)]
+fn hash<P: Packet, const V6: bool>(burst: &Burst<P>, i: usize) -> u32 {
+    if V6 { flow::hash6(burst.l3(i)) } else { flow::hash4(burst.l3(i)) }
+}
+
+/// Ends packet `i` as its adjacency says.
+#[cold]
+#[inline(never)]
+fn end<P: Packet, const V6: bool>(burst: &mut Burst<P>, i: usize, adjacency: &Adjacency) {
+    match adjacency {
+        Adjacency::Forward(_) => {}
+        Adjacency::Drop(reason) => burst.drop_packet(i, *reason),
+        Adjacency::Punt(PuntReason::Local) => {
+            let reason = local_reason(burst.l3(i), V6);
+            burst.punt(i, reason);
+        }
+        Adjacency::Punt(reason) => burst.punt(i, *reason),
     }
 }
 

@@ -2,8 +2,8 @@
 //! it.
 
 use crate::adjacency::Adjacency;
-use crate::burst::{BURST, Bits, Burst};
-use crate::counters::WorkerCounters;
+use crate::burst::{BURST, Bits, Burst, common};
+use crate::counters::{Counted, Traffic, WorkerCounters};
 use crate::ids::{PortId, SubIfId};
 use crate::io::PortIo;
 use crate::packet::Packet;
@@ -14,8 +14,8 @@ use crate::verdict::{DropReason, Verdict};
 /// Packets of a burst on their way to one port.
 struct Batch<P> {
     packets: [Option<P>; BURST],
-    /// Egress sub-interface, frame and IP length of each, in bytes.
-    about: [(SubIfId, u16, u16); BURST],
+    /// Which packet of the burst each is.
+    index: [u8; BURST],
     len: usize,
 }
 
@@ -27,13 +27,14 @@ pub struct Outbound<P> {
 impl<P: Packet> Outbound<P> {
     /// Space for so many ports.
     pub fn new(ports: usize) -> Self {
-        let batch = || Batch { packets: [const { None }; BURST], about: [(SubIfId(0), 0, 0); BURST], len: 0 };
+        let batch = || Batch { packets: [const { None }; BURST], index: [0; BURST], len: 0 };
         Self { ports: (0..ports).map(|_| batch()).collect() }
     }
 }
 
 /// Empties the burst.
-pub fn run<I: PortIo>(
+#[inline(always)]
+pub fn run<I: PortIo, const WIDE: bool>(
     io: &mut I,
     burst: &mut Burst<I::Packet>,
     tables: &Tables,
@@ -41,9 +42,48 @@ pub fn run<I: PortIo>(
     punts: &mut PuntPath<I::Packet>,
     counters: &WorkerCounters,
 ) {
-    count_received(burst, counters);
-    let all = if burst.len == BURST { u64::MAX } else { (1 << burst.len) - 1 };
-    for i in Bits(all & !burst.alive) {
+    count_received::<I::Packet, WIDE>(burst, counters);
+    if burst.alive == burst.all()
+        && let Some(port) = common(&burst.out_port[..burst.len.min(BURST)])
+        && usize::from(port.0) < outbound.ports.len()
+    {
+        all_to::<I, WIDE>(io, port, burst, counters);
+    } else {
+        apart::<I, WIDE>(io, burst, tables, outbound, punts, counters);
+    }
+}
+
+/// Sends the whole burst on one port.
+#[inline(always)]
+fn all_to<I: PortIo, const WIDE: bool>(
+    io: &mut I,
+    port: PortId,
+    burst: &mut Burst<I::Packet>,
+    counters: &WorkerCounters,
+) {
+    let len = burst.len.min(BURST);
+    let sent = io.tx(port, &mut burst.packets[..len]).min(len);
+    let (l2, l3) = (&burst.out_len[..sent], &burst.l3_len[..sent]);
+    count::<WIDE, _>(&burst.out_sub_if[..sent], l2, l3, |id| &counters.sub_interface(id).sent);
+    let bytes = sum(l2);
+    count_sent(port, burst.port, sent, bytes, counters);
+    if sent < len {
+        drop_unsent(&mut burst.packets[sent..len], burst.port, counters);
+    }
+}
+
+/// Sends packets that go to different ports, or do not all go on.
+#[inline(never)]
+fn apart<I: PortIo, const WIDE: bool>(
+    io: &mut I,
+    burst: &mut Burst<I::Packet>,
+    tables: &Tables,
+    outbound: &mut Outbound<I::Packet>,
+    punts: &mut PuntPath<I::Packet>,
+    counters: &WorkerCounters,
+) {
+    punts.tick(io.cycles());
+    for i in Bits(burst.all() & !burst.alive) {
         finish(burst, i, punts, counters);
     }
     for i in Bits(burst.alive) {
@@ -53,40 +93,44 @@ pub fn run<I: PortIo>(
             counters.port(burst.port).dropped[DropReason::InterfaceDown.index()].add(1);
             continue;
         };
-        batch.about[batch.len] = (adjacency.sub_if, packet.bytes().len() as u16, burst.l3_len[i]);
+        batch.index[batch.len] = i as u8;
         batch.packets[batch.len] = Some(packet);
         batch.len += 1;
     }
     for (port, batch) in outbound.ports.iter_mut().enumerate() {
-        if batch.len > 0 {
-            send(io, PortId(port as u16), batch, burst.port, counters);
+        if batch.len == 0 {
+            continue;
+        }
+        let (port, len) = (PortId(port as u16), batch.len);
+        batch.len = 0;
+        let sent = io.tx(port, &mut batch.packets[..len]).min(len);
+        let mut bytes = 0;
+        for i in batch.index[..sent].iter().map(|i| usize::from(*i) & (BURST - 1)) {
+            let packet = Counted::new(burst.out_len[i], burst.l3_len[i]);
+            counters.sub_interface(burst.out_sub_if[i]).sent.add_one::<WIDE>(packet);
+            bytes += u64::from(burst.out_len[i]);
+        }
+        count_sent(port, burst.port, sent, bytes, counters);
+        if sent < len {
+            drop_unsent(&mut batch.packets[sent..len], burst.port, counters);
         }
     }
 }
 
-/// Sends a batch, and drops what the queue has no room for.
-fn send<I: PortIo>(
-    io: &mut I,
-    port: PortId,
-    batch: &mut Batch<I::Packet>,
-    ingress: PortId,
-    counters: &WorkerCounters,
-) {
-    let sent = io.tx(port, &mut batch.packets[..batch.len]).min(batch.len);
-    let mut bytes = 0;
-    count_runs(batch.about[..sent].iter().copied(), |sub_if, packets, l2, l3| {
-        counters.sub_interface(sub_if).sent.add(packets, l2, l3);
-        bytes += l2;
-    });
-    let (out, ingress) = (counters.port(port), counters.port(ingress));
+#[inline(always)]
+fn count_sent(port: PortId, ingress: PortId, sent: usize, bytes: u64, counters: &WorkerCounters) {
+    let out = counters.port(port);
     out.sent.add(sent as u64);
     out.sent_bytes.add(bytes);
-    ingress.forwarded.add(sent as u64);
-    if sent < batch.len {
-        ingress.dropped[DropReason::TxQueueFull.index()].add((batch.len - sent) as u64);
-        batch.packets[sent..batch.len].fill_with(|| None);
-    }
-    batch.len = 0;
+    counters.port(ingress).forwarded.add(sent as u64);
+}
+
+/// Frees what a queue had no room for.
+#[cold]
+#[inline(never)]
+fn drop_unsent<P: Packet>(packets: &mut [Option<P>], ingress: PortId, counters: &WorkerCounters) {
+    counters.port(ingress).dropped[DropReason::TxQueueFull.index()].add(packets.len() as u64);
+    packets.fill_with(|| None);
 }
 
 /// Ends a packet that is not forwarded: frees it, or gives it to the control thread.
@@ -115,26 +159,46 @@ fn finish<P: Packet>(burst: &mut Burst<P>, i: usize, punts: &mut PuntPath<P>, co
     port.dropped[reason.index()].add(1);
 }
 
-/// Counts what came in on each sub-interface, whatever becomes of it.
-fn count_received<P: Packet>(burst: &Burst<P>, counters: &WorkerCounters) {
-    let about = Bits(burst.classified).map(|i| (burst.sub_if[i], burst.frame_len[i], burst.l3_len[i]));
-    count_runs(about, |sub_if, packets, l2, l3| counters.sub_interface(sub_if).received.add(packets, l2, l3));
+/// Counts what came in on the port and on each sub-interface, whatever becomes of it.
+#[inline(always)]
+fn count_received<P: Packet, const WIDE: bool>(burst: &Burst<P>, counters: &WorkerCounters) {
+    let port = counters.port(burst.port);
+    let len = burst.len.min(BURST);
+    let l2 = &burst.frame_len[..len];
+    port.received.add(len as u64);
+    port.received_bytes.add(sum(l2));
+    if burst.classified == burst.all() {
+        let row = |id| &counters.sub_interface(id).received;
+        count::<WIDE, _>(&burst.sub_if[..len], l2, &burst.l3_len[..len], row);
+    } else {
+        for i in Bits(burst.classified) {
+            let packet = Counted::new(burst.frame_len[i], burst.l3_len[i]);
+            counters.sub_interface(burst.sub_if[i]).received.add_one::<WIDE>(packet);
+        }
+    }
 }
 
-/// Sums up runs of packets of the same sub-interface, so that a burst of one costs one count.
-fn count_runs(
-    about: impl Iterator<Item = (SubIfId, u16, u16)>,
-    mut count: impl FnMut(SubIfId, u64, u64, u64),
+/// Counts packets of these sub-interfaces and lengths, all at once where they are of one.
+#[inline(always)]
+fn count<'a, const WIDE: bool, F: Fn(SubIfId) -> &'a Traffic>(
+    sub_if: &[SubIfId],
+    l2: &[u16],
+    l3: &[u16],
+    row: F,
 ) {
-    let mut run = (SubIfId(0), 0, 0, 0);
-    for (sub_if, l2, l3) in about {
-        if sub_if != run.0 && run.1 > 0 {
-            count(run.0, run.1, run.2, run.3);
-            run = (sub_if, 0, 0, 0);
-        }
-        run = (sub_if, run.1 + 1, run.2 + u64::from(l2), run.3 + u64::from(l3));
+    if let Some(sub_if) = common(sub_if) {
+        return row(sub_if).add(l2.len() as u64, sum(l2), sum(l3));
     }
-    if run.1 > 0 {
-        count(run.0, run.1, run.2, run.3);
+    let mut packets = [Counted::default(); BURST];
+    for ((packet, l2), l3) in packets.iter_mut().zip(l2).zip(l3) {
+        *packet = Counted::new(*l2, *l3);
     }
+    for (sub_if, packet) in sub_if.iter().zip(packets) {
+        row(*sub_if).add_one::<WIDE>(packet);
+    }
+}
+
+#[inline(always)]
+fn sum(lengths: &[u16]) -> u64 {
+    u64::from(lengths.iter().map(|len| u32::from(*len)).sum::<u32>())
 }

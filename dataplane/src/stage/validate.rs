@@ -1,22 +1,15 @@
 //! `validate`: is it a well-formed IP packet that may be routed? (RFC 1812, sections 5.2.2 and 5.3.7; RFC 8200,
-//! section 3; RFC 4291, section 2.)
+//! section 3; RFC 4291, section 2.) This is the long way, for any packet; `parse` knows those that are as expected.
 
-use crate::burst::{Bits, Burst};
+use crate::burst::Burst;
 use crate::header::{checksum, ipv4, ipv6, options};
 use crate::packet::Packet;
 use crate::stage::select::local_reason;
 use crate::verdict::{DropReason, PuntReason, Verdict};
 
-/// Checks each packet's header, and notes its length and destination.
-pub fn run<P: Packet>(burst: &mut Burst<P>) {
-    for i in Bits(burst.alive) {
-        let verdict = if burst.is_ipv6(i) { validate6(burst, i) } else { validate4(burst, i) };
-        match verdict {
-            Verdict::Forward => {}
-            Verdict::Drop(reason) => burst.drop_packet(i, reason),
-            Verdict::Punt(reason) => burst.punt(i, reason),
-        }
-    }
+/// Checks the header of packet `i`, notes its length, and has its destination looked up.
+pub fn run<P: Packet>(burst: &mut Burst<P>, i: usize) -> Verdict {
+    if burst.is_ipv6(i) { validate6(burst, i) } else { validate4(burst, i) }
 }
 
 fn validate4<P: Packet>(burst: &mut Burst<P>, i: usize) -> Verdict {
@@ -34,7 +27,6 @@ fn validate4<P: Packet>(burst: &mut Burst<P>, i: usize) -> Verdict {
     }
     let (source, destination) = (ipv4::source(packet), ipv4::destination(packet));
     burst.l3_len[i] = total_len as u16;
-    burst.dst4[i] = destination;
     let multicast = destination >> 28 == 0xe || destination == u32::MAX;
     if is_bogus_source4(source) && !(source == 0 && multicast) {
         return Verdict::Drop(DropReason::MartianSource);
@@ -56,6 +48,9 @@ fn validate4<P: Packet>(burst: &mut Burst<P>, i: usize) -> Verdict {
         Verdict::Forward
     };
     burst.link_local |= u64::from(link_local) << i;
+    if verdict == Verdict::Forward {
+        burst.v4.push(i, destination);
+    }
     verdict
 }
 
@@ -88,7 +83,6 @@ fn validate6<P: Packet>(burst: &mut Burst<P>, i: usize) -> Verdict {
     let hop_by_hop = ipv6::next_header(packet) == ipv6::HOP_BY_HOP;
     let link_local = ipv6::is_link_local(destination).then(|| local_reason(packet, true));
     burst.l3_len[i] = total_len as u16;
-    burst.dst6[i] = destination;
     let multicast = ipv6::is_multicast(destination);
     // The unspecified source is right in duplicate address detection and MLD only (RFC 4291, section 2.5.2).
     if ipv6::is_multicast(source) || source == 1 || (source == 0 && !multicast) || ipv6::is_mapped(source) {
@@ -111,5 +105,6 @@ fn validate6<P: Packet>(burst: &mut Burst<P>, i: usize) -> Verdict {
     if hop_by_hop && !burst.options_done {
         return Verdict::Punt(PuntReason::HopByHop);
     }
+    burst.v6.push(i, destination);
     Verdict::Forward
 }

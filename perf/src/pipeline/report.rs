@@ -1,0 +1,154 @@
+//! The figures, as a table for people or one JSON object a row.
+
+use serde_json::json;
+
+use super::case::Case;
+
+/// The same figure of several rounds.
+#[derive(Default)]
+pub struct Series(Vec<f64>);
+
+impl Series {
+    pub fn push(&mut self, value: f64) {
+        self.0.push(value);
+    }
+
+    /// The median; `None` without any round.
+    pub fn median(&self) -> Option<f64> {
+        let mut sorted = self.0.clone();
+        sorted.sort_by(f64::total_cmp);
+        let middle = sorted.len() / 2;
+        let upper = *sorted.get(middle)?;
+        Some(if sorted.len().is_multiple_of(2) { f64::midpoint(sorted[middle - 1], upper) } else { upper })
+    }
+
+    /// How far the extremes lie apart, in relation to the median.
+    pub fn spread(&self) -> f64 {
+        let most = self.0.iter().copied().fold(f64::MIN, f64::max);
+        let least = self.0.iter().copied().fold(f64::MAX, f64::min);
+        self.median().map_or(0.0, |median| (most - least) / median)
+    }
+}
+
+/// One case on so many cores.
+pub struct Row {
+    pub case: Case,
+    pub cores: usize,
+    pub mpps: Series,
+    pub cycles: Series,
+    pub peer_mpps: Series,
+}
+
+impl Row {
+    fn title(&self) -> String {
+        match self.cores {
+            1 => self.case.title().to_owned(),
+            cores => format!("{}, {cores} cores", self.case.title()),
+        }
+    }
+
+    /// Of each round, so that what the machine does meanwhile meets both sides; then the median.
+    fn ratio(&self) -> Option<f64> {
+        let mut ratios = Series::default();
+        self.mpps.0.iter().zip(&self.peer_mpps.0).for_each(|(ours, peer)| ratios.push(ours / peer));
+        ratios.median()
+    }
+}
+
+pub struct Report {
+    json: bool,
+    rows: Vec<Row>,
+}
+
+const PEER: &str = "testpmd io";
+
+impl Report {
+    pub fn new(json: bool) -> Self {
+        if !json {
+            println!(
+                "{:52} {:>8} {:>12} {:>7} {:>7} {:>8}",
+                "case", "Mpps", PEER, "ratio", "spread", "cycles"
+            );
+        }
+        Self { json, rows: Vec::new() }
+    }
+
+    pub fn note(&self, note: &str) {
+        if self.json {
+            println!("{}", json!({ "note": note }));
+        } else {
+            println!("note: {note}");
+        }
+    }
+
+    pub fn row(&mut self, row: Row) {
+        let (mpps, peer, ratio) =
+            (row.mpps.median().unwrap_or_default(), row.peer_mpps.median(), row.ratio());
+        let spread = row.mpps.spread().max(row.peer_mpps.spread());
+        let cycles = row.cycles.median();
+        self.print(&row.title(), mpps, PEER, peer, ratio, spread, cycles);
+        self.rows.push(row);
+    }
+
+    #[allow(clippy::too_many_arguments)] // The columns of a row.
+    fn print(
+        &self,
+        case: &str,
+        mpps: f64,
+        peer_name: &str,
+        peer: Option<f64>,
+        ratio: Option<f64>,
+        spread: f64,
+        cycles: Option<f64>,
+    ) {
+        if self.json {
+            println!(
+                "{}",
+                json!({ "case": case, "mpps": mpps, "peer": peer.map(|_| peer_name), "peer_mpps": peer,
+                    "ratio": ratio, "spread": spread, "cycles_per_packet": cycles })
+            );
+            return;
+        }
+        let number = |value: Option<f64>, digits| value.map_or("-".into(), |v| format!("{v:.digits$}"));
+        println!(
+            "{case:52} {mpps:>8.2} {:>12} {:>7} {:>6.1}% {:>8}",
+            number(peer, 2),
+            number(ratio, 3),
+            spread * 100.0,
+            number(cycles, 1)
+        );
+    }
+
+    /// What rows say in relation to each other.
+    pub fn finish(&self) {
+        let find = |case: Case, cores| self.rows.iter().find(|row| row.case == case && row.cores == cores);
+        let median = |row: &Row| row.mpps.median();
+        if let (Some(full), Some(wide)) = (find(Case::TaggedFull, 1), find(Case::TaggedWide, 1))
+            && let (Some(ours), Some(other)) = (median(full), median(wide))
+        {
+            let spread = full.mpps.spread().max(wide.mpps.spread());
+            let peer = "turnpike, 10 k routes";
+            let title = "1 M routes against 10 k, same capture";
+            self.print(title, ours, peer, Some(other), Some(ours / other), spread, None);
+        }
+        for row in self.rows.iter().filter(|row| row.cores > 1) {
+            let Some(one) = find(row.case, 1) else { continue };
+            let (Some(two_cores), Some(one_core)) = (median(row), median(one)) else { continue };
+            let spread = row.mpps.spread().max(one.mpps.spread());
+            let title = format!("{} cores against one: {}", row.cores, row.case.name());
+            self.print(
+                &title,
+                two_cores,
+                "turnpike, 1 core",
+                Some(one_core),
+                Some(two_cores / one_core),
+                spread,
+                None,
+            );
+            if let (Some(two), Some(one)) = (row.peer_mpps.median(), one.peer_mpps.median()) {
+                let title = format!("{} cores against one: testpmd io", row.cores);
+                self.print(&title, two, "testpmd io, 1 core", Some(one), Some(two / one), spread, None);
+            }
+        }
+    }
+}
