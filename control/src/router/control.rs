@@ -355,6 +355,9 @@ impl Control {
             self.release(from, held, false);
         }
         self.fibs.reclaim();
+        let vrfs = &self.config.vrfs;
+        self.fibs
+            .tell_pages(|vrf| vrfs.get(usize::from(vrf.0)).map_or(String::new(), |vrf| vrf.name.clone()));
         if self.unwritten {
             self.rib.retry();
         }

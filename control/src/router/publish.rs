@@ -14,6 +14,7 @@ use dataplane::verdict::{DropReason, PuntReason};
 
 use crate::config::model::{self, Config, Encapsulation};
 use crate::rib::{AdjacencyDesc, Change, FibSink, FibSinkError, GroupsSnapshot};
+use crate::source::Family;
 
 /// The sub-interfaces of a configuration as the data plane sees them. `macs`: the ports' MAC addresses.
 pub fn sub_interfaces(config: &Config, macs: &[[u8; 6]]) -> Vec<SubInterface> {
@@ -37,6 +38,8 @@ pub fn sub_interfaces(config: &Config, macs: &[[u8; 6]]) -> Vec<SubInterface> {
 pub struct Fibs {
     v4: Vec<Fib4Writer>,
     v6: Vec<Fib6Writer>,
+    /// For each VRF, of which tables the log already says what pages they are on.
+    told: Vec<[bool; 2]>,
 }
 
 impl Fibs {
@@ -47,12 +50,38 @@ impl Fibs {
     pub fn new(vrfs: usize, grace: &Arc<dyn GracePeriod>) -> Result<Self, FibError> {
         let v4 = (0..vrfs).map(|_| Fib4Writer::new(Arc::clone(grace))).collect::<Result<_, _>>()?;
         let v6 = (0..vrfs).map(|_| Fib6Writer::new(Arc::clone(grace))).collect::<Result<_, _>>()?;
-        Ok(Self { v4, v6 })
+        Ok(Self { v4, v6, told: vec![[false; 2]; vrfs] })
     }
 
     /// The workers' side of each VRF.
     pub fn readers(&self) -> Vec<VrfTables> {
         self.v4.iter().zip(&self.v6).map(|(v4, v6)| VrfTables { v4: v4.reader(), v6: v6.reader() }).collect()
+    }
+
+    /// Says in the log, once for each table that has become large, what pages it is on.
+    pub fn tell_pages(&mut self, vrf_name: impl Fn(VrfId) -> String) {
+        for (vrf, told) in self.told.iter_mut().enumerate() {
+            let (v4, v6) = (self.v4[vrf].reader(), self.v6[vrf].reader());
+            for (family, told) in [Family::Ipv4, Family::Ipv6].into_iter().zip(told) {
+                let huge = match family {
+                    Family::Ipv4 => v4.is_on_huge_pages(),
+                    Family::Ipv6 => v6.is_on_huge_pages(),
+                };
+                let Some(huge) = huge.filter(|_| !*told) else { continue };
+                *told = true;
+                let (name, bytes) = match family {
+                    Family::Ipv4 => ("IPv4", v4.memory()),
+                    Family::Ipv6 => ("IPv6", v6.memory()),
+                };
+                let pages = if huge {
+                    "on huge pages"
+                } else {
+                    "on ordinary pages: the kernel grants no huge ones (/sys/kernel/mm/transparent_hugepage/enabled)"
+                };
+                let vrf = vrf_name(VrfId(vrf as u16));
+                tracing::info!("{name} FIB of VRF {vrf}: {:.1} MB, {pages}", bytes as f64 / 1e6);
+            }
+        }
     }
 
     /// Takes back the memory that no worker can still read.

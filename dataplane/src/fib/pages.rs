@@ -35,6 +35,8 @@ pub(super) struct Pages {
     reserved: (NonNull<libc::c_void>, usize),
     heads: usize,
     words: usize,
+    /// Whether huge pages were asked for, and whether they were granted.
+    asked: AtomicBool,
     huge: AtomicBool,
     used: AtomicUsize,
 }
@@ -91,6 +93,7 @@ impl Pages {
             reserved: (start, length),
             heads,
             words,
+            asked: AtomicBool::new(false),
             huge: AtomicBool::new(false),
             used: AtomicUsize::new(0),
         })
@@ -101,7 +104,8 @@ impl Pages {
         let layout = std::alloc::Layout::from_size_align(heads * 4 + words * 8, 64).ok()?;
         // SAFETY: the layout's size is not zero.
         let base = NonNull::new(unsafe { std::alloc::alloc_zeroed(layout) })?;
-        Some(Self { base, heads, words, huge: AtomicBool::new(false), used: AtomicUsize::new(0) })
+        let (asked, huge) = (AtomicBool::new(false), AtomicBool::new(false));
+        Some(Self { base, heads, words, asked, huge, used: AtomicUsize::new(0) })
     }
 
     /// The 32-bit words.
@@ -178,7 +182,7 @@ impl Pages {
     /// Asks for huge pages from byte `from` on, and for what is used of them up to `to` at once. Worth it for a large
     /// table: the look-ups of a burst then need a few TLB entries instead of hundreds.
     pub(super) fn prefer_huge(&self, from: usize, to: usize) {
-        if self.huge.swap(true, Ordering::Relaxed) {
+        if self.asked.swap(true, Ordering::Relaxed) {
             return;
         }
         #[cfg(not(miri))]
@@ -209,9 +213,9 @@ impl Pages {
         self.used.load(Ordering::Relaxed) * size_of::<AtomicU64>()
     }
 
-    /// Whether huge pages were asked for and granted.
-    pub(super) fn is_huge(&self) -> bool {
-        self.huge.load(Ordering::Relaxed)
+    /// Whether huge pages were granted; `None` if they were not asked for.
+    pub(super) fn huge(&self) -> Option<bool> {
+        self.asked.load(Ordering::Relaxed).then(|| self.huge.load(Ordering::Relaxed))
     }
 }
 

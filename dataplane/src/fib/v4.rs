@@ -131,9 +131,9 @@ impl Fib4 {
         self.pages.used_bytes() + written_bytes(self.root_entries(), is_zero)
     }
 
-    /// Whether the table is on huge pages. Only large ones ask for them.
-    pub fn is_on_huge_pages(&self) -> bool {
-        self.pages.is_huge()
+    /// Whether the table is on huge pages; `None` while it is too small to ask for them.
+    pub fn is_on_huge_pages(&self) -> Option<bool> {
+        self.pages.huge()
     }
 
     #[inline(always)]

@@ -65,9 +65,9 @@ impl Fib6 {
         self.pages.used_bytes() + node6::root_bytes(&self.pages)
     }
 
-    /// Whether the table is on huge pages. Only large ones ask for them.
-    pub fn is_on_huge_pages(&self) -> bool {
-        self.pages.is_huge()
+    /// Whether the table is on huge pages; `None` while it is too small to ask for them.
+    pub fn is_on_huge_pages(&self) -> Option<bool> {
+        self.pages.huge()
     }
 }
 
