@@ -148,6 +148,12 @@ impl Memory {
         Ok(slot)
     }
 
+    /// Takes back a slot that no reader has been led to.
+    pub(super) fn return_slot(&mut self, slot: u32) {
+        // `slot` made room for all of them.
+        self.slots.free.push(slot);
+    }
+
     /// Notes a slot that the change under way makes unreachable.
     pub(super) fn unlink_slot(&mut self, slot: u32) {
         self.unlinked.push((slot, SLOT));

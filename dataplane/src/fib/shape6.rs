@@ -369,9 +369,13 @@ impl Shape for Shape6 {
         self.middles.try_reserve(1).map_err(|_| FibError::Memory { bytes })?;
         let slot = memory.slot(MIDDLES as u32)?;
         let middle = FIRST_MIDDLE + slot as usize * MIDDLE;
-        memory.pages().commit(middle * 4, (middle + MIDDLE) * 4)?;
         let numbers = middle + FIRST_NUMBER - FIRST_MIDDLE;
-        memory.pages().commit(numbers * 4, (numbers + MIDDLE) * 4)?;
+        for first in [middle, numbers] {
+            if let Err(error) = memory.pages().commit(first * 4, (first + MIDDLE) * 4) {
+                memory.return_slot(slot);
+                return Err(error);
+            }
+        }
         let heads = memory.pages().heads();
         let tree = heads[Self::entry(memory, usize::from(top)).place()].load(Ordering::Relaxed);
         for cell in &heads[middle..middle + MIDDLE] {

@@ -215,7 +215,8 @@ impl<S: Shape> Writer<S> {
             chunk.routes.reserve(1)?;
             let count = chunk.routes.entries().len();
             words += S::most_words(above, count + 2);
-            blocks += count + 2;
+            // A tree that was built for more routes keeps its nodes until it is built again.
+            blocks += (count + 2).max(chunk.built as usize / 2) + 16;
         }
         if S::STARTS.len() > level + 1
             && let Some(chunk) = self.chunk(prefix, level)

@@ -275,6 +275,46 @@ macro_rules! family {
             }
 
             #[test]
+            fn deeper_chunks_side_by_side_change_one_by_one() {
+                // Routes of neighbouring deeper chunks that say what covers them, so that both lead to one shared tree.
+                for start in [18u32, 24, 28, 60, 92, 124].into_iter().filter(|&start| start < $width) {
+                    let len = (start + 4) as u8;
+                    let place = |at: u128| narrow((0x2001 << 112) | at << (128 - start));
+                    for others in [0, 12] {
+                        let mut writer = <$writer>::new(Arc::new(NoReaders)).unwrap();
+                        let mut model = Model::new();
+                        let step = |writer: &mut $writer, model: &mut Model, prefix, len, group: Option<u32>| {
+                            match group {
+                                Some(group) => {
+                                    writer.insert(prefix, len, GroupId(group)).unwrap();
+                                    model.insert((len, prefix), GroupId(group));
+                                }
+                                None => {
+                                    writer.remove(prefix, len).unwrap();
+                                    model.remove(&(len, prefix));
+                                }
+                            }
+                            check(writer, model, &[]).unwrap();
+                        };
+                        step(&mut writer, &mut model, narrow(0x2001 << 112), 16, Some(7));
+                        for at in 0..others {
+                            step(&mut writer, &mut model, place(100 + 2 * at), start as u8, Some(9));
+                        }
+                        for at in 0..4 {
+                            step(&mut writer, &mut model, place(at), len, Some(7));
+                        }
+                        for (at, group) in [(1, Some(8)), (2, Some(8)), (1, None), (0, Some(5)), (2, None), (1, Some(7))] {
+                            step(&mut writer, &mut model, place(at), len, group);
+                        }
+                        for (len, prefix) in model.into_keys() {
+                            writer.remove(prefix, len).unwrap();
+                        }
+                        assert!(writer.is_as_new());
+                    }
+                }
+            }
+
+            #[test]
             fn without_memory_nothing_changes() {
                 // Room for a few routes only, filled and emptied twice.
                 let mut writer = <$writer>::with_room(Arc::new(NoReaders), 1 << 16).unwrap();
