@@ -3,9 +3,12 @@
 pub mod bgp;
 pub mod charge;
 pub mod fpm;
+mod limit;
 pub mod netlink;
 pub mod queue;
 pub mod rtnl;
+mod tcp;
+mod threads;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;

@@ -12,16 +12,16 @@ use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-use socket2::{Domain, Protocol as IpProtocol, Socket, Type};
 
 use super::collision::Direction;
 use super::gate::Gate;
-use super::limit::RateLimit;
 use super::peer::{Control, Peer};
 use super::protocol::{Cease, Notification};
 use super::wake::wait;
 use super::{BgpError, tcp_options};
 use crate::config::model::{BgpMode, BgpPeer};
+use crate::source::limit::RateLimit;
+use crate::source::tcp;
 
 const NAMESPACES: &str = "/run/netns";
 const BACKLOG: i32 = 128;
@@ -75,13 +75,13 @@ pub(super) fn listen(
         Ok(socket)
     };
     let socket = match namespace {
-        None => socket(address),
+        None => tcp::listen(address, BACKLOG),
         Some(name) => {
             let path = namespace_path(name);
             // Only a thread as a whole can be in another namespace, so a short-lived one makes the socket.
             let inside = std::thread::scope(|scope| {
                 scope
-                    .spawn(|| enter(&path).map(|()| socket(address)))
+                    .spawn(|| enter(&path).map(|()| tcp::listen(address, BACKLOG)))
                     .join()
                     .map_err(|_| io::Error::other("panic"))
             });
@@ -107,21 +107,6 @@ fn namespace_error(name: &str, path: PathBuf, source: io::Error) -> BgpError {
 pub(super) fn enter(path: &Path) -> io::Result<()> {
     let file = std::fs::File::open(path)?;
     Ok(move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))?)
-}
-
-fn socket(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(IpProtocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-        socket.set_freebind_v6(true)?;
-    } else {
-        socket.set_freebind_v4(true)?;
-    }
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
 }
 
 impl Acceptor {

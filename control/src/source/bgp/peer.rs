@@ -10,7 +10,6 @@ use ipnetwork::IpNetwork;
 
 use super::collision::{Direction, Held, Identity, Refusal, Side, takes_over};
 use super::filter::Import;
-use super::limit::RateLimit;
 use super::protocol::{Cease, Negotiated, State};
 use super::rate::Rate;
 use super::status::{Counters, PeerStatus, Told};
@@ -18,6 +17,7 @@ use super::wake::Waker;
 use super::{BgpError, lock};
 use crate::config::model::{BgpPeer, Filter};
 use crate::source::charge::Account;
+use crate::source::limit::RateLimit;
 use crate::source::queue::Feed;
 use crate::source::{Family, SourceId};
 

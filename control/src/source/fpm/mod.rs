@@ -15,12 +15,12 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::thread::{Builder, JoinHandle};
 
 use dataplane::ids::{SubIfId, VrfId};
 
 use super::rtnl::{Followed, Manners, Outlet, Protocols, Replica, Stats, Table, Tables};
-use super::{RouteSource, SourceId, SourceKind, SourceStatus, queue};
+use super::threads::Threads;
+use super::{RouteSource, SourceId, SourceKind, SourceStatus, queue, tcp};
 use crate::config::model;
 use crate::kernel::netns::{NetnsError, Place, run_in};
 use crate::kernel::wake::Wake;
@@ -59,16 +59,9 @@ pub enum FpmError {
 /// The running server.
 #[derive(Debug)]
 pub struct FpmServer {
-    threads: Vec<Thread>,
+    threads: Threads,
     /// In the order of the configuration.
     tables: Vec<Followed>,
-}
-
-#[derive(Debug)]
-struct Thread {
-    wake: Arc<Wake>,
-    handle: Option<JoinHandle<()>>,
-    listening: Option<SocketAddr>,
 }
 
 /// Our TAPs in a VRF, by the index that the kernel gave them.
@@ -88,7 +81,7 @@ impl FpmServer {
         let mut namespaces: Vec<&Option<String>> = config.tables.iter().map(|t| &t.namespace).collect();
         namespaces.sort_unstable();
         namespaces.dedup();
-        let mut this = Self { threads: Vec::new(), tables: Vec::new() };
+        let mut this = Self { threads: Threads::default(), tables: Vec::new() };
         let stats: Vec<Arc<Stats>> = config.tables.iter().map(|_| Arc::default()).collect();
         for (i, (table, stats)) in config.tables.iter().zip(&stats).enumerate() {
             let status = SourceStatus::new(first.0 + i as u32, SourceKind::Fpm, table.vrf);
@@ -111,38 +104,31 @@ impl FpmServer {
             let feed = feed();
             here().for_each(|(i, _)| this.tables[i].feed = Some(feed.clone()));
             let replica = Replica::new(Manners::Zebra, tables, stats);
-            this.threads.push(spawn(config, namespace.as_deref(), replica, Outlet::new(feed))?);
+            spawn(&mut this.threads, config, namespace.as_deref(), replica, Outlet::new(feed))?;
         }
         Ok(this)
-    }
-
-    /// Where it listens, namespace by namespace.
-    pub fn listening(&self) -> Vec<SocketAddr> {
-        self.threads.iter().filter_map(|thread| thread.listening).collect()
     }
 }
 
 fn spawn(
+    threads: &mut Threads,
     config: &model::Fpm,
     namespace: Option<&str>,
     replica: Replica,
     outlet: Outlet,
-) -> Result<Thread, FpmError> {
+) -> Result<(), FpmError> {
     let place = Place(namespace.map(Into::into));
     let listener = run_in(namespace, || {
-        server::listen(config.listen).map_err(|source| FpmError::Listen {
+        tcp::listen(config.listen, server::BACKLOG).map_err(|source| FpmError::Listen {
             address: config.listen,
             place: place.clone(),
             source,
         })
     })?;
-    let listening = listener.local_addr().ok();
     tracing::info!(address = %config.listen, %place, "FPM listens");
     let wake = Arc::new(Wake::new().map_err(|source| FpmError::Resources { source })?);
     let server = Server::new(listener, place, config, Arc::clone(&wake), replica, outlet);
-    let thread = Builder::new().name("fpm".to_owned()).spawn(move || server.run());
-    let handle = thread.map_err(|source| FpmError::Resources { source })?;
-    Ok(Thread { wake, handle: Some(handle), listening })
+    threads.spawn("fpm", wake, move || server.run()).map_err(|source| FpmError::Resources { source })
 }
 
 impl RouteSource for FpmServer {
@@ -160,17 +146,5 @@ impl RouteSource for FpmServer {
 
     fn stop(self: Box<Self>) {
         drop(self);
-    }
-}
-
-impl Drop for FpmServer {
-    fn drop(&mut self) {
-        for thread in &self.threads {
-            thread.wake.stop();
-        }
-        for handle in self.threads.iter_mut().filter_map(|thread| thread.handle.take()) {
-            // One that panicked was logged by the panic hook.
-            let _ = handle.join();
-        }
     }
 }

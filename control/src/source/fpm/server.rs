@@ -1,7 +1,7 @@
 //! The thread that serves one namespace's zebra.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -9,37 +9,20 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use socket2::{Domain, Protocol, Socket, Type};
 
 use super::connection::{Connection, Ending};
 use crate::config::model;
 use crate::kernel::netns::Place;
 use crate::kernel::wake::Wake;
-use crate::source::bgp::limit::RateLimit;
+use crate::source::limit::RateLimit;
 use crate::source::rtnl::feed::add;
 use crate::source::rtnl::{Outlet, Replica};
 
-const BACKLOG: i32 = 8;
+pub(super) const BACKLOG: i32 = 8;
 /// How long until it is looked again whether the control thread has room.
 const NO_ROOM: Duration = Duration::from_millis(1);
 /// A zebra that never falls silent is looked after all the same, after so many quiet times.
 const LATEST: u32 = 10;
-
-/// Listens on `address`, which need not exist yet.
-pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    socket.set_reuse_address(true)?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-        socket.set_freebind_v6(true)?;
-    } else {
-        socket.set_freebind_v4(true)?;
-    }
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
-}
 
 /// What the thread owns.
 pub(super) struct Server {

@@ -17,7 +17,7 @@ use rustix::io::Errno;
 use super::socket::{DATAGRAM, Notifications, Requests, What};
 use crate::kernel::netns::Place;
 use crate::kernel::wake::Wake;
-use crate::source::bgp::limit::RateLimit;
+use crate::source::limit::RateLimit;
 use crate::source::rtnl::feed::add;
 use crate::source::rtnl::message::NLM_F_DUMP_INTR;
 use crate::source::rtnl::{Event, Link, Outlet, Replica, decode, messages};

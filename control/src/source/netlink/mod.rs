@@ -10,10 +10,10 @@ mod socket;
 
 use std::io;
 use std::sync::Arc;
-use std::thread::{Builder, JoinHandle};
 
 use super::fpm::Interfaces;
 use super::rtnl::{Followed, Manners, Outlet, Protocols, Replica, Stats, Table, Tables};
+use super::threads::Threads;
 use super::{RouteSource, SourceId, SourceKind, SourceStatus, queue};
 use crate::config::model;
 use crate::kernel::netns::{NetnsError, Place, run_in};
@@ -49,7 +49,7 @@ pub enum NetlinkError {
 /// The running source.
 #[derive(Debug)]
 pub struct NetlinkSource {
-    threads: Vec<(Arc<Wake>, Option<JoinHandle<()>>)>,
+    threads: Threads,
     /// In the order of the configuration.
     tables: Vec<Followed>,
 }
@@ -70,7 +70,7 @@ impl NetlinkSource {
         let mut namespaces: Vec<&Option<String>> = config.tables.iter().map(|t| &t.namespace).collect();
         namespaces.sort_unstable();
         namespaces.dedup();
-        let mut this = Self { threads: Vec::new(), tables: Vec::new() };
+        let mut this = Self { threads: Threads::default(), tables: Vec::new() };
         let stats: Vec<Arc<Stats>> = config.tables.iter().map(|_| Arc::default()).collect();
         for (i, (table, stats)) in config.tables.iter().zip(&stats).enumerate() {
             let status = SourceStatus::new(first.0 + i as u32, SourceKind::Netlink, table.vrf);
@@ -93,18 +93,19 @@ impl NetlinkSource {
             let feed = feed();
             here().for_each(|(i, _)| this.tables[i].feed = Some(feed.clone()));
             let replica = Replica::new(Manners::Kernel, tables, stats);
-            this.threads.push(spawn(config, namespace.as_deref(), replica, Outlet::new(feed))?);
+            spawn(&mut this.threads, config, namespace.as_deref(), replica, Outlet::new(feed))?;
         }
         Ok(this)
     }
 }
 
 fn spawn(
+    threads: &mut Threads,
     config: &model::Netlink,
     namespace: Option<&str>,
     replica: Replica,
     outlet: Outlet,
-) -> Result<(Arc<Wake>, Option<JoinHandle<()>>), NetlinkError> {
+) -> Result<(), NetlinkError> {
     let place = Place(namespace.map(Into::into));
     let (notifications, requests) = run_in(namespace, || {
         Notifications::open(config.receive_buffer)
@@ -114,9 +115,9 @@ fn spawn(
     tracing::info!(%place, "netlink: follows routes");
     let wake = Arc::new(Wake::new().map_err(|source| NetlinkError::Resources { source })?);
     let follower = Follower::new(notifications, requests, place, Arc::clone(&wake), replica, outlet);
-    let thread = Builder::new().name("netlink".to_owned()).spawn(move || follower.run());
-    let handle = thread.map_err(|source| NetlinkError::Resources { source })?;
-    Ok((wake, Some(handle)))
+    threads
+        .spawn("netlink", wake, move || follower.run())
+        .map_err(|source| NetlinkError::Resources { source })
 }
 
 impl RouteSource for NetlinkSource {
@@ -134,17 +135,5 @@ impl RouteSource for NetlinkSource {
 
     fn stop(self: Box<Self>) {
         drop(self);
-    }
-}
-
-impl Drop for NetlinkSource {
-    fn drop(&mut self) {
-        for (wake, _) in &self.threads {
-            wake.stop();
-        }
-        for handle in self.threads.iter_mut().filter_map(|(_, handle)| handle.take()) {
-            // One that panicked was logged by the panic hook.
-            let _ = handle.join();
-        }
     }
 }
