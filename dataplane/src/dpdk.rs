@@ -2,9 +2,10 @@
 
 use dpdk_sys::{Mbuf, RxQueue, TxQueue};
 
+use crate::adjacency::MAX_L2_LEN;
 use crate::ids::PortId;
 use crate::io::PortIo;
-use crate::packet::{Packet, StrippedTags};
+use crate::packet::{IP_LEAD, Packet, StrippedTags};
 
 impl Packet for Mbuf {
     #[inline]
@@ -54,6 +55,16 @@ impl Packet for Mbuf {
     #[inline(always)]
     fn reframe(&mut self, l3_offset: usize, l3_len: usize, l2_len: usize) -> Option<&mut [u8]> {
         self.move_start(l3_offset, l2_len, l2_len + l3_len)
+    }
+
+    #[inline(always)]
+    fn reframe_around(
+        &mut self,
+        l3_offset: usize,
+        l3_len: usize,
+        l2_len: usize,
+    ) -> Option<&mut [u8; IP_LEAD]> {
+        self.move_start_around(l3_offset, MAX_L2_LEN, l2_len, l2_len + l3_len)
     }
 
     #[inline]

@@ -10,6 +10,7 @@ pub mod burst;
 pub mod counters;
 #[cfg(feature = "dpdk")]
 pub mod dpdk;
+pub mod exits;
 pub mod expected;
 pub mod fib;
 pub mod grace;

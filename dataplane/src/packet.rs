@@ -1,5 +1,10 @@
 //! What the stages need of a packet buffer, and the plain heap buffer that tests use.
 
+use crate::adjacency::MAX_L2_LEN;
+
+/// Bytes of the longest L2 header and of the shortest IP header.
+pub const IP_LEAD: usize = MAX_L2_LEN + 20;
+
 /// VLAN tags that a NIC took off the frame and reported beside it, as TCIs in host byte order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum StrippedTags {
@@ -67,6 +72,16 @@ pub trait Packet: Sized {
         Some(self.bytes_mut())
     }
 
+    /// The same, but returns the first [`IP_LEAD`] bytes around the start of the IP header: [`MAX_L2_LEN`] before it,
+    /// of which the frame's are the last `l2_len`, and 20 of the header. `None`, and nothing changed, also where the IP
+    /// packet is shorter than that, or there is no room for an L2 header of [`MAX_L2_LEN`].
+    fn reframe_around(
+        &mut self,
+        l3_offset: usize,
+        l3_len: usize,
+        l2_len: usize,
+    ) -> Option<&mut [u8; IP_LEAD]>;
+
     /// Hints that the headers are about to be read.
     fn prefetch(&self) {}
 }
@@ -121,6 +136,22 @@ impl Packet for HeapPacket {
         self.buffer.truncate(self.start + length);
     }
 
+    fn reframe_around(
+        &mut self,
+        l3_offset: usize,
+        l3_len: usize,
+        l2_len: usize,
+    ) -> Option<&mut [u8; IP_LEAD]> {
+        let l3 = self.start + l3_offset;
+        let (lead, end) = (l3.checked_sub(MAX_L2_LEN)?, l3 + l3_len);
+        if l2_len > MAX_L2_LEN || end > self.buffer.len() || lead + IP_LEAD > end {
+            return None;
+        }
+        self.start = l3 - l2_len;
+        self.buffer.truncate(end);
+        self.buffer.get_mut(lead..)?.first_chunk_mut()
+    }
+
     fn segments(&self) -> u16 {
         self.segments
     }
@@ -148,5 +179,24 @@ mod tests {
         assert!(!packet.trim_front(2));
         assert!(!packet.prepend(1000));
         assert_eq!(packet.bytes(), &[2]);
+    }
+
+    #[test]
+    fn is_reframed_around_its_ip_header() {
+        let frame: Vec<u8> = (0..60).collect();
+        for (l2_len, l3_offset, l3_len) in [(22, 14, 20), (14, 22, 30), (18, 18, 42), (22, 22, 38)] {
+            let mut packet = HeapPacket::new(&frame);
+            let around = packet.reframe_around(l3_offset, l3_len, l2_len).unwrap();
+            assert_eq!(around[MAX_L2_LEN..], frame[l3_offset..l3_offset + 20]);
+            around[MAX_L2_LEN - l2_len] = 99;
+            assert_eq!((packet.bytes()[0], packet.bytes().len()), (99, l2_len + l3_len));
+            assert_eq!(packet.bytes()[l2_len..], frame[l3_offset..l3_offset + l3_len]);
+        }
+        let mut packet = HeapPacket::new(&frame);
+        for (l2_len, l3_offset, l3_len) in [(14, 14, 47), (14, 14, 19), (23, 14, 20), (14, 61, 20)] {
+            assert_eq!(packet.reframe_around(l3_offset, l3_len, l2_len), None);
+        }
+        packet.start = 7;
+        assert_eq!(packet.reframe_around(14, 20, 14), None, "no room");
     }
 }

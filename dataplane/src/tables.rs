@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::adjacency::Adjacency;
+use crate::exits::Exits;
 use crate::fib::{Fib4, Fib6};
 use crate::ids::{AdjId, GroupId, VrfId};
 use crate::sub_interface::SubInterfaces;
@@ -35,11 +36,13 @@ pub struct Tables {
     /// By [`VrfId`].
     pub vrfs: Arc<[VrfTables]>,
     /// By [`GroupId`].
-    pub groups: Vec<Group>,
+    groups: Vec<Group>,
     /// Buckets of all groups.
-    pub buckets: Vec<AdjId>,
+    buckets: Vec<AdjId>,
     /// By [`AdjId`].
-    pub adjacencies: Vec<Adjacency>,
+    adjacencies: Vec<Adjacency>,
+    /// What follows from groups and adjacencies, for most packets.
+    exits: Exits,
 }
 
 /// What an index out of range yields; control publishes no such index.
@@ -49,13 +52,53 @@ impl Tables {
     /// Tables with the given sub-interfaces and VRFs, and only the fixed groups and adjacencies of [`GroupId`]
     /// and [`AdjId`].
     pub fn new(sub_interfaces: Arc<SubInterfaces>, vrfs: Arc<[VrfTables]>) -> Self {
-        Self {
+        let mut this = Self {
             sub_interfaces,
             vrfs,
-            groups: (0..GroupId::FIRST_FREE.0).map(|first| Group { first, mask: 0 }).collect(),
-            buckets: vec![AdjId::NO_ROUTE, AdjId::DISCARD, AdjId::LOCAL],
-            adjacencies: Self::fixed_adjacencies().to_vec(),
+            groups: Vec::new(),
+            buckets: Vec::new(),
+            adjacencies: Vec::new(),
+            exits: Exits::default(),
+        };
+        let groups = (0..GroupId::FIRST_FREE.0).map(|first| Group { first, mask: 0 }).collect();
+        let buckets = vec![AdjId::NO_ROUTE, AdjId::DISCARD, AdjId::LOCAL];
+        this.set_next_hops(groups, buckets, Self::fixed_adjacencies().to_vec());
+        this
+    }
+
+    /// Replaces all groups and adjacencies, the fixed ones too.
+    pub fn set_next_hops(&mut self, groups: Vec<Group>, buckets: Vec<AdjId>, adjacencies: Vec<Adjacency>) {
+        self.exits = Exits::default();
+        for adjacency in &adjacencies {
+            self.exits.push_adjacency(adjacency);
         }
+        for group in &groups {
+            let first = group.first as usize;
+            self.exits.push_group(buckets.get(first..=first + group.mask as usize).unwrap_or(&[]));
+        }
+        (self.groups, self.buckets, self.adjacencies) = (groups, buckets, adjacencies);
+    }
+
+    /// Adds an adjacency.
+    pub fn add_adjacency(&mut self, adjacency: Adjacency) -> AdjId {
+        self.exits.push_adjacency(&adjacency);
+        self.adjacencies.push(adjacency);
+        AdjId(self.adjacencies.len() as u32 - 1)
+    }
+
+    /// Adds a group of these members, a power of two of them.
+    pub fn add_group(&mut self, members: &[AdjId]) -> GroupId {
+        let first = self.buckets.len() as u32;
+        self.exits.push_group(members);
+        self.buckets.extend_from_slice(members);
+        self.groups.push(Group { first, mask: (members.len() as u32).saturating_sub(1) });
+        GroupId(self.groups.len() as u32 - 1)
+    }
+
+    /// What follows from groups and adjacencies.
+    #[inline(always)]
+    pub(crate) fn exits(&self) -> &Exits {
+        &self.exits
     }
 
     /// The adjacencies below [`AdjId::FIRST_FREE`], in order.

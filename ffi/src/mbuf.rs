@@ -196,6 +196,37 @@ impl Mbuf {
         }
     }
 
+    /// Makes the data the `len` bytes that begin `ahead` bytes before byte `at`, and returns the `N` bytes that begin
+    /// `lead` bytes before it: of the headroom and of the data of the first segment. `None`, and no change, when either
+    /// would not be within them.
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "in every packet's way")]
+    pub fn move_start_around<const N: usize>(
+        &mut self,
+        at: usize,
+        lead: usize,
+        ahead: usize,
+        len: usize,
+    ) -> Option<&mut [u8; N]> {
+        // SAFETY: fields of a live mbuf. Neither the new start nor the array's is before the buffer's, and neither the
+        // new end nor the array's behind the old end, so every field stays in its range, and the array is of
+        // initialised memory that is ours.
+        unsafe {
+            let old = usize::from(*layout::data_len(self.0));
+            let start = usize::from(*layout::data_off(self.0));
+            let end = start + old;
+            let at = start.wrapping_add(at);
+            if at > end || ahead > lead || lead > at || len > end - at + ahead || N > end - at + lead {
+                return None;
+            }
+            *layout::data_off(self.0) = (at - ahead) as u16;
+            *layout::data_len(self.0) = len as u16;
+            // What other segments there are stays.
+            *layout::pkt_len(self.0) = (*layout::pkt_len(self.0)).wrapping_add(len.wrapping_sub(old) as u32);
+            Some(&mut *(*layout::buf_addr(self.0)).add(at - lead).cast())
+        }
+    }
+
     /// 0 if the packet is of one segment and the NIC has taken no tag off, else anything else.
     #[inline(always)]
     #[allow(clippy::inline_always, reason = "asked of every packet")]

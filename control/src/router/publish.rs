@@ -140,9 +140,8 @@ impl Publisher {
             first: desc.first_bucket,
             mask: desc.buckets.saturating_sub(1),
         };
-        self.tables.groups = groups.groups.iter().map(group).collect();
-        self.tables.buckets.clone_from(&groups.buckets);
-        self.tables.adjacencies = adjacencies;
+        let next_hops = groups.groups.iter().map(group).collect();
+        self.tables.set_next_hops(next_hops, groups.buckets.clone(), adjacencies);
         self.adjacencies.clone_from(&groups.adjacencies);
         let ticket = self.domain.publish(self.tables.clone());
         let started = Instant::now();

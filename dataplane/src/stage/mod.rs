@@ -1,6 +1,7 @@
 //! The stages that a burst passes, one file each, in the order in which a packet meets them.
 
 pub mod classify;
+pub mod depart;
 pub mod lookup;
 pub mod parse;
 pub mod rewrite;
@@ -9,7 +10,7 @@ pub mod select;
 pub mod transmit;
 pub mod validate;
 
-use crate::burst::{BURST, Burst, common};
+use crate::burst::{BURST, Burst};
 use crate::packet::Packet;
 use crate::tables::Tables;
 
@@ -34,31 +35,10 @@ fn forward<P: Packet>(burst: &mut Burst<P>, tables: &Tables) {
     if burst.odd != 0 {
         each::<P, false, true>(burst, tables);
         each::<P, true, true>(burst, tables);
-    } else {
-        if !alike(burst, tables) {
-            each::<P, false, false>(burst, tables);
-        }
+    } else if !depart::run(burst, tables) {
+        each::<P, false, false>(burst, tables);
         each::<P, true, false>(burst, tables);
     }
-}
-
-/// Where all packets are IPv4 and leave over the same adjacency.
-#[inline(always)]
-fn alike<P: Packet>(burst: &mut Burst<P>, tables: &Tables) -> bool {
-    let len = burst.v4.len.min(BURST);
-    let only = || select::only(common(&burst.v4.group[..len])?, tables);
-    if len < burst.len {
-        return false;
-    }
-    let Some((id, adjacency)) = only() else { return false };
-    let longest = burst.l3_len[..len].iter().copied().max();
-    if longest.is_none_or(|longest| longest > adjacency.mtu) {
-        return false;
-    }
-    // A copy, so that nothing that is written to packets could change it.
-    rewrite::run_alike(burst, len, &adjacency.clone());
-    burst.adjacency[..len].fill(id);
-    true
 }
 
 /// One packet after another. `ODD`: there may be odd ones among them.

@@ -1,7 +1,7 @@
 //! `rewrite`: TTL and checksum, then the adjacency's L2 header in place of the received one, in three stores.
 
 use crate::adjacency::Forward;
-use crate::burst::{BURST, Burst};
+use crate::burst::Burst;
 use crate::header::{ipv4, ipv6};
 use crate::packet::Packet;
 use crate::verdict::{DropReason, PuntReason, Verdict};
@@ -34,30 +34,6 @@ pub fn run<P: Packet, const V6: bool, const ODD: bool>(
     burst.out_sub_if[i] = adjacency.sub_if;
     burst.out_len[i] = u16::from(adjacency.l2_len) + l3_len;
     burst.out_port[i] = adjacency.port;
-}
-
-/// The same for the first `count` packets, all of them IPv4, none odd and none over the MTU, over one adjacency.
-#[inline(always)]
-pub fn run_alike<P: Packet>(burst: &mut Burst<P>, count: usize, adjacency: &Forward) {
-    match adjacency.l2_len {
-        22 => leave_alike::<P, 22>(burst, count, adjacency),
-        18 => leave_alike::<P, 18>(burst, count, adjacency),
-        _ => leave_alike::<P, 14>(burst, count, adjacency),
-    }
-    burst.out_sub_if[..count].fill(adjacency.sub_if);
-    burst.out_port[..count].fill(adjacency.port);
-    for (out, l3_len) in burst.out_len[..count].iter_mut().zip(&burst.l3_len) {
-        *out = u16::from(adjacency.l2_len).wrapping_add(*l3_len);
-    }
-}
-
-#[inline(always)]
-fn leave_alike<P: Packet, const L2: usize>(burst: &mut Burst<P>, count: usize, adjacency: &Forward) {
-    for i in 0..count.min(BURST) {
-        if !leave::<P, false, L2>(burst, i, burst.aged[i], false, adjacency) {
-            end(burst, i, Verdict::Drop(DropReason::NoHeadroom));
-        }
-    }
 }
 
 /// Gives packet `i` its new L2 header of `L2` bytes, and takes one off its TTL. `false`: no room for it.

@@ -3,21 +3,10 @@
 use crate::adjacency::{Adjacency, Forward};
 use crate::burst::Burst;
 use crate::header::{be16, flow, ipv4, ipv6};
-use crate::ids::{AdjId, GroupId};
+use crate::ids::GroupId;
 use crate::packet::Packet;
 use crate::tables::Tables;
 use crate::verdict::PuntReason;
-
-/// The adjacency of a group with only one member.
-#[inline(always)]
-pub fn only(group: GroupId, tables: &Tables) -> Option<(AdjId, &Forward)> {
-    let group = tables.group(group);
-    let id = tables.member(group, 0);
-    match tables.adjacency(id) {
-        Adjacency::Forward(adjacency) if group.mask == 0 => Some((id, adjacency)),
-        _ => None,
-    }
-}
 
 /// Chooses the adjacency of packet `i`; `None` ends a packet whose adjacency drops or punts.
 #[inline(always)]
@@ -40,8 +29,9 @@ pub fn run<'a, P: Packet, const V6: bool>(
     }
 }
 
-#[inline(never)]
-fn hash<P: Packet, const V6: bool>(burst: &Burst<P>, i: usize) -> u32 {
+/// Hash of the flow that packet `i` belongs to.
+#[inline(always)]
+pub(super) fn hash<P: Packet, const V6: bool>(burst: &Burst<P>, i: usize) -> u32 {
     if V6 { flow::hash6(burst.l3(i)) } else { flow::hash4(burst.l3(i)) }
 }
 

@@ -8,13 +8,13 @@ use dataplane::adjacency::{Adjacency, Forward};
 use dataplane::counters::WorkerCounters;
 use dataplane::fib::{Fib4Writer, Fib6Writer};
 use dataplane::grace::GracePeriod;
-use dataplane::ids::{AdjId, GroupId, PortId, SubIfId, VrfId};
+use dataplane::ids::{GroupId, PortId, SubIfId, VrfId};
 use dataplane::io::PortIo;
 use dataplane::packet::{HeapPacket, Packet};
 use dataplane::punt::{PUNT_RING, Rings};
 use dataplane::qsbr::Domain;
 use dataplane::sub_interface::{SubInterface, SubInterfaces, Tag, Tags};
-use dataplane::tables::{Group, Tables, VrfTables};
+use dataplane::tables::{Tables, VrfTables};
 use dataplane::worker::Worker;
 
 pub const OUR_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -200,14 +200,8 @@ impl Router {
 
 fn push_group(tables: &mut Tables, members: Vec<Adjacency>) -> GroupId {
     assert!(members.len().is_power_of_two());
-    let first = tables.buckets.len() as u32;
-    let mask = members.len() as u32 - 1;
-    for adjacency in members {
-        tables.buckets.push(AdjId(tables.adjacencies.len() as u32));
-        tables.adjacencies.push(adjacency);
-    }
-    tables.groups.push(Group { first, mask });
-    GroupId(tables.groups.len() as u32 - 1)
+    let members: Vec<_> = members.into_iter().map(|adjacency| tables.add_adjacency(adjacency)).collect();
+    tables.add_group(&members)
 }
 
 pub fn tag(tpid: u16, vid: u16) -> Tag {

@@ -7,7 +7,7 @@ use dataplane::fib::{Fib4Writer, Fib6Writer};
 use dataplane::grace::{GracePeriod, NoReaders};
 use dataplane::ids::{AdjId, GroupId, SubIfId};
 use dataplane::sub_interface::SubInterfaces;
-use dataplane::tables::{Group, Tables, VrfTables};
+use dataplane::tables::{Tables, VrfTables};
 
 use super::case::{Network, PEER_MAC};
 
@@ -34,12 +34,11 @@ pub fn tables(network: &Network) -> Result<Loaded, String> {
     let mut tables = Tables::new(Arc::clone(&sub_interfaces), vrfs.into());
     for id in 0..network.sub_interfaces.len() as u16 {
         let Some(sub_if) = sub_interfaces.get(SubIfId(id)) else { continue };
-        tables.adjacencies.push(Adjacency::Forward(Forward::new(SubIfId(id), sub_if, PEER_MAC)));
+        tables.add_adjacency(Adjacency::Forward(Forward::new(SubIfId(id), sub_if, PEER_MAC)));
     }
     for members in &network.groups {
-        let first = tables.buckets.len() as u32;
-        tables.groups.push(Group { first, mask: members.len() as u32 - 1 });
-        tables.buckets.extend(members.iter().map(|id| AdjId(AdjId::FIRST_FREE.0 + u32::from(*id))));
+        let members: Vec<_> = members.iter().map(|id| AdjId(AdjId::FIRST_FREE.0 + u32::from(*id))).collect();
+        tables.add_group(&members);
     }
     Ok(Loaded { tables, _v4: v4, _v6: v6 })
 }

@@ -1,0 +1,162 @@
+//! Exits: what most packets need of the way from a next-hop group to a neighbour, laid out so that it takes one load by
+//! group and one cache line by adjacency. They say nothing that groups and adjacencies do not say.
+
+use crate::adjacency::{Adjacency, Forward, MAX_L2_LEN};
+use crate::ids::{AdjId, PortId, SubIfId};
+
+/// Where a packet leaves: adjacency, sub-interface, port and length of the L2 header in one word, from its lowest bit
+/// on in 32, 16, 8 and 8 bits. A length of 0: not known here, the long way knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(transparent)]
+pub struct Exit(u64);
+
+impl Exit {
+    /// None that is known here.
+    pub const NONE: Self = Self(u32::MAX as u64);
+
+    fn of(id: AdjId, adjacency: &Adjacency) -> Self {
+        match adjacency {
+            Adjacency::Forward(forward) if forward.port.0 < 256 => Self(
+                u64::from(id.0)
+                    | u64::from(forward.sub_if.0) << 32
+                    | u64::from(forward.port.0) << 48
+                    | u64::from(forward.l2_len) << 56,
+            ),
+            _ => Self::NONE,
+        }
+    }
+
+    /// Whether it is known. Any that is comes behind [`Exit::NONE`] by order.
+    #[inline(always)]
+    pub fn is_known(self) -> bool {
+        self.0 >> 56 != 0
+    }
+
+    /// The adjacency.
+    #[inline(always)]
+    pub fn adjacency(self) -> AdjId {
+        AdjId(self.0 as u32)
+    }
+
+    /// The sub-interface.
+    #[inline(always)]
+    pub fn sub_if(self) -> SubIfId {
+        SubIfId((self.0 >> 32) as u16)
+    }
+
+    /// The port.
+    #[inline(always)]
+    pub fn port(self) -> PortId {
+        PortId((self.0 >> 48) as u16 & 0xff)
+    }
+
+    /// Length of the L2 header, in bytes.
+    #[inline(always)]
+    pub fn l2_len(self) -> u8 {
+        (self.0 >> 56) as u8
+    }
+}
+
+/// An adjacency's L2 header, so that it can be copied whatever its length.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C, align(32))]
+pub struct Line {
+    /// The header, its end at the end; network byte order. The last two bytes, the ethertype, are unspecified.
+    pub l2: [u8; MAX_L2_LEN],
+    unused: [u8; 2],
+    /// [`Forward::pcp_bits`].
+    pub pcp_bits: u64,
+}
+
+impl Line {
+    fn of(forward: &Forward) -> Self {
+        let len = usize::from(forward.l2_len).min(MAX_L2_LEN);
+        let mut line = Self { pcp_bits: forward.pcp_bits, ..Self::default() };
+        line.l2[MAX_L2_LEN - len..].copy_from_slice(&forward.l2[..len]);
+        line
+    }
+}
+
+/// The exits of all groups and adjacencies.
+#[derive(Clone, Debug)]
+pub struct Exits {
+    /// By group; known for those of one member.
+    pub(crate) by_group: Vec<Exit>,
+    /// By adjacency.
+    pub(crate) by_adjacency: Vec<Exit>,
+    /// By adjacency.
+    pub(crate) lines: Vec<Line>,
+    /// An IP packet no longer than this, in bytes, may leave by any.
+    pub(crate) least_mtu: u16,
+}
+
+impl Default for Exits {
+    fn default() -> Self {
+        Self { by_group: Vec::new(), by_adjacency: Vec::new(), lines: Vec::new(), least_mtu: u16::MAX }
+    }
+}
+
+impl Exits {
+    /// Adds the next adjacency.
+    pub(crate) fn push_adjacency(&mut self, adjacency: &Adjacency) {
+        let id = AdjId(self.by_adjacency.len() as u32);
+        self.by_adjacency.push(Exit::of(id, adjacency));
+        self.lines.push(match adjacency {
+            Adjacency::Forward(forward) => {
+                self.least_mtu = self.least_mtu.min(forward.mtu);
+                Line::of(forward)
+            }
+            _ => Line::default(),
+        });
+    }
+
+    /// Adds the next group, whose members' adjacencies were added before.
+    pub(crate) fn push_group(&mut self, members: &[AdjId]) {
+        self.by_group.push(match members {
+            [only] => self.of_adjacency(*only),
+            _ => Exit::NONE,
+        });
+    }
+
+    /// That of an adjacency.
+    #[inline(always)]
+    pub(crate) fn of_adjacency(&self, id: AdjId) -> Exit {
+        self.by_adjacency.get(id.0 as usize).copied().unwrap_or(Exit::NONE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::VrfId;
+    use crate::sub_interface::{SubInterface, Tag, Tags};
+    use crate::verdict::DropReason;
+
+    fn adjacency(port: u16, tags: Tags, mtu: u16) -> Adjacency {
+        let sub_if = SubInterface { port: PortId(port), tags, vrf: VrfId(0), mac: [2; 6], mtu, pcp: Some(3) };
+        Adjacency::Forward(Forward::new(SubIfId(7), &sub_if, [4; 6]))
+    }
+
+    #[test]
+    fn an_exit_says_what_its_adjacency_says() {
+        let mut exits = Exits::default();
+        exits.push_adjacency(&Adjacency::Drop(DropReason::DiscardRoute));
+        exits.push_adjacency(&adjacency(9, Tags::One(Tag { tpid: 0x8100, vid: 5 }), 1500));
+        exits.push_adjacency(&adjacency(256, Tags::Untagged, 1400));
+        exits.push_group(&[AdjId(1)]);
+        exits.push_group(&[AdjId(1), AdjId(2)]);
+        exits.push_group(&[AdjId(0)]);
+        exits.push_group(&[AdjId(77)]);
+        let exit = exits.by_group[0];
+        assert!(exit.is_known());
+        assert_eq!(
+            (exit.adjacency(), exit.sub_if(), exit.port(), exit.l2_len()),
+            (AdjId(1), SubIfId(7), PortId(9), 18)
+        );
+        assert_eq!(exits.by_group[1..], [Exit::NONE; 3]);
+        assert_eq!(exits.of_adjacency(AdjId(2)), Exit::NONE, "a port that has no room in the word");
+        assert_eq!(exits.least_mtu, 1400);
+        let l2 = exits.lines[1].l2;
+        assert_eq!(l2, [0, 0, 0, 0, 4, 4, 4, 4, 4, 4, 2, 2, 2, 2, 2, 2, 0x81, 0, 0x60, 5, 0, 0]);
+    }
+}

@@ -1,0 +1,159 @@
+//! `depart`: `select` and `rewrite` for a burst of packets that are all as expected, without a branch on where any of
+//! them leaves.
+
+use crate::adjacency::MAX_L2_LEN;
+use crate::burst::{BURST, Burst, Lane};
+use crate::exits::{Exit, Exits};
+use crate::header::{ipv4, ipv6};
+use crate::ids::GroupId;
+use crate::packet::Packet;
+use crate::stage::{rewrite, select};
+use crate::tables::Tables;
+
+/// The exit of each packet.
+type Chosen = [Exit; BURST];
+
+/// Chooses each packet's adjacency, and makes it ready to leave over it. `false`: a packet may be over an MTU, and
+/// nothing was done.
+#[inline(always)]
+pub fn run<P: Packet>(burst: &mut Burst<P>, tables: &Tables) -> bool {
+    let exits = tables.exits();
+    let len = burst.len.min(BURST);
+    let longest = burst.l3_len[..len].iter().fold(0, |longest: u16, len| longest.max(*len));
+    if longest > exits.least_mtu {
+        return false;
+    }
+    let mut chosen = [Exit::NONE; BURST];
+    choose(&burst.v4, len, exits, &mut chosen);
+    choose(&burst.v6, len, exits, &mut chosen);
+    let all = |chosen: &Chosen| chosen[..len].iter().fold(true, |all, exit| all & exit.is_known());
+    let mut complete = all(&chosen);
+    if !complete {
+        by_hash::<P, _, false>(burst, |burst| &burst.v4, tables, &mut chosen);
+        by_hash::<P, _, true>(burst, |burst| &burst.v6, tables, &mut chosen);
+        complete = all(&chosen);
+    }
+    note(burst, &chosen);
+    leave::<P, false>(burst, &chosen, tables);
+    leave::<P, true>(burst, &chosen, tables);
+    if !complete {
+        the_others::<P, false>(burst, &chosen, tables);
+        the_others::<P, true>(burst, &chosen, tables);
+    }
+    true
+}
+
+/// By group, for groups of one member. `len`: packets in the burst.
+#[inline(always)]
+fn choose<A>(lane: &Lane<A>, len: usize, exits: &Exits, chosen: &mut Chosen) {
+    let of = |group: &GroupId| exits.by_group.get(group.0 as usize).copied().unwrap_or(Exit::NONE);
+    let groups = &lane.group[..lane.len.min(BURST)];
+    if groups.len() == len {
+        for (exit, group) in chosen.iter_mut().zip(groups) {
+            *exit = of(group);
+        }
+    } else {
+        for (i, group) in lane.packet.iter().zip(groups) {
+            chosen[usize::from(*i) & (BURST - 1)] = of(group);
+        }
+    }
+}
+
+/// By group and flow, for the packets whose exit is not known. They are gathered first: that a packet is among them
+/// cannot be foreseen.
+#[inline(never)]
+fn by_hash<P: Packet, A, const V6: bool>(
+    burst: &Burst<P>,
+    lane: impl Fn(&Burst<P>) -> &Lane<A>,
+    tables: &Tables,
+    chosen: &mut Chosen,
+) {
+    let lane = lane(burst);
+    let (mut places, mut count) = ([0; BURST], 0);
+    for at in 0..lane.len.min(BURST) {
+        places[count & (BURST - 1)] = at as u8;
+        count += usize::from(!chosen[usize::from(lane.packet[at]) & (BURST - 1)].is_known());
+    }
+    for at in places[..count.min(BURST)].iter().map(|at| usize::from(*at) & (BURST - 1)) {
+        let i = usize::from(lane.packet[at]) & (BURST - 1);
+        let group = tables.group(lane.group[at]);
+        let member = tables.member(group, select::hash::<P, V6>(burst, i));
+        chosen[i] = tables.exits().of_adjacency(member);
+    }
+}
+
+/// Notes what the chosen exits say.
+#[inline(always)]
+fn note<P>(burst: &mut Burst<P>, chosen: &Chosen) {
+    for (i, exit) in chosen.iter().enumerate() {
+        burst.adjacency[i] = exit.adjacency();
+    }
+    for (i, exit) in chosen.iter().enumerate() {
+        burst.out_sub_if[i] = exit.sub_if();
+    }
+    for (i, exit) in chosen.iter().enumerate() {
+        burst.out_port[i] = exit.port();
+    }
+    for (i, exit) in chosen.iter().enumerate() {
+        burst.out_len[i] = u16::from(exit.l2_len()).wrapping_add(burst.l3_len[i]);
+    }
+}
+
+/// Gives each packet of a family whose exit is known its new L2 header, and takes one off its TTL.
+#[inline(always)]
+fn leave<P: Packet, const V6: bool>(burst: &mut Burst<P>, chosen: &Chosen, tables: &Tables) {
+    let lines = &tables.exits().lines[..];
+    let len = if V6 { burst.v6.len } else { burst.v4.len };
+    for at in 0..len.min(BURST) {
+        let i = usize::from(if V6 { burst.v6.packet[at] } else { burst.v4.packet[at] }) & (BURST - 1);
+        let exit = chosen[i];
+        let Some(line) = lines.get(exit.adjacency().0 as usize) else { continue };
+        let (l3_offset, l3_len) = (usize::from(burst.l3_offset[i]), usize::from(burst.l3_len[i]));
+        let Some(packet) = &mut burst.packets[i] else { continue };
+        // Padding of a short frame must not go on: behind more tags it would no longer be padding.
+        let Some(around) = packet.reframe_around(l3_offset, l3_len, usize::from(exit.l2_len())) else {
+            short_of_room::<P, V6>(burst, i, at, tables);
+            continue;
+        };
+        // What is written before the frame's start is of no matter. The ethertype stays.
+        around[..16].copy_from_slice(&line.l2[..16]);
+        if let (Some(to), Some(from)) = (around[12..].first_chunk_mut(), line.l2[12..].first_chunk()) {
+            let priority = (u64::from(burst.pcp[i]) * 0x0020_0000_0020_0000) & line.pcp_bits;
+            *to = (u64::from_le_bytes(*from) | priority).to_le_bytes();
+        }
+        let header = &mut around[MAX_L2_LEN..];
+        if V6 {
+            header[ipv6::HOP_LIMIT] = header[ipv6::HOP_LIMIT].wrapping_sub(1);
+        } else {
+            header[ipv4::TTL..ipv4::TTL + 4].copy_from_slice(&burst.aged[at].to_le_bytes());
+        }
+    }
+}
+
+/// A packet with too little room for the longest header may have enough for its own.
+#[cold]
+#[inline(never)]
+fn short_of_room<P: Packet, const V6: bool>(burst: &mut Burst<P>, i: usize, at: usize, tables: &Tables) {
+    one::<P, V6>(burst, i, at, tables);
+}
+
+/// The packets whose exit is not known.
+#[cold]
+#[inline(never)]
+fn the_others<P: Packet, const V6: bool>(burst: &mut Burst<P>, chosen: &Chosen, tables: &Tables) {
+    let len = if V6 { burst.v6.len } else { burst.v4.len };
+    for at in 0..len.min(BURST) {
+        let i = usize::from(if V6 { burst.v6.packet[at] } else { burst.v4.packet[at] }) & (BURST - 1);
+        if !chosen[i].is_known() {
+            one::<P, V6>(burst, i, at, tables);
+        }
+    }
+}
+
+/// One packet the long way.
+fn one<P: Packet, const V6: bool>(burst: &mut Burst<P>, i: usize, at: usize, tables: &Tables) {
+    let (group, aged) = if V6 { (burst.v6.group[at], 0) } else { (burst.v4.group[at], burst.aged[at]) };
+    if let Some(adjacency) = select::run::<P, V6>(burst, i, group, tables) {
+        rewrite::run::<P, V6, false>(burst, i, aged, adjacency);
+    }
+}
