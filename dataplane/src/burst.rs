@@ -16,14 +16,19 @@ pub struct Burst<P> {
     pub port: PortId,
     /// The buffers.
     pub packets: [Option<P>; BURST],
+    /// Room to put them in another order; empty between uses.
+    pub(crate) spare: [Option<P>; BURST],
+    /// Whether they must stay in the order in which they came.
+    pub pinned: bool,
+    /// What `stage::wide` finds.
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    pub(crate) found: crate::header::wide::Found,
     /// What becomes of each that is not alive.
     pub verdict: [Verdict; BURST],
     /// Packets that are to be forwarded, as bits.
     pub alive: u64,
     /// Packets that have a sub-interface, as bits.
     pub classified: u64,
-    /// Whether all packets are known to be in one piece with all their tags.
-    pub plain: bool,
     /// Packets that are not as a sub-interface expects them, as bits: each later stage takes them the long way.
     pub odd: u64,
     /// IPv6 packets among the odd ones, as bits.
@@ -122,10 +127,13 @@ impl<P: Packet> Burst<P> {
             len: 0,
             port: PortId(0),
             packets: [const { None }; BURST],
+            spare: [const { None }; BURST],
+            pinned: false,
+            #[cfg(all(target_arch = "x86_64", not(miri)))]
+            found: crate::header::wide::Found::NOTHING,
             verdict: [Verdict::Forward; BURST],
             alive: 0,
             classified: 0,
-            plain: false,
             odd: 0,
             ipv6: 0,
             link_multicast: 0,
@@ -155,7 +163,7 @@ impl<P: Packet> Burst<P> {
         self.len = len.min(BURST);
         self.alive = self.all();
         self.classified = 0;
-        self.plain = false;
+        self.pinned = false;
         self.odd = 0;
         self.ipv6 = 0;
         self.link_multicast = 0;

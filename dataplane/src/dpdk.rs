@@ -63,13 +63,19 @@ impl Packet for Mbuf {
         l3_offset: usize,
         l3_len: usize,
         l2_len: usize,
+        sparing: bool,
     ) -> Option<&mut [u8; IP_LEAD]> {
-        self.move_start_around(l3_offset, MAX_L2_LEN, l2_len, l2_len + l3_len)
+        self.move_start_around(l3_offset, l3_len, MAX_L2_LEN, l2_len, sparing)
     }
 
     #[inline]
     fn prefetch(&self) {
         Mbuf::prefetch(self);
+    }
+
+    #[inline(always)]
+    fn prefetch_front(&self, count: usize) {
+        Mbuf::prefetch_front(self, count);
     }
 }
 

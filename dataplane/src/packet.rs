@@ -75,15 +75,20 @@ pub trait Packet: Sized {
     /// The same, but returns the first [`IP_LEAD`] bytes around the start of the IP header: [`MAX_L2_LEN`] before it,
     /// of which the frame's are the last `l2_len`, and 20 of the header. `None`, and nothing changed, also where the IP
     /// packet is shorter than that, or there is no room for an L2 header of [`MAX_L2_LEN`].
+    /// `sparing`: as a rule the frame's start and length stay as they are, or as a rule they do not.
     fn reframe_around(
         &mut self,
         l3_offset: usize,
         l3_len: usize,
         l2_len: usize,
+        sparing: bool,
     ) -> Option<&mut [u8; IP_LEAD]>;
 
     /// Hints that the headers are about to be read.
     fn prefetch(&self) {}
+
+    /// Hints that so many bytes in front of the frame are about to be written.
+    fn prefetch_front(&self, _count: usize) {}
 }
 
 /// A packet on the heap, for unit tests, property tests, fuzzing and Miri.
@@ -141,6 +146,7 @@ impl Packet for HeapPacket {
         l3_offset: usize,
         l3_len: usize,
         l2_len: usize,
+        _sparing: bool,
     ) -> Option<&mut [u8; IP_LEAD]> {
         let l3 = self.start + l3_offset;
         let (lead, end) = (l3.checked_sub(MAX_L2_LEN)?, l3 + l3_len);
@@ -186,7 +192,7 @@ mod tests {
         let frame: Vec<u8> = (0..60).collect();
         for (l2_len, l3_offset, l3_len) in [(22, 14, 20), (14, 22, 30), (18, 18, 42), (22, 22, 38)] {
             let mut packet = HeapPacket::new(&frame);
-            let around = packet.reframe_around(l3_offset, l3_len, l2_len).unwrap();
+            let around = packet.reframe_around(l3_offset, l3_len, l2_len, true).unwrap();
             assert_eq!(around[MAX_L2_LEN..], frame[l3_offset..l3_offset + 20]);
             around[MAX_L2_LEN - l2_len] = 99;
             assert_eq!((packet.bytes()[0], packet.bytes().len()), (99, l2_len + l3_len));
@@ -194,9 +200,9 @@ mod tests {
         }
         let mut packet = HeapPacket::new(&frame);
         for (l2_len, l3_offset, l3_len) in [(14, 14, 47), (14, 14, 19), (23, 14, 20), (14, 61, 20)] {
-            assert_eq!(packet.reframe_around(l3_offset, l3_len, l2_len), None);
+            assert_eq!(packet.reframe_around(l3_offset, l3_len, l2_len, true), None);
         }
         packet.start = 7;
-        assert_eq!(packet.reframe_around(14, 20, 14), None, "no room");
+        assert_eq!(packet.reframe_around(14, 20, 14, true), None, "no room");
     }
 }

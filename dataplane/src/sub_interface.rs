@@ -15,13 +15,18 @@ pub enum Tags {
 }
 
 impl Tags {
+    /// How many: 0 to 2.
+    pub fn count(self) -> usize {
+        match self {
+            Self::Untagged => 0,
+            Self::One(_) => 1,
+            Self::Two(..) => 2,
+        }
+    }
+
     /// Length of an Ethernet header with these tags: 14, 18 or 22 bytes.
     pub fn l2_len(self) -> usize {
-        match self {
-            Self::Untagged => 14,
-            Self::One(_) => 18,
-            Self::Two(..) => 22,
-        }
+        14 + 4 * self.count()
     }
 }
 
@@ -56,19 +61,90 @@ pub struct SubInterface {
 pub struct SubInterfaces {
     all: Vec<SubInterface>,
     ports: Vec<PortVlans>,
-    inner: Vec<Box<[u16; 4096]>>,
+    /// By inner VID, for the numbers of tables in `ports`.
+    inner: Vec<[u16; 4096]>,
+    vrfs: Vec<VrfId>,
     expected: ExpectedFrames,
 }
 
 /// No sub-interface, or no inner table.
-const NONE: u16 = u16::MAX;
+const NOTHING: u16 = u16::MAX;
 
 #[derive(Clone, Debug)]
 struct PortVlans {
     untagged: u16,
     /// By outer VID: the singly tagged sub-interface, and the index of the table for a second tag.
     outer: Box<[(u16, u16); 4096]>,
+    /// By number of tags: what all with so many have in common, if it is the whole pattern.
+    patterns: [Option<Pattern>; 3],
+    /// Whether all have what those with as many tags have in common.
+    regular: bool,
+    /// The VRF, if all have the same.
+    vrf: Option<VrfId>,
 }
+
+/// What an L2 header must be but for VLAN ids and ethertype.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pattern {
+    /// The destination MAC address.
+    pub mac: [u8; 6],
+    /// The TPIDs, outermost first; 0 where there is no tag.
+    pub tpids: [u16; 2],
+}
+
+impl Pattern {
+    fn of(sub_if: &SubInterface) -> Self {
+        let tpids = match sub_if.tags {
+            Tags::Untagged => [0; 2],
+            Tags::One(tag) => [tag.tpid, 0],
+            Tags::Two(outer, inner) => [outer.tpid, inner.tpid],
+        };
+        Self { mac: sub_if.mac, tpids }
+    }
+}
+
+/// The sub-interfaces of a port where all with as many tags have the same [`Pattern`], so that the VLAN ids alone tell
+/// which it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Regular<'a> {
+    vlans: &'a PortVlans,
+    inner: &'a [[u16; 4096]],
+    vrfs: &'a [VrfId],
+}
+
+impl Regular<'_> {
+    /// What all with so many tags have in common; `None` where there are none.
+    #[inline(always)]
+    pub fn pattern(&self, tags: usize) -> Option<&Pattern> {
+        self.vlans.patterns.get(tags)?.as_ref()
+    }
+
+    /// The sub-interface with so many tags, of these VLAN ids; [`NONE`] if there is none.
+    #[inline(always)]
+    pub fn find<const TAGS: usize>(&self, outer: u16, inner: u16) -> SubIfId {
+        let (single, table) = self.vlans.outer[usize::from(outer & 0xfff)];
+        SubIfId(match TAGS {
+            0 => self.vlans.untagged,
+            1 => single,
+            _ => self.inner.get(usize::from(table)).map_or(NONE.0, |table| table[usize::from(inner & 0xfff)]),
+        })
+    }
+
+    /// The VRF of all, if it is one.
+    #[inline(always)]
+    pub fn vrf(&self) -> Option<VrfId> {
+        self.vlans.vrf
+    }
+
+    /// The VRF of a sub-interface.
+    #[inline(always)]
+    pub fn vrf_of(&self, id: SubIfId) -> VrfId {
+        self.vrfs.get(usize::from(id.0)).copied().unwrap_or_default()
+    }
+}
+
+/// No sub-interface.
+pub const NONE: SubIfId = SubIfId(NOTHING);
 
 /// Why a set of sub-interfaces cannot be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -90,13 +166,24 @@ impl SubInterfaces {
     /// # Errors
     /// Overlapping tags, VLAN ids out of range, or too many sub-interfaces.
     pub fn new(all: Vec<SubInterface>) -> Result<Self, SubInterfaceError> {
-        if all.len() >= usize::from(NONE) {
+        if all.len() >= usize::from(NOTHING) {
             return Err(SubInterfaceError::TooMany);
         }
         let mut this = Self::default();
         for (i, sub_if) in all.iter().enumerate() {
             this.add(i as u16, sub_if)?;
         }
+        for (port, vlans) in this.ports.iter_mut().enumerate() {
+            let on_port = || all.iter().filter(|sub_if| usize::from(sub_if.port.0) == port);
+            for (tags, pattern) in vlans.patterns.iter_mut().enumerate() {
+                let with_tags = on_port().filter(|sub_if| sub_if.tags.count() == tags);
+                *pattern = common(with_tags.map(Pattern::of));
+            }
+            vlans.vrf = common(on_port().map(|sub_if| sub_if.vrf));
+            let alike = |sub_if: &SubInterface| vlans.patterns[sub_if.tags.count()].is_some();
+            vlans.regular = on_port().all(alike);
+        }
+        this.vrfs = all.iter().map(|sub_if| sub_if.vrf).collect();
         this.expected = ExpectedFrames::new(&all);
         this.all = all;
         Ok(this)
@@ -105,7 +192,13 @@ impl SubInterfaces {
     fn add(&mut self, id: u16, sub_if: &SubInterface) -> Result<(), SubInterfaceError> {
         let port = usize::from(sub_if.port.0);
         while self.ports.len() <= port {
-            self.ports.push(PortVlans { untagged: NONE, outer: Box::new([(NONE, NONE); 4096]) });
+            self.ports.push(PortVlans {
+                untagged: NOTHING,
+                outer: Box::new([(NOTHING, NOTHING); 4096]),
+                patterns: [None; 3],
+                regular: false,
+                vrf: None,
+            });
         }
         let checked = |tag: Tag| match tag.vid {
             1..=4094 => Ok(usize::from(tag.vid)),
@@ -117,14 +210,14 @@ impl SubInterfaces {
             Tags::One(tag) => &mut entry.outer[checked(tag)?].0,
             Tags::Two(outer, inner) => {
                 let table = &mut entry.outer[checked(outer)?].1;
-                if *table == NONE {
+                if *table == NOTHING {
                     *table = self.inner.len() as u16;
-                    self.inner.push(Box::new([NONE; 4096]));
+                    self.inner.push([NOTHING; 4096]);
                 }
                 &mut self.inner[usize::from(*table)][checked(inner)?]
             }
         };
-        if *slot != NONE {
+        if *slot != NOTHING {
             return Err(SubInterfaceError::Overlap(*slot, id));
         }
         *slot = id;
@@ -137,19 +230,26 @@ impl SubInterfaces {
         let vlans = self.ports.get(usize::from(port.0))?;
         let id = match (outer, inner) {
             (0, 0) => vlans.untagged,
-            (0, _) => NONE,
+            (0, _) => NOTHING,
             (_, 0) => vlans.outer.get(usize::from(outer))?.0,
             _ => {
                 let table = vlans.outer.get(usize::from(outer))?.1;
                 *self.inner.get(usize::from(table))?.get(usize::from(inner))?
             }
         };
-        (id != NONE).then_some(SubIfId(id))
+        (id != NOTHING).then_some(SubIfId(id))
     }
 
     /// The sub-interface of that id.
     pub fn get(&self, id: SubIfId) -> Option<&SubInterface> {
         self.all.get(usize::from(id.0))
+    }
+
+    /// Those of a port, if they are such that VLAN ids tell them apart.
+    #[inline(always)]
+    pub fn regular(&self, port: PortId) -> Option<Regular<'_>> {
+        let vlans = self.ports.get(usize::from(port.0)).filter(|vlans| vlans.regular)?;
+        Some(Regular { vlans, inner: &self.inner, vrfs: &self.vrfs })
     }
 
     /// The frames that each is there for.
@@ -161,6 +261,12 @@ impl SubInterfaces {
     pub fn all(&self) -> &[SubInterface] {
         &self.all
     }
+}
+
+/// What all of these are, if there are any and they are all the same.
+fn common<T: PartialEq>(mut all: impl Iterator<Item = T>) -> Option<T> {
+    let first = all.next()?;
+    all.all(|one| one == first).then_some(first)
 }
 
 #[cfg(test)]

@@ -235,7 +235,7 @@ impl Instructions {
 
 /// Whether the processor has AVX-512 F, BW, DQ and VL.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
-pub(crate) fn has_avx512() -> bool {
+fn has_avx512() -> bool {
     is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512dq")

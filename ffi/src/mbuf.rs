@@ -196,34 +196,39 @@ impl Mbuf {
         }
     }
 
-    /// Makes the data the `len` bytes that begin `ahead` bytes before byte `at`, and returns the `N` bytes that begin
-    /// `lead` bytes before it: of the headroom and of the data of the first segment. `None`, and no change, when either
-    /// would not be within them.
+    /// Makes the data that of the `len` bytes from byte `at` on and of `ahead` bytes before them, and returns the `N`
+    /// bytes that begin `lead` bytes before byte `at`: of the headroom and of the data of the first segment. `None`, and
+    /// no change, when `ahead` is more than `lead`, or the array longer than the data, or anything not within these.
+    /// `sparing`: what stays as it is, is not written; worth it where it can be foreseen.
     #[inline(always)]
     #[allow(clippy::inline_always, reason = "in every packet's way")]
     pub fn move_start_around<const N: usize>(
         &mut self,
         at: usize,
+        len: usize,
         lead: usize,
         ahead: usize,
-        len: usize,
+        sparing: bool,
     ) -> Option<&mut [u8; N]> {
         // SAFETY: fields of a live mbuf. Neither the new start nor the array's is before the buffer's, and neither the
         // new end nor the array's behind the old end, so every field stays in its range, and the array is of
         // initialised memory that is ours.
         unsafe {
             let old = usize::from(*layout::data_len(self.0));
-            let start = usize::from(*layout::data_off(self.0));
-            let end = start + old;
-            let at = start.wrapping_add(at);
-            if at > end || ahead > lead || lead > at || len > end - at + ahead || N > end - at + lead {
+            let start = usize::from(*layout::data_off(self.0)) + at;
+            if ahead > lead || lead > start || at.checked_add(len)? > old || N > lead + len {
                 return None;
             }
-            *layout::data_off(self.0) = (at - ahead) as u16;
-            *layout::data_len(self.0) = len as u16;
-            // What other segments there are stays.
-            *layout::pkt_len(self.0) = (*layout::pkt_len(self.0)).wrapping_add(len.wrapping_sub(old) as u32);
-            Some(&mut *(*layout::buf_addr(self.0)).add(at - lead).cast())
+            if !sparing || ahead != at {
+                *layout::data_off(self.0) = (start - ahead) as u16;
+            }
+            if !sparing || ahead + len != old {
+                *layout::data_len(self.0) = (ahead + len) as u16;
+                // What other segments there are stays.
+                *layout::pkt_len(self.0) =
+                    (*layout::pkt_len(self.0)).wrapping_add((ahead + len).wrapping_sub(old) as u32);
+            }
+            Some(&mut *(*layout::buf_addr(self.0)).add(start - lead).cast())
         }
     }
 
@@ -300,6 +305,19 @@ impl Mbuf {
         unsafe {
             core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(data(self.0).cast());
         }
+    }
+
+    /// Fetches the cache line of the byte so many before the data ahead of its use.
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "one instruction")]
+    pub fn prefetch_front(&self, count: usize) {
+        let at = data(self.0).wrapping_sub(count);
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: a prefetch is a hint, whatever the address; SSE is part of the x86-64 baseline.
+        unsafe {
+            core::arch::x86_64::_mm_prefetch::<{ core::arch::x86_64::_MM_HINT_T0 }>(at.cast());
+        }
+        let _ = at;
     }
 }
 

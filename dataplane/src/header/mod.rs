@@ -1,13 +1,14 @@
 //! Header fields at their offsets, and the arithmetic on them. Each function takes the bytes from the start of
 //! its header and is given enough of them; offsets are those of the RFC it names.
 
-pub mod batch4;
 pub mod checksum;
 pub mod ethernet;
 pub mod flow;
 pub mod ipv4;
 pub mod ipv6;
 pub mod options;
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+pub mod wide;
 
 /// The big-endian `u16` at `at`, or 0 past the end.
 pub(crate) fn be16(bytes: &[u8], at: usize) -> u16 {

@@ -2,8 +2,8 @@
 //! them leaves.
 
 use crate::adjacency::MAX_L2_LEN;
-use crate::burst::{BURST, Burst, Lane};
-use crate::exits::{Exit, Exits};
+use crate::burst::{BURST, Burst, Lane, common};
+use crate::exits::{Exit, Exits, Line};
 use crate::header::{ipv4, ipv6};
 use crate::ids::GroupId;
 use crate::packet::Packet;
@@ -34,8 +34,19 @@ pub fn run<P: Packet>(burst: &mut Burst<P>, tables: &Tables) -> bool {
         complete = all(&chosen);
     }
     note(burst, &chosen);
-    leave::<P, false>(burst, &chosen, tables);
-    leave::<P, true>(burst, &chosen, tables);
+    let (shortest, longest) =
+        chosen[..len].iter().fold((u8::MAX, 0), |(shortest, longest): (u8, u8), exit| {
+            (shortest.min(exit.l2_len()), longest.max(exit.l2_len()))
+        });
+    if burst.l3_offset[..len].iter().fold(false, |any, offset| any | (*offset < longest)) {
+        prefetch(burst, &chosen);
+    }
+    match shortest {
+        14 if longest == 14 => leave::<P, 14>(burst, &chosen, tables),
+        18 if longest == 18 => leave::<P, 18>(burst, &chosen, tables),
+        22 if longest == 22 => leave::<P, 22>(burst, &chosen, tables),
+        _ => leave_of::<P, ANY, false>(burst, &chosen, tables),
+    }
     if !complete {
         the_others::<P, false>(burst, &chosen, tables);
         the_others::<P, true>(burst, &chosen, tables);
@@ -48,13 +59,15 @@ pub fn run<P: Packet>(burst: &mut Burst<P>, tables: &Tables) -> bool {
 fn choose<A>(lane: &Lane<A>, len: usize, exits: &Exits, chosen: &mut Chosen) {
     let of = |group: &GroupId| exits.by_group.get(group.0 as usize).copied().unwrap_or(Exit::NONE);
     let groups = &lane.group[..lane.len.min(BURST)];
-    if groups.len() == len {
-        for (exit, group) in chosen.iter_mut().zip(groups) {
-            *exit = of(group);
-        }
-    } else {
+    if groups.len() < len {
         for (i, group) in lane.packet.iter().zip(groups) {
             chosen[usize::from(*i) & (BURST - 1)] = of(group);
+        }
+    } else if let Some(group) = common(groups) {
+        chosen[..len].fill(of(&group));
+    } else {
+        for (exit, group) in chosen.iter_mut().zip(groups) {
+            *exit = of(group);
         }
     }
 }
@@ -99,25 +112,82 @@ fn note<P>(burst: &mut Burst<P>, chosen: &Chosen) {
     }
 }
 
-/// Gives each packet of a family whose exit is known its new L2 header, and takes one off its TTL.
+/// What lies before a frame that grows is in no near cache.
 #[inline(always)]
-fn leave<P: Packet, const V6: bool>(burst: &mut Burst<P>, chosen: &Chosen, tables: &Tables) {
+fn prefetch<P: Packet>(burst: &Burst<P>, chosen: &Chosen) {
+    for (i, packet) in burst.packets[..burst.len.min(BURST)].iter().enumerate() {
+        if let Some(packet) = packet {
+            packet.prefetch_front(usize::from(chosen[i].l2_len().wrapping_sub(burst.l3_offset[i])));
+        }
+    }
+}
+
+/// In the place of a length of L2 headers: they differ.
+const ANY: usize = 0;
+
+/// Gives each packet whose exit is known its new L2 header of so many bytes, and takes one off its TTL.
+#[inline(always)]
+fn leave<P: Packet, const L2: usize>(burst: &mut Burst<P>, chosen: &Chosen, tables: &Tables) {
+    match common(&chosen[..burst.len.min(BURST)]) {
+        Some(_) => leave_of::<P, L2, true>(burst, chosen, tables),
+        None => leave_of::<P, L2, false>(burst, chosen, tables),
+    }
+}
+
+/// The same. `ALIKE`: all exits are the same.
+#[inline(always)]
+fn leave_of<P: Packet, const L2: usize, const ALIKE: bool>(
+    burst: &mut Burst<P>,
+    chosen: &Chosen,
+    tables: &Tables,
+) {
+    family::<P, false, L2, ALIKE>(burst, chosen, tables);
+    family::<P, true, L2, ALIKE>(burst, chosen, tables);
+}
+
+#[inline(always)]
+fn family<P: Packet, const V6: bool, const L2: usize, const ALIKE: bool>(
+    burst: &mut Burst<P>,
+    chosen: &Chosen,
+    tables: &Tables,
+) {
     let lines = &tables.exits().lines[..];
+    // A copy, so that nothing that is written to packets could change it.
+    let Some(first) =
+        (if ALIKE { lines.get(chosen[0].adjacency().0 as usize).copied() } else { Some(Line::default()) })
+    else {
+        return;
+    };
     let len = if V6 { burst.v6.len } else { burst.v4.len };
     for at in 0..len.min(BURST) {
         let i = usize::from(if V6 { burst.v6.packet[at] } else { burst.v4.packet[at] }) & (BURST - 1);
         let exit = chosen[i];
-        let Some(line) = lines.get(exit.adjacency().0 as usize) else { continue };
+        let line = if ALIKE {
+            &first
+        } else {
+            let Some(line) = lines.get(exit.adjacency().0 as usize) else { continue };
+            line
+        };
         let (l3_offset, l3_len) = (usize::from(burst.l3_offset[i]), usize::from(burst.l3_len[i]));
+        let l2_len = if L2 == ANY { usize::from(exit.l2_len()).min(MAX_L2_LEN) } else { L2 };
         let Some(packet) = &mut burst.packets[i] else { continue };
         // Padding of a short frame must not go on: behind more tags it would no longer be padding.
-        let Some(around) = packet.reframe_around(l3_offset, l3_len, usize::from(exit.l2_len())) else {
+        let Some(around) = packet.reframe_around(l3_offset, l3_len, l2_len, L2 != ANY) else {
             short_of_room::<P, V6>(burst, i, at, tables);
             continue;
         };
-        // What is written before the frame's start is of no matter. The ethertype stays.
-        around[..16].copy_from_slice(&line.l2[..16]);
-        if let (Some(to), Some(from)) = (around[12..].first_chunk_mut(), line.l2[12..].first_chunk()) {
+        // Nothing is written before the frame's start, which may be in a cache line of its own. The ethertype stays.
+        let tail = MAX_L2_LEN - 10;
+        if L2 == 22 {
+            around[..16].copy_from_slice(&line.l2[..16]);
+        } else {
+            let start = (MAX_L2_LEN - l2_len).min(8);
+            around[start..start + 8].copy_from_slice(&line.l2[start..start + 8]);
+            if L2 == ANY {
+                around[8..16].copy_from_slice(&line.l2[8..16]);
+            }
+        }
+        if let (Some(to), Some(from)) = (around[tail..].first_chunk_mut(), line.l2[tail..].first_chunk()) {
             let priority = (u64::from(burst.pcp[i]) * 0x0020_0000_0020_0000) & line.pcp_bits;
             *to = (u64::from_le_bytes(*from) | priority).to_le_bytes();
         }

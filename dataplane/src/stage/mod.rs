@@ -9,6 +9,8 @@ pub mod rx;
 pub mod select;
 pub mod transmit;
 pub mod validate;
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+pub mod wide;
 
 use crate::burst::{BURST, Burst};
 use crate::packet::Packet;

@@ -4,7 +4,6 @@
 
 use crate::burst::{BURST, Bits, Burst, IN_ORDER, Lane};
 use crate::expected::{Arrival, Frame, HEAD, OnPort, outer_pcp};
-use crate::header::batch4::{self, Found, Headers};
 use crate::header::{ipv4, ipv6};
 use crate::ids::{SubIfId, VrfId};
 use crate::packet::Packet;
@@ -12,14 +11,14 @@ use crate::stage::{classify, validate};
 use crate::tables::Tables;
 use crate::verdict::Verdict;
 
-/// Finds each packet's sub-interface, checks its headers, and lines it up for the look-up. `WIDE`: see
-/// [`batch4::expected`].
+/// Finds each packet's sub-interface, checks its headers, and lines it up for the look-up. `WIDE`: the caller is compiled
+/// for, and runs on, a processor with AVX-512 F, BW, DQ and VL, and BMI2.
 #[inline(always)]
 pub fn run<P: Packet, const WIDE: bool>(burst: &mut Burst<P>, tables: &Tables) {
-    let odd = match tables.sub_interfaces.expected().on(burst.port) {
-        Some(on_port) => expected::<P, WIDE>(burst, on_port),
-        None => burst.all(),
-    };
+    let odd = wide::<P, WIDE>(burst, tables).unwrap_or_else(|| {
+        let on_port = tables.sub_interfaces.expected().on(burst.port);
+        on_port.map_or(burst.all(), |on_port| expected(burst, on_port))
+    });
     burst.odd = odd;
     burst.classified = burst.all() & !odd;
     for i in Bits(odd) {
@@ -27,11 +26,32 @@ pub fn run<P: Packet, const WIDE: bool>(burst: &mut Burst<P>, tables: &Tables) {
     }
 }
 
+/// The same as [`expected`], if the processor and the port's sub-interfaces are such that it can be done faster.
+#[inline(always)]
+fn wide<P: Packet, const WIDE: bool>(burst: &mut Burst<P>, tables: &Tables) -> Option<u64> {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    if WIDE {
+        let regular = tables.sub_interfaces.regular(burst.port)?;
+        // SAFETY: the caller says that the processor has the features.
+        #[allow(unsafe_code)]
+        unsafe {
+            return crate::stage::wide::run(burst, regular);
+        }
+    }
+    let _ = (burst, tables);
+    None
+}
+
 /// Takes the packets that are as expected. Returns the others, as bits.
 #[inline(always)]
-fn expected<P: Packet, const WIDE: bool>(burst: &mut Burst<P>, on_port: OnPort<'_>) -> u64 {
+fn expected<P: Packet>(burst: &mut Burst<P>, on_port: OnPort<'_>) -> u64 {
     let (mut headers, mut room): (Headers<'_>, _) = ([&[0; ipv4::MIN_HEADER_LEN]; BURST], [0; BURST]);
     let len = burst.len.min(BURST);
+    let oddity = burst.packets[..len].iter().flatten().fold(0, |oddity, packet| {
+        packet.prefetch();
+        oddity | packet.oddity()
+    });
+    let plain = oddity == 0;
     let mut pass = Pass {
         packets: &burst.packets,
         on_port,
@@ -48,12 +68,12 @@ fn expected<P: Packet, const WIDE: bool>(burst: &mut Burst<P>, on_port: OnPort<'
     };
     // As a rule a port's packets are alike: what the first one is, is the best guess for the others.
     let alike = match pass.look(0) {
-        Some(Arrival { l3_offset: 14, ipv6: false, .. }) if burst.plain => pass.alike4::<0, 34>(len),
-        Some(Arrival { l3_offset: 18, ipv6: false, .. }) if burst.plain => pass.alike4::<1, 38>(len),
-        Some(Arrival { l3_offset: 22, ipv6: false, .. }) if burst.plain => pass.alike4::<2, 42>(len),
-        Some(Arrival { l3_offset: 14, .. }) if burst.plain => pass.alike6::<0, 54>(len),
-        Some(Arrival { l3_offset: 18, .. }) if burst.plain => pass.alike6::<1, 58>(len),
-        Some(Arrival { l3_offset: 22, .. }) if burst.plain => pass.alike6::<2, 62>(len),
+        Some(Arrival { l3_offset: 14, ipv6: false, .. }) if plain => pass.alike4::<0, 34>(len),
+        Some(Arrival { l3_offset: 18, ipv6: false, .. }) if plain => pass.alike4::<1, 38>(len),
+        Some(Arrival { l3_offset: 22, ipv6: false, .. }) if plain => pass.alike4::<2, 42>(len),
+        Some(Arrival { l3_offset: 14, .. }) if plain => pass.alike6::<0, 54>(len),
+        Some(Arrival { l3_offset: 18, .. }) if plain => pass.alike6::<1, 58>(len),
+        Some(Arrival { l3_offset: 22, .. }) if plain => pass.alike6::<2, 62>(len),
         _ => 0,
     };
     let mut odd = 0;
@@ -70,8 +90,15 @@ fn expected<P: Packet, const WIDE: bool>(burst: &mut Burst<P>, on_port: OnPort<'
     // Without gaps, packets have the numbers of their places in the lane.
     let in_place = count == len;
     let found_len = if in_place { &mut burst.l3_len } else { &mut lens };
-    let mut found = Found { destination: &mut burst.v4.destination, len: found_len, aged: &mut burst.aged };
-    let right = batch4::expected::<WIDE>(&headers, &room, count, &mut found);
+    let mut right = 0;
+    for k in 0..count {
+        if let Some(header) = ipv4::expected(headers[k], room[k]) {
+            burst.v4.destination[k] = header.destination;
+            found_len[k] = header.len;
+            burst.aged[k] = header.aged;
+            right |= 1 << k;
+        }
+    }
     if !in_place {
         for (packet, len) in burst.v4.packet[..count].iter().zip(&lens) {
             burst.l3_len[usize::from(*packet) & (BURST - 1)] = *len;
@@ -102,6 +129,9 @@ fn keep(lane: &mut Lane<u32>, aged: &mut [u32; BURST], right: u64) -> u64 {
     lane.len = to;
     others
 }
+
+/// A burst's IPv4 headers, those of its lane from the front.
+type Headers<'a> = [&'a [u8; ipv4::MIN_HEADER_LEN]; BURST];
 
 /// The pass over the L2 headers: what it reads and what it fills.
 struct Pass<'a, 'b, P> {

@@ -2,7 +2,6 @@
 
 use crate::burst::Burst;
 use crate::io::PortIo;
-use crate::packet::Packet;
 
 /// Polls `queue` into `burst`, whose slots are empty. Returns how many packets came.
 #[inline(always)]
@@ -13,11 +12,5 @@ pub fn run<I: PortIo>(io: &mut I, queue: usize, burst: &mut Burst<I::Packet>) ->
     }
     let port = io.rx_port(queue);
     burst.begin(port, received);
-    let mut oddity = 0;
-    for packet in burst.packets[..burst.len].iter().flatten() {
-        packet.prefetch();
-        oddity |= packet.oddity();
-    }
-    burst.plain = oddity == 0;
     received
 }
