@@ -39,6 +39,7 @@ pub(super) fn assemble(mut draft: Draft, report: &mut Report<'_>) -> Option<Conf
     check::peering_vrfs(&seen, report);
     check::overlaps(&seen, &vrfs.list, draft.kernel.taps, report);
     let routes = references::routes(&draft.routes, &seen, &vrfs, report);
+    let leaks = references::leaks(&draft.leaks, &vrfs, report);
     let neighbours = references::neighbours(&draft.neighbours, &seen, &sub_names, report);
     let peers = bgp_references::peers(&draft, &seen, &vrfs, report);
     let fpm_tables = tables::resolve(&draft.fpm_tables, &vrfs, report);
@@ -53,6 +54,7 @@ pub(super) fn assemble(mut draft: Draft, report: &mut Report<'_>) -> Option<Conf
         sub_interfaces: subs.into_iter().collect::<Option<_>>()?,
         circuits: draft.circuits.into_iter().map(|c| c.model).collect(),
         routes: routes.into_iter().collect::<Option<_>>()?,
+        leaks: leaks.into_iter().collect::<Option<_>>()?,
         neighbours: neighbours.into_iter().collect::<Option<_>>()?,
         workers: draft.workers,
         sources: draft.sources,
@@ -134,6 +136,7 @@ fn sub_interface(
         addresses: sub.addresses.iter().map(|a| a.value).collect(),
         mtu: mtu?,
         pcp: sub.pcp,
+        policy: sub.policy.with_mtu(mtu?),
         link: sub.link,
     })
 }

@@ -10,6 +10,7 @@ use super::model::{
     Bgp, BgpPeer, Circuit, CircuitLink, Encapsulation, Filter, Fpm, Icmp, Kernel, Memory, Netlink, Sources,
     Target, Workers,
 };
+use super::policy::PolicyDraft;
 
 /// A whole text, section by section.
 pub(super) struct Draft {
@@ -19,6 +20,7 @@ pub(super) struct Draft {
     /// Of circuits, then of `[[interface]]`.
     pub subs: Vec<Sub>,
     pub routes: Vec<Route>,
+    pub leaks: Vec<Leak>,
     pub neighbours: Vec<Neighbour>,
     pub workers: Workers,
     pub sources: Sources,
@@ -78,6 +80,7 @@ pub(super) struct Sub {
     /// Where the MTU stands, or would stand.
     pub mtu_place: Place,
     pub pcp: Option<u8>,
+    pub policy: PolicyDraft,
     pub link: Option<CircuitLink>,
 }
 
@@ -86,6 +89,14 @@ pub(super) struct Route {
     pub prefix: Option<At<IpNetwork>>,
     pub vrf: Option<At<String>>,
     pub target: Option<At<Target>>,
+}
+
+/// `[[leak]]`.
+pub(super) struct Leak {
+    pub from: Option<At<String>>,
+    pub to: Option<At<String>>,
+    pub prefixes: Vec<Option<At<IpNetwork>>>,
+    pub exact: bool,
 }
 
 /// `[[neighbour]]`.

@@ -21,6 +21,7 @@ mod errors;
 mod limits;
 pub mod model;
 mod names;
+mod policy;
 mod references;
 mod section;
 mod sections;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use dataplane::ids::{PortId, SubIfId, VrfId};
+use dataplane::policy::Policy;
 use dataplane::punt::Budgets;
 use ipnetwork::IpNetwork;
 
@@ -29,6 +30,8 @@ pub struct Config {
     pub circuits: Vec<Circuit>,
     /// `[[route]]`.
     pub routes: Vec<StaticRoute>,
+    /// `[[leak]]`.
+    pub leaks: Vec<Leak>,
     /// `[[neighbour]]`.
     pub neighbours: Vec<StaticNeighbour>,
     /// `[workers]`.
@@ -121,6 +124,8 @@ pub struct SubInterface {
     pub mtu: u16,
     /// PCP to set on what is sent here; `None`: carried over from the received tag, else 0.
     pub pcp: Option<u8>,
+    /// What it does with packets besides forwarding them.
+    pub policy: Policy,
     /// The circuit link it is, if any.
     pub link: Option<CircuitLink>,
 }
@@ -196,6 +201,19 @@ pub struct StaticRoute {
     pub prefix: IpNetwork,
     /// Where it leads.
     pub target: Target,
+}
+
+/// `[[leak]]`: routes of one VRF that are another's as well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leak {
+    /// Whose they are.
+    pub from: VrfId,
+    /// Where they are used as well.
+    pub to: VrfId,
+    /// Which: those within these prefixes.
+    pub prefixes: Vec<IpNetwork>,
+    /// Whether they are these prefixes only, and not what is within them.
+    pub exact: bool,
 }
 
 /// `[[neighbour]]`: an address whose MAC is given, not asked for.

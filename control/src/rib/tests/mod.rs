@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use dataplane::ids::{AdjId, GroupId, PortId, SubIfId, VrfId};
+use dataplane::policy::Policy;
 use ipnetwork::IpNetwork;
 
 use super::*;
@@ -177,6 +178,7 @@ fn interface(vrf: VrfId, addresses: &[&str]) -> SubInterface {
         addresses: addresses.iter().map(|a| prefix(a)).collect(),
         mtu: 1500,
         pcp: None,
+        policy: Policy::default(),
         link: None,
     }
 }
