@@ -1,6 +1,8 @@
 //! Tests of the RIB as a whole, against a FIB that is a plain map.
 
 mod behaviour;
+mod guards;
+mod leaks;
 mod model;
 mod scale;
 mod slices;
