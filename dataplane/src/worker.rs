@@ -210,7 +210,7 @@ impl<I: PortIo> Worker<I> {
 /// The instructions that the stages are compiled with.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Instructions {
+pub(crate) enum Instructions {
     Baseline,
     Avx2,
     Avx512,
@@ -218,7 +218,7 @@ enum Instructions {
 
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 impl Instructions {
-    fn of_this_processor() -> Self {
+    pub(crate) fn of_this_processor() -> Self {
         let avx2 = is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("bmi1")
             && is_x86_feature_detected!("bmi2")
