@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use super::errors::{At, Place};
 use super::model::{
-    AccessRule, Bgp, BgpPeer, Circuit, CircuitLink, Encapsulation, Filter, Fpm, IcmpRates, Kernel, Memory, Netlink,
+    AccessRule, Bgp, BgpPeer, Circuit, CircuitLink, Encapsulation, Filter, Fpm, Icmp, Kernel, Memory, Netlink,
     Sources, Target, Workers,
 };
 
@@ -36,7 +36,7 @@ pub(super) struct Draft {
     pub netlink_tables: Vec<RouteTable>,
     pub kernel: Kernel,
     pub api_socket: PathBuf,
-    pub icmp: IcmpRates,
+    pub icmp: Icmp,
     pub punt: Budgets,
     pub memory: Memory,
 }
