@@ -53,13 +53,15 @@ impl<I: PortIo> Worker<I> {
         let punts = PuntPath::new(rings, hz, io.cycles());
         let outbound = Outbound::new(io.tx_ports());
         let inject = Arc::clone(&rings.inject);
+        let mut burst = Box::<Burst<I::Packet>>::default();
+        burst.rule_counters = Some(Arc::clone(&counters.rules));
         Self {
             io,
             tables,
             inject,
             punts,
             counters,
-            burst: Box::default(),
+            burst,
             outbound,
             may_sleep,
             #[cfg(all(target_arch = "x86_64", not(miri)))]

@@ -111,8 +111,11 @@ fn clause<'t>(word: &'t str, words: &mut Words<'t>, rule: &mut Rule) -> Result<(
     Ok(())
 }
 
+/// One end of a rule: addresses, `None` for any, and ports.
+type End = (Option<Addresses>, Vec<(u16, u16)>);
+
 /// What follows `from` or `to`.
-fn end(words: &mut Words<'_>) -> Result<(Option<Addresses>, Vec<(u16, u16)>), RuleError> {
+fn end(words: &mut Words<'_>) -> Result<End, RuleError> {
     let addresses = if words.peek() == Some("any") {
         words.next();
         None
@@ -350,7 +353,7 @@ mod tests {
             ("", 0, "begins with"),
             ("allow tcp", 0, "begins with"),
             ("permt tcp", 0, "did you mean \"permit\"?"),
-            ("permit tpc from any", 7, "did you mean \"tcp\"?"),
+            ("permit tcpp from any", 7, "did you mean \"tcp\"?"),
             ("permit ip from any", 7, "`any`, `ipv4` or `ipv6`"),
             ("permit 256", 7, "no protocol"),
             ("permit tcp from 10.0.0.1/8 to any", 16, "write 10.0.0.0/8"),

@@ -1,7 +1,7 @@
 //! Access lists: which packets may come in by a sub-interface, and which may go out by it.
 
-use crate::acl::{Classifier, Ends, Keys, RuleCounters, read4, read6};
-use crate::burst::{BURST, Burst, Lane, common};
+use crate::acl::{Address, Classifier, DENIED, Ends, Keys, RuleCounters, read4, read6};
+use crate::burst::{BURST, Bits, Burst, Lane, common};
 use crate::ids::AclId;
 use crate::packet::Packet;
 use crate::policy::{Direction, Policies};
@@ -18,7 +18,7 @@ pub fn run<P: Packet>(burst: &mut Burst<P>, tables: &Tables, direction: Directio
     while rest != 0 {
         let list = list_of(burst, &tables.policies, direction, rest.trailing_zeros() as usize);
         let mut together = 0;
-        for i in crate::burst::Bits(rest) {
+        for i in Bits(rest) {
             together |= u64::from(list_of(burst, &tables.policies, direction, i) == list) << i;
         }
         rest &= !together;
@@ -30,7 +30,7 @@ pub fn run<P: Packet>(burst: &mut Burst<P>, tables: &Tables, direction: Directio
             Direction::In => DropReason::AclDeniedIn,
             Direction::Out => DropReason::AclDeniedOut,
         };
-        for i in crate::burst::Bits(denied) {
+        for i in Bits(denied) {
             refuse(burst, tables, i, reason);
         }
     }
@@ -44,12 +44,12 @@ fn list_of<P>(burst: &Burst<P>, policies: &Policies, direction: Direction, i: us
         Direction::In => burst.sub_if[i],
         Direction::Out => burst.out_sub_if[i],
     };
-    policies.get(id).and_then(|policy| policy.access[direction as usize])
+    policies.access(id, direction)
 }
 
 /// Judges those of `packets` that are in one family's lane. Returns those that are denied, as bits.
 #[inline(always)]
-fn judge<P: Packet, A: crate::acl::Address>(
+fn judge<P: Packet, A: Address>(
     burst: &Burst<P>,
     tables: &Tables,
     packets: u64,
@@ -103,9 +103,9 @@ fn count(counters: &RuleCounters, ends: &[u16], lens: &[u16]) {
     // The highest bit of an end is no part of its counter.
     if let Some(end) = common(ends) {
         let bytes: u32 = lens.iter().map(|len| u32::from(*len)).sum();
-        return counters.add(end & !crate::acl::DENIED, ends.len() as u64, u64::from(bytes));
+        return counters.add(end & !DENIED, ends.len() as u64, u64::from(bytes));
     }
     for (end, len) in ends.iter().zip(lens) {
-        counters.add(end & !crate::acl::DENIED, 1, u64::from(*len));
+        counters.add(end & !DENIED, 1, u64::from(*len));
     }
 }
