@@ -14,7 +14,7 @@ const PUBLIC: u128 = 0x2001_0db8_0001 << 80;
 const LOCAL: u128 = 0xfd00 << 112;
 
 /// Sub-interfaces 0: LAN on port 0, untagged. 1 and 2: Microsoft links on port 1, QinQ, of equal cost for 10.1/16 and
-/// 2001:db8:1::/48. 3: a private link on port 2. All in VRF 0. 192.0.2/24, 198.51.100/24 and 2001:db8::/48 are behind
+/// the /48 of `PUBLIC`. 3: a private link on port 2. All in VRF 0. 192.0.2/24, 198.51.100/24 and an IPv6 /48 are behind
 /// the LAN; 10.9/16 is discarded.
 fn router(policies: [Policy; 4], tell: bool) -> Router {
     let qinq = |inner| Tags::Two(tag(0x8100, 100), tag(0x8100, inner));
