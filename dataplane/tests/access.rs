@@ -41,14 +41,8 @@ fn router() -> Router {
         v6: vec![(0, 0xfd01 << 112, 16, Target::Via(vec![4])), (0, 0xfd02 << 112, 16, Target::Via(vec![5]))],
     };
     let list = |id: u16| Some(AclId(id));
-    let access = vec![
-        [list(0), None],
-        [list(1), None],
-        [None, None],
-        [list(2), None],
-        [None, list(1)],
-        [None, None],
-    ];
+    let access =
+        vec![[list(0), None], [list(1), None], [None, None], [list(2), None], [None, list(1)], [None, None]];
     Router::with_policies(2, sub_ifs, &routes, Policies::default().with_access(access, lists()))
 }
 

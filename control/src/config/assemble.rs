@@ -128,7 +128,8 @@ fn sub_interface(
             format!("{mtu} is too small for its IPv6 addresses: at least {IPV6_MIN_MTU} (RFC 8200)");
         report.error_once(sub.mtu_place, message);
     }
-    let [acl_in, acl_out] = sub.acls.each_ref().map(|name| name.as_ref().and_then(|name| acls.resolve(name, report)));
+    let [acl_in, acl_out] =
+        sub.acls.each_ref().map(|name| name.as_ref().and_then(|name| acls.resolve(name, report)));
     Some(SubInterface {
         name: sub.name.as_ref()?.value.clone(),
         tap,

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use super::errors::{At, Place};
 use super::model::{
-    AccessRule, Bgp, BgpPeer, Circuit, CircuitLink, Encapsulation, Filter, Fpm, Icmp, Kernel, Memory, Netlink,
-    Sources, Target, Workers,
+    AccessRule, Bgp, BgpPeer, Circuit, CircuitLink, Encapsulation, Filter, Fpm, Icmp, Kernel, Memory,
+    Netlink, Sources, Target, Workers,
 };
 
 /// A whole text, section by section.

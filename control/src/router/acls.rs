@@ -7,8 +7,8 @@ use std::sync::Arc;
 use dataplane::acl::{Acl, MAX_COUNTERS, Rule, RuleCounters};
 
 use crate::api::view;
-use crate::config::{self, Config};
 use crate::config::model::AccessList;
+use crate::config::{self, Config};
 
 /// The lists, by their places in the configuration.
 #[derive(Clone)]
@@ -96,7 +96,11 @@ impl Acls {
     }
 
     /// What `show acls` shows.
-    pub fn views(&self, counters: &[Arc<RuleCounters>], interface: impl Fn(usize) -> String) -> Vec<view::Acl> {
+    pub fn views(
+        &self,
+        counters: &[Arc<RuleCounters>],
+        interface: impl Fn(usize) -> String,
+    ) -> Vec<view::Acl> {
         let rule = |counted: &Counted| {
             let now = sums(counted.counter, counters);
             view::AclRule {
@@ -194,7 +198,8 @@ mod tests {
     fn rules_keep_their_counts_as_long_as_they_stand() {
         let counters: Vec<Arc<RuleCounters>> = vec![Arc::default(), Arc::default()];
         let mut acls = Acls::none();
-        let plan = acls.plan(&config(&[("one", &["permit tcp", "deny udp", "deny udp"])]), &counters).unwrap();
+        let plan =
+            acls.plan(&config(&[("one", &["permit tcp", "deny udp", "deny udp"])]), &counters).unwrap();
         acls.adopt(plan);
         let counter_of = |acls: &Acls, at: usize| acls.lists[0].rules[at].counter;
         for (worker, at, packets) in [(0, 0, 5), (1, 0, 6), (0, 1, 7), (1, 2, 8)] {
@@ -208,7 +213,8 @@ mod tests {
 
         // One rule goes, one moves, one is new.
         let gone = counter_of(&acls, 2);
-        let plan = acls.plan(&config(&[("one", &["deny udp", "permit icmp", "permit  tcp"])]), &counters).unwrap();
+        let plan =
+            acls.plan(&config(&[("one", &["deny udp", "permit icmp", "permit  tcp"])]), &counters).unwrap();
         assert_eq!((plan.kept, plan.rules), (2, 3));
         // What the workers still count by the old list is not lost.
         counters[0].add(counter_of(&acls, 0), 1, 100);
@@ -217,7 +223,8 @@ mod tests {
         assert!(acls.free.contains(&gone));
 
         // A counter that another rule had begins anew.
-        let many: Vec<String> = (0..acls.free.len().min(4000)).map(|port| format!("permit tcp to any port {port}")).collect();
+        let many: Vec<String> =
+            (0..acls.free.len().min(4000)).map(|port| format!("permit tcp to any port {port}")).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
         acls.free.retain(|counter| *counter == gone || *counter < 4000 + 64);
         let plan = acls.plan(&config(&[("one", &many)]), &counters).unwrap();
@@ -226,7 +233,10 @@ mod tests {
         assert!(hits(&acls, &counters).iter().all(|(_, packets)| *packets == 0));
 
         // A list of another name is another list.
-        let other = Config { acls: vec![AccessList { name: "two".into(), rules: vec![] }], ..config(&[("one", &[])]) };
+        let other = Config {
+            acls: vec![AccessList { name: "two".into(), rules: vec![] }],
+            ..config(&[("one", &[])])
+        };
         let plan = acls.plan(&other, &counters).unwrap();
         assert_eq!(plan.kept, 0);
     }

@@ -66,19 +66,22 @@ impl<A: Address> Classifier<A> {
     pub(super) fn new(rules: &[Rule], counters: &[u16]) -> Result<Self, AclError> {
         check(rules, counters)?;
         let of = OfFamily::new(rules, A::FAMILY);
-        let address = |field: fn(&Rule) -> &Option<super::Addresses>| {
-            let found = intervals::<A>(&of, |rule| field(rule).as_ref().map(A::ranges))?;
-            Ok::<_, AclError>(found.map(|Intervals { ends, numbers, rows }| Field {
-                search: A::build(&ends, &numbers),
-                rows,
-            }))
-        };
+        let address =
+            |field: fn(&Rule) -> &Option<super::Addresses>| {
+                let found = intervals::<A>(&of, |rule| field(rule).as_ref().map(A::ranges))?;
+                Ok::<_, AclError>(found.map(|Intervals { ends, numbers, rows }| Field {
+                    search: A::build(&ends, &numbers),
+                    rows,
+                }))
+            };
         let narrow = |field: fn(&Rule) -> &Vec<(u16, u16)>| {
             let found = intervals::<u16>(&of, |rule| Some(field(rule)).filter(|r| !r.is_empty()).cloned())?;
-            Ok::<_, AclError>(found.map(|Intervals { ends, numbers, rows }| Field {
-                search: Flat::new(&ends, &numbers),
-                rows,
-            }))
+            Ok::<_, AclError>(
+                found.map(|Intervals { ends, numbers, rows }| Field {
+                    search: Flat::new(&ends, &numbers),
+                    rows,
+                }),
+            )
         };
         let marked = of.rules.iter().any(|rule| !rule.dscp.is_empty());
         let has_dscp = |rule: &Rule, dscp| rule.dscp.is_empty() || rule.dscp.contains(&(dscp as u8));
@@ -177,7 +180,9 @@ impl<A: Address> Classifier<A> {
         found.add(self.source.as_ref(), |s, into| A::find::<WIDE>(s, &keys.source[..len], into));
         found.add(self.destination.as_ref(), |s, into| A::find::<WIDE>(s, &keys.destination[..len], into));
         found.add(self.source_port.as_ref(), |s, into| s.find::<WIDE>(&keys.source_port[..len], into));
-        found.add(self.destination_port.as_ref(), |s, into| s.find::<WIDE>(&keys.destination_port[..len], into));
+        found.add(self.destination_port.as_ref(), |s, into| {
+            s.find::<WIDE>(&keys.destination_port[..len], into)
+        });
         found.add(self.dscp.as_ref(), |numbers, into| {
             for (into, dscp) in into.iter_mut().zip(&keys.dscp[..len]) {
                 *into = numbers.get(usize::from(*dscp) & 63).copied().unwrap_or(0);

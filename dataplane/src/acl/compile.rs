@@ -9,7 +9,9 @@ use super::{MAX_COUNTERS, MAX_RULES};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AclError {
     /// More than [`MAX_RULES`].
-    #[error("{0} rules, and at most {MAX_RULES} are possible: put ranges and prefixes of one kind in one rule")]
+    #[error(
+        "{0} rules, and at most {MAX_RULES} are possible: put ranges and prefixes of one kind in one rule"
+    )]
     TooManyRules(usize),
     /// Not one counter for each rule and one more, or one that is not below [`MAX_COUNTERS`].
     #[error("the counters of an access list do not fit its rules")]
@@ -52,7 +54,8 @@ pub(super) fn check(rules: &[Rule], counters: &[u16]) -> Result<(), AclError> {
 }
 
 fn check_rule(number: usize, rule: &Rule) -> Result<(), AclError> {
-    let only = |allowed: &[u8]| !rule.protocols.is_empty() && rule.protocols.iter().all(|p| allowed.contains(p));
+    let only =
+        |allowed: &[u8]| !rule.protocols.is_empty() && rule.protocols.iter().all(|p| allowed.contains(p));
     let ports = !rule.source_ports.is_empty() || !rule.destination_ports.is_empty();
     if ports && !only(&HAS_PORTS) {
         return Err(AclError::Ports(number));
@@ -215,7 +218,9 @@ fn joined<B: Bound>(mut ranges: Vec<(B, B)>) -> Vec<(B, B)> {
     let mut joined: Vec<(B, B)> = Vec::with_capacity(ranges.len());
     for (first, last) in ranges {
         match joined.last_mut() {
-            Some(before) if before.1.after().is_none_or(|after| first <= after) => before.1 = before.1.max(last),
+            Some(before) if before.1.after().is_none_or(|after| first <= after) => {
+                before.1 = before.1.max(last)
+            }
             _ => joined.push((first, last)),
         }
     }

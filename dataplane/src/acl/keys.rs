@@ -59,8 +59,7 @@ pub(super) enum State {
 }
 
 impl State {
-    pub(super) const ALL: [Self; 4] =
-        [Self::Whole, Self::Established, Self::CutOff, Self::LaterFragment];
+    pub(super) const ALL: [Self; 4] = [Self::Whole, Self::Established, Self::CutOff, Self::LaterFragment];
 }
 
 /// Kinds of packets: protocol and [`State`].

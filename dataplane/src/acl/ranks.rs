@@ -159,7 +159,8 @@ mod tests {
         ranks.search::<false>(probes, |at, found| assert_eq!(found, count(probes[at]), "{:?}", probes[at]));
         #[cfg(all(target_arch = "x86_64", not(miri)))]
         if crate::worker::has_avx512() {
-            ranks.search::<true>(probes, |at, found| assert_eq!(found, count(probes[at]), "{:?}", probes[at]));
+            ranks
+                .search::<true>(probes, |at, found| assert_eq!(found, count(probes[at]), "{:?}", probes[at]));
         }
     }
 

@@ -171,7 +171,11 @@ fn agree(ours: &mut Ours<'_>, peer: &Peer, pointers: &[*const u8], count: usize)
         let mut results = [0; BURST];
         peer.classify(&pointers[burst * BURST..(burst + 1) * BURST], &mut results);
         for by_packets in [false, true] {
-            if by_packets { ours.by_packets(burst) } else { ours.by_fields(burst) };
+            if by_packets {
+                ours.by_packets(burst)
+            } else {
+                ours.by_fields(burst)
+            };
             for (at, (end, theirs)) in ours.ends.iter().zip(results).enumerate() {
                 let ours = usize::from(end & 0x7fff);
                 let theirs = if theirs == 0 { count } else { theirs as usize - 1 };

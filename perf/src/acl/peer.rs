@@ -41,9 +41,8 @@ impl Peer {
     pub fn new(family: Family, rules: &[Rule], _eal: &Eal) -> Option<Self> {
         let rules: Vec<PeerRule> = rules.iter().map(|rule| peer_rule(family, rule)).collect();
         // SAFETY: DPDK was started; the rules are there for the time of the call.
-        let acl = unsafe {
-            acl_peer_create(c_int::from(family == Family::V6), rules.as_ptr(), rules.len() as u32)
-        };
+        let acl =
+            unsafe { acl_peer_create(c_int::from(family == Family::V6), rules.as_ptr(), rules.len() as u32) };
         NonNull::new(acl).map(Self)
     }
 
@@ -57,9 +56,8 @@ impl Peer {
     pub fn classify(&self, packets: &[*const u8], results: &mut [u32]) {
         let count = packets.len().min(results.len()) as u32;
         // SAFETY: each pointer is to the headers of a packet that outlives the call, 64 bytes; both arrays have `count`.
-        let result = unsafe {
-            acl_peer_classify(self.0.as_ptr(), packets.as_ptr(), results.as_mut_ptr(), count)
-        };
+        let result =
+            unsafe { acl_peer_classify(self.0.as_ptr(), packets.as_ptr(), results.as_mut_ptr(), count) };
         assert_eq!(result, 0, "rte_acl_classify");
     }
 }

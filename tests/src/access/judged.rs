@@ -81,10 +81,22 @@ pub fn rules_decide_and_count(gate: &mut Gate) {
         ("a later fragment", &[], fragment(udp(a, b, 7000), 0x2001), end, Some((in_, end))),
         ("a later fragment that may pass", &[], fragment(udp("10.1.0.7", b, 53), 0x2001), 5, THROUGH),
         ("a later fragment with an ACK", &[], fragment(tcp(a, b, 8011, ack), 0x2001), end, Some((in_, end))),
-        ("a header cut short", &[], frame::packet(ip(a), ip(b), TCP, 64, &[0x9c, 0x40]), end, Some((in_, end))),
+        (
+            "a header cut short",
+            &[],
+            frame::packet(ip(a), ip(b), TCP, 64, &[0x9c, 0x40]),
+            end,
+            Some((in_, end)),
+        ),
         ("ssh over IPv6", &[], ssh.clone(), 6, THROUGH),
         ("ssh behind options", &[], extended(&ssh, 60, [TCP, 0, 1, 4, 0, 0, 0, 0]), 6, THROUGH),
-        ("a later fragment of ssh", &[], extended(&ssh, 44, [TCP, 0, 0, 8, 0, 0, 0, 1]), end, Some((in_, end))),
+        (
+            "a later fragment of ssh",
+            &[],
+            extended(&ssh, 44, [TCP, 0, 0, 8, 0, 0, 0, 1]),
+            end,
+            Some((in_, end)),
+        ),
         ("an echo request", &[], echo6(b6, 128), 7, THROUGH),
         ("an echo reply", &[], echo6(b6, 129), end, Some((in_, end))),
         ("port 6000 by VLAN 30", VLAN, udp("10.3.0.2", b, 6000), 8, THROUGH),
@@ -124,7 +136,9 @@ pub fn rules_decide_and_count(gate: &mut Gate) {
 
 /// The sender of what is denied hears of it (RFC 1812, section 5.2.7.1: code 13; RFC 4443, section 3.1: code 1).
 pub fn senders_are_told(gate: &mut Gate) {
-    for (packet, kind) in [(udp("10.1.0.2", "10.2.0.2", 53), [3, 13]), (udp("fd00:1::2", "fd00:2::2", 53), [1, 1])] {
+    for (packet, kind) in
+        [(udp("10.1.0.2", "10.2.0.2", 53), [3, 13]), (udp("fd00:1::2", "fd00:2::2", 53), [1, 1])]
+    {
         let record = gate.wires[0].record();
         gate.send(&[], &packet);
         let told = |seen: &[u8]| {

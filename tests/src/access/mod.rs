@@ -78,9 +78,11 @@ impl Gate {
         let mut text = String::new();
         for (port, mac) in ["a", "b"].iter().zip(MACS) {
             let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
-            text += &format!("[[port]]\nname = \"{port}\"\ndevice = \"net_tap_{port},iface=tg{port}0,mac={mac}\"\n\n")
-                .replace("net_tap_a", "net_tap0")
-                .replace("net_tap_b", "net_tap1");
+            text += &format!(
+                "[[port]]\nname = \"{port}\"\ndevice = \"net_tap_{port},iface=tg{port}0,mac={mac}\"\n\n"
+            )
+            .replace("net_tap_a", "net_tap0")
+            .replace("net_tap_b", "net_tap1");
         }
         for (name, port, keys, net) in [
             ("a", "a", "acl_in = \"from-a\"", 1),
@@ -91,8 +93,10 @@ impl Gate {
                 "[[interface]]\nname = \"{name}\"\nport = \"{port}\"\n{keys}\naddresses = [\"10.{net}.0.1/24\", \"fd00:{net}::1/64\"]\n\n"
             );
             for host in ["10.NET.0.2", "10.NET.0.7", "fd00:NET::2", "fd00:NET::bad"] {
-                let (address, mac) =
-                    (host.replace("NET", &net.to_string()), NEIGHBOUR.map(|byte| format!("{byte:02x}")).join(":"));
+                let (address, mac) = (
+                    host.replace("NET", &net.to_string()),
+                    NEIGHBOUR.map(|byte| format!("{byte:02x}")).join(":"),
+                );
                 text += &format!(
                     "[[neighbour]]\ninterface = \"{name}\"\naddress = \"{address}\"\nmac = \"{mac}\"\n\n"
                 );

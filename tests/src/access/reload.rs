@@ -22,12 +22,19 @@ pub fn a_wrong_file_changes_nothing(gate: &mut Gate) {
     assert!(!output.status.success(), "{said}");
     let at = line(&wrong, "prot 80");
     let column = wrong.lines().nth(at - 1).and_then(|l| l.find("prot 80")).unwrap_or(0) + 1;
-    for part in [format!("turnpike.toml:{at}:{column}: acl.rules: "), "port` follows".into(), "2 errors".into()] {
+    for part in
+        [format!("turnpike.toml:{at}:{column}: acl.rules: "), "port` follows".into(), "2 errors".into()]
+    {
         assert!(said.contains(&part), "{part:?} is not in {said}");
     }
     for (wrong, part) in [
         (right.replace("name = \"to-b\"", "name = \"to-c\""), "did you mean \"to-c\"?"),
-        (right.replace("name = \"a30\"", "name = \"a31\"").replace("interface = \"a30\"", "interface = \"a31\""), "a30"),
+        (
+            right
+                .replace("name = \"a30\"", "name = \"a31\"")
+                .replace("interface = \"a30\"", "interface = \"a31\""),
+            "a30",
+        ),
         (right.replace("[kernel]", "[kernle]"), "did you mean \"kernel\"?"),
         ("nonsense".to_owned(), "not valid TOML"),
     ] {
@@ -66,7 +73,10 @@ pub fn counts_stay_over_a_reload(gate: &mut Gate) {
 /// lets one of the two pass; none may meet a list without its rule.
 pub fn each_packet_meets_one_list(gate: &mut Gate) {
     const RELOADS: usize = 24;
-    let (permit, deny) = (["permit udp to any port 7000", "deny udp to any port 7001"], ["deny udp to any port 7000", "permit udp to any port 7001"]);
+    let (permit, deny) = (
+        ["permit udp to any port 7000", "deny udp to any port 7001"],
+        ["deny udp to any port 7000", "permit udp to any port 7001"],
+    );
     let configs = [&permit, &deny].map(|rules| gate.config(rules, TO_B));
     assert!(gate.reload(&configs[0]).status.success());
     let (before, unmatched) = (Counters::settled(gate.router()), gate.hits("from-a")[2]);
@@ -96,10 +106,17 @@ pub fn each_packet_meets_one_list(gate: &mut Gate) {
     wait::until_true(SOON, "all packets to come in", || counted().received >= u64::from(sent));
     let counted = Counters::settled(gate.router()).since(&before, "a");
     let denied = counted.drops.get("acl_denied_in").copied().unwrap_or(0);
-    assert_eq!((counted.received, counted.forwarded + denied), (u64::from(sent), u64::from(sent)), "{counted:?}");
+    assert_eq!(
+        (counted.received, counted.forwarded + denied),
+        (u64::from(sent), u64::from(sent)),
+        "{counted:?}"
+    );
 
-    let is_ours = |seen: &[u8]| frame::ip(seen).is_some_and(|ip| ip.ports().is_some_and(|ports| ports.0 == 40_000));
-    wait::until_true(SOON, "what passed", || record.count(Way::FromRouter, is_ours) as u64 == counted.forwarded);
+    let is_ours =
+        |seen: &[u8]| frame::ip(seen).is_some_and(|ip| ip.ports().is_some_and(|ports| ports.0 == 40_000));
+    wait::until_true(SOON, "what passed", || {
+        record.count(Way::FromRouter, is_ours) as u64 == counted.forwarded
+    });
     let mut passed = vec![false; sent as usize];
     for seen in record.frames(Way::FromRouter, is_ours) {
         let ip = frame::ip(&seen.frame).expect("an IP packet");

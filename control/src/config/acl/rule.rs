@@ -43,7 +43,9 @@ pub fn parse_rule(text: &str) -> Result<Rule, RuleError> {
     let mut seen: Vec<&str> = Vec::new();
     while let Some(word) = words.next() {
         if seen.contains(&word) {
-            return Err(words.error(format!("`{word}` stands twice: give all its values after one, with commas")));
+            return Err(
+                words.error(format!("`{word}` stands twice: give all its values after one, with commas"))
+            );
         }
         seen.push(word);
         clause(word, &mut words, &mut rule)?;
@@ -100,7 +102,8 @@ fn clause<'t>(word: &'t str, words: &mut Words<'t>, rule: &mut Rule) -> Result<(
         "inner-vlan" => rule.inner_vlans = words.list("a VLAN id", vlans)?,
         "port" => {
             return Err(words.error(
-                "`port` follows the addresses that it belongs to: `from any port 53`, `to any port 53`".to_owned(),
+                "`port` follows the addresses that it belongs to: `from any port 53`, `to any port 53`"
+                    .to_owned(),
             ));
         }
         _ => {
@@ -160,7 +163,8 @@ fn ports(word: &str) -> Result<(u16, u16), String> {
     }
     range(word, u16::MAX, "a port").map_err(|message| {
         let looks_named = word.starts_with(|c: char| c.is_ascii_alphabetic());
-        let hint = if looks_named { hint(word, words::PORTS.iter().map(|(name, _)| *name)) } else { String::new() };
+        let hint =
+            if looks_named { hint(word, words::PORTS.iter().map(|(name, _)| *name)) } else { String::new() };
         message + &hint
     })
 }
@@ -189,7 +193,9 @@ fn icmp(words: &mut Words<'_>) -> Result<Vec<(u16, u16)>, RuleError> {
         return Ok(types.into_iter().map(|(first, last)| (first << 8, last << 8 | 255)).collect());
     }
     let each = types.into_iter().flat_map(|(first, last)| first..=last);
-    Ok(each.flat_map(|kind| codes.iter().map(move |(first, last)| (kind << 8 | first, kind << 8 | last))).collect())
+    Ok(each
+        .flat_map(|kind| codes.iter().map(move |(first, last)| (kind << 8 | first, kind << 8 | last)))
+        .collect())
 }
 
 /// `a` or `a-b`.
@@ -225,7 +231,9 @@ fn checked(mut rule: Rule, at: usize) -> Result<Rule, RuleError> {
         return error("`established` needs `tcp`, and no other protocol");
     }
     if rule.fragments && (ports || rule.established || !rule.icmp.is_empty()) {
-        return error("`fragments` are those without ports, types and flags: leave these out, or write two rules");
+        return error(
+            "`fragments` are those without ports, types and flags: leave these out, or write two rules",
+        );
     }
     if rule.protocols == [ICMP] && rule.family.is_none() {
         rule.family = Some(Family::V4);
@@ -318,7 +326,8 @@ mod tests {
         let any = |action| Rule::any(action);
         assert_eq!(rule("deny any"), any(Action::Deny));
         assert_eq!(rule("  count  "), any(Action::Count));
-        let web = rule("permit tcp from 10.0.0.0/8,192.0.2.1 port 1024-65535 to any port 80, https established");
+        let web =
+            rule("permit tcp from 10.0.0.0/8,192.0.2.1 port 1024-65535 to any port 80, https established");
         let source = Addresses { v4: vec![(0x0a00_0000, 8), (0xc000_0201, 32)], v6: vec![] };
         let expected = Rule {
             source: Some(source),
@@ -329,7 +338,8 @@ mod tests {
             ..any(Action::Permit)
         };
         assert_eq!(web, expected);
-        let marked = rule("deny ipv6 tcp,udp,47 to 2001:db8::/32 dscp ef,af41,0 outer-vlan 10-20 inner-vlan none");
+        let marked =
+            rule("deny ipv6 tcp,udp,47 to 2001:db8::/32 dscp ef,af41,0 outer-vlan 10-20 inner-vlan none");
         let destination = Addresses { v4: vec![], v6: vec![(0x2001_0db8 << 96, 32)] };
         let expected = Rule {
             family: Some(Family::V6),
@@ -387,7 +397,9 @@ mod tests {
 
     #[test]
     fn names_of_dscp_values_are_the_rfcs() {
-        for (name, value) in [("be", 0), ("cs1", 8), ("cs7", 56), ("af11", 10), ("af23", 22), ("af43", 38), ("ef", 46)] {
+        for (name, value) in
+            [("be", 0), ("cs1", 8), ("cs7", 56), ("af11", 10), ("af23", 22), ("af43", 38), ("ef", 46)]
+        {
             assert_eq!(dscp(name), Ok(value));
         }
         for name in ["cs8", "af44", "af10", "af50", "af1", "xx"] {

@@ -50,7 +50,9 @@ fn fields_are_where_the_rfcs_have_them() {
 
 #[test]
 fn established_is_ack_or_rst_of_tcp() {
-    for (flags, established) in [(0x02, false), (0x12, true), (0x04, true), (0x10, true), (0x01, false), (0x08, false)] {
+    for (flags, established) in
+        [(0x02, false), (0x12, true), (0x04, true), (0x10, true), (0x01, false), (0x08, false)]
+    {
         let state = if established { State::Established } else { State::Whole };
         assert_eq!(Transport::of4(&ipv4(TCP, 0, 0, &tcp(flags))).kind, kind(TCP, state), "{flags:#x}");
         assert_eq!(Transport::of4(&ipv4(UDP, 0, 0, &tcp(flags))).kind, kind(UDP, State::Whole));
@@ -117,11 +119,17 @@ fn contradictions_are_refused_by_number() {
     let error = |rule: Rule| Acl::new(&[any(), rule], &[0, 1, 2]).unwrap_err();
     let ports = vec![(1, 2)];
     assert_eq!(error(Rule { source_ports: ports.clone(), ..any() }), AclError::Ports(1));
-    assert_eq!(error(Rule { destination_ports: ports.clone(), protocols: vec![TCP, 47], ..any() }), AclError::Ports(1));
+    assert_eq!(
+        error(Rule { destination_ports: ports.clone(), protocols: vec![TCP, 47], ..any() }),
+        AclError::Ports(1)
+    );
     assert_eq!(error(Rule { icmp: ports.clone(), protocols: vec![ICMP, TCP], ..any() }), AclError::Icmp(1));
     assert_eq!(error(Rule { established: true, protocols: vec![UDP], ..any() }), AclError::Established(1));
     let tcp = vec![TCP];
-    assert_eq!(error(Rule { fragments: true, source_ports: ports, protocols: tcp, ..any() }), AclError::Fragments(1));
+    assert_eq!(
+        error(Rule { fragments: true, source_ports: ports, protocols: tcp, ..any() }),
+        AclError::Fragments(1)
+    );
     assert_eq!(error(Rule { fragments: true, established: true, ..any() }), AclError::Fragments(1));
     assert_eq!(error(Rule { outer_vlans: vec![(2, 1)], ..any() }), AclError::Value(1));
     assert_eq!(error(Rule { dscp: vec![64], ..any() }), AclError::Value(1));

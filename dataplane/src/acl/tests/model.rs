@@ -3,11 +3,9 @@
 
 use proptest::prelude::*;
 
-use crate::acl::keys::{State, kind};
-use crate::acl::{
-    Acl, Action, Addresses, Classifier, Family, HAS_PORTS, ICMP, ICMPV6, Keys, Rule, TCP, UDP,
-};
 use crate::acl::address::Address;
+use crate::acl::keys::{State, kind};
+use crate::acl::{Acl, Action, Addresses, Classifier, Family, HAS_PORTS, ICMP, ICMPV6, Keys, Rule, TCP, UDP};
 use crate::burst::BURST;
 
 /// The fields of one packet.
@@ -123,7 +121,10 @@ fn any_bits() -> impl Strategy<Value = u128> {
 }
 
 fn any_addresses() -> impl Strategy<Value = Option<Addresses>> {
-    let v4 = prop::collection::vec((any_bits().prop_map(|bits| (bits >> 96) as u32 | bits as u32), 0..=32u8), 0..3);
+    let v4 = prop::collection::vec(
+        (any_bits().prop_map(|bits| (bits >> 96) as u32 | bits as u32), 0..=32u8),
+        0..3,
+    );
     let v6 = prop::collection::vec((any_bits(), prop_oneof![0..=128u8, Just(64), Just(128)]), 0..3);
     prop_oneof![
         Just(None),
@@ -180,7 +181,8 @@ struct Picker {
 
 impl Picker {
     fn below(&mut self, bound: usize) -> usize {
-        self.state = self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.state =
+            self.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((self.state >> 33) as usize) % bound.max(1)
     }
 
@@ -274,7 +276,10 @@ proptest! {
 
 #[test]
 fn a_list_of_4096_rules_stays_small_and_right() {
-    let prefix = |at: u32| Addresses { v4: vec![(0x0a00_0000 + at * 256, 24)], v6: vec![((0x2001_0db8 << 16 | u128::from(at)) << 80, 48)] };
+    let prefix = |at: u32| Addresses {
+        v4: vec![(0x0a00_0000 + at * 256, 24)],
+        v6: vec![((0x2001_0db8 << 16 | u128::from(at)) << 80, 48)],
+    };
     let rules: Vec<Rule> = (0..4096)
         .map(|at| Rule {
             source: Some(prefix(at)),
