@@ -181,7 +181,7 @@ impl<A: Address> Classifier<A> {
         found.add(self.destination.as_ref(), |s, into| A::find::<WIDE>(s, &keys.destination[..len], into));
         found.add(self.source_port.as_ref(), |s, into| s.find::<WIDE>(&keys.source_port[..len], into));
         found.add(self.destination_port.as_ref(), |s, into| {
-            s.find::<WIDE>(&keys.destination_port[..len], into)
+            s.find::<WIDE>(&keys.destination_port[..len], into);
         });
         found.add(self.dscp.as_ref(), |numbers, into| {
             for (into, dscp) in into.iter_mut().zip(&keys.dscp[..len]) {

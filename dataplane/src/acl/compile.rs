@@ -219,7 +219,7 @@ fn joined<B: Bound>(mut ranges: Vec<(B, B)>) -> Vec<(B, B)> {
     for (first, last) in ranges {
         match joined.last_mut() {
             Some(before) if before.1.after().is_none_or(|after| first <= after) => {
-                before.1 = before.1.max(last)
+                before.1 = before.1.max(last);
             }
             _ => joined.push((first, last)),
         }
