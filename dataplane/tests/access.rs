@@ -1,4 +1,5 @@
 //! The whole worker with access lists: bursts of packets that meet different lists, or none, on their way in and out.
+#![allow(clippy::unwrap_used)] // helpers of tests
 
 mod common;
 
@@ -12,7 +13,7 @@ use dataplane::sub_interface::Tags;
 use dataplane::tables::Tables;
 use proptest::prelude::*;
 
-/// The lists: `0` denies sources 10.0.0.0/25 and fd00::/65 and counts all before that, `1` permits UDP that came by VLAN
+/// The lists: `0` denies sources 10.0.0.0/25 and `fd00::/65` and counts all before that, `1` permits UDP that came by VLAN
 /// 101 or 102 only, `2` permits all.
 fn lists() -> Vec<Arc<Acl>> {
     let low = Addresses { v4: vec![(0x0a00_0000, 25)], v6: vec![(0xfd00 << 112, 65)] };
