@@ -35,6 +35,8 @@ pub struct Burst<P> {
     pub link_local: u64,
     /// Whether control has seen to the options of its packets already, so that they need not be punted for them.
     pub options_done: bool,
+    /// Whether packets that are dropped in `transmit` are to stay in `packets`, for a session of `watch` to look at.
+    pub keep_unsent: bool,
     /// Length of the frame as received, in bytes, without FCS and with all tags.
     pub frame_len: [u16; BURST],
     /// Where the IP header starts, in bytes from the frame's start.
@@ -131,6 +133,7 @@ impl<P: Packet> Burst<P> {
             link_multicast: 0,
             link_local: 0,
             options_done: false,
+            keep_unsent: false,
             frame_len: [0; BURST],
             l3_offset: [0; BURST],
             l3_len: [0; BURST],

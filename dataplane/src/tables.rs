@@ -8,6 +8,7 @@ use crate::fib::{Fib4, Fib6};
 use crate::ids::{AdjId, GroupId, VrfId};
 use crate::sub_interface::SubInterfaces;
 use crate::verdict::{DropReason, PuntReason};
+use crate::watch::Watch;
 
 /// A next-hop group: a power of two of buckets, each of which names an adjacency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +41,8 @@ pub struct Tables {
     pub buckets: Vec<AdjId>,
     /// By [`AdjId`].
     pub adjacencies: Vec<Adjacency>,
+    /// Traces and captures; none nearly always.
+    pub watch: Option<Arc<Watch>>,
 }
 
 /// What an index out of range yields; control publishes no such index.
@@ -55,6 +58,7 @@ impl Tables {
             groups: (0..GroupId::FIRST_FREE.0).map(|first| Group { first, mask: 0 }).collect(),
             buckets: vec![AdjId::NO_ROUTE, AdjId::DISCARD, AdjId::LOCAL],
             adjacencies: Self::fixed_adjacencies().to_vec(),
+            watch: None,
         }
     }
 
