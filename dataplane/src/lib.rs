@@ -18,6 +18,7 @@ pub mod histogram;
 pub mod ids;
 pub mod io;
 pub mod packet;
+pub mod policy;
 pub mod punt;
 pub mod qsbr;
 pub mod stage;

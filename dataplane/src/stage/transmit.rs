@@ -9,7 +9,7 @@ use crate::io::PortIo;
 use crate::packet::Packet;
 use crate::punt::{PuntPath, Punted};
 use crate::tables::Tables;
-use crate::verdict::{DropReason, Verdict};
+use crate::verdict::{DropReason, PuntReason, Verdict};
 
 /// Packets of a burst on their way to one port.
 struct Batch<P> {
@@ -150,23 +150,26 @@ fn drop_unsent<P: Packet>(
 fn finish<P: Packet>(burst: &mut Burst<P>, i: usize, punts: &mut PuntPath<P>, counters: &WorkerCounters) {
     let port = counters.port(burst.port);
     let Some(packet) = burst.packets[i].take() else { return };
+    let punted = |packet, reason| Punted {
+        packet,
+        reason,
+        port: burst.port,
+        sub_if: burst.sub_if[i],
+        l3_offset: burst.l3_offset[i],
+        adjacency: burst.adjacency[i],
+    };
     let reason = match burst.verdict[i] {
-        // A packet that is not alive has one of the other two.
+        // A packet that is not alive has one of the others.
         Verdict::Forward => return,
         Verdict::Drop(reason) => reason,
-        Verdict::Punt(reason) => {
-            let punted = Punted {
-                packet,
-                reason,
-                port: burst.port,
-                sub_if: burst.sub_if[i],
-                l3_offset: burst.l3_offset[i],
-                adjacency: burst.adjacency[i],
-            };
-            match punts.give(punted) {
-                Ok(()) => return port.punted[reason.index()].add(1),
-                Err(dropped) => dropped,
-            }
+        Verdict::Punt(reason) => match punts.give(punted(packet, reason)) {
+            Ok(()) => return port.punted[reason.index()].add(1),
+            Err(dropped) => dropped,
+        },
+        Verdict::Refuse(reason) => {
+            // It is dropped; over the budget its sender is not told.
+            let _ = punts.give(punted(packet, PuntReason::Prohibited));
+            reason
         }
     };
     port.dropped[reason.index()].add(1);
