@@ -40,6 +40,8 @@ pub struct Burst<P> {
     pub seen_to: SeenTo,
     /// Where rules of access lists count, if anybody wants to know.
     pub rule_counters: Option<Arc<RuleCounters>>,
+    /// Whether packets that are dropped in `transmit` are to stay in `packets`, for a session of `watch` to look at.
+    pub keep_unsent: bool,
     /// Length of the frame as received, in bytes, without FCS and with all tags.
     pub frame_len: [u16; BURST],
     /// Where the IP header starts, in bytes from the frame's start.
@@ -200,6 +202,7 @@ impl<P: Packet> Burst<P> {
             link_local: 0,
             seen_to: SeenTo::NOTHING,
             rule_counters: None,
+            keep_unsent: false,
             frame_len: [0; BURST],
             l3_offset: [0; BURST],
             l3_len: [0; BURST],

@@ -26,4 +26,5 @@ pub mod stage;
 pub mod sub_interface;
 pub mod tables;
 pub mod verdict;
+pub mod watch;
 pub mod worker;
