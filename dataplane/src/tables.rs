@@ -9,6 +9,7 @@ use crate::ids::{AdjId, GroupId, SubIfId, VrfId};
 use crate::policy::Policies;
 use crate::sub_interface::SubInterfaces;
 use crate::verdict::{DropReason, PuntReason};
+use crate::watch::Watch;
 
 /// A next-hop group: a power of two of buckets, each of which names an adjacency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub struct Tables {
     pub buckets: Vec<AdjId>,
     /// By [`AdjId`].
     pub adjacencies: Vec<Adjacency>,
+    /// Traces and captures; none nearly always.
+    pub watch: Option<Arc<Watch>>,
     /// What sub-interfaces do besides forwarding.
     pub policies: Arc<Policies>,
     /// Where each group leads; needed for strict reverse path checks only.
@@ -96,6 +99,7 @@ impl Tables {
             adjacencies: Self::fixed_adjacencies().to_vec(),
             policies: Arc::default(),
             reverse_paths: ReversePaths::default(),
+            watch: None,
         }
     }
 

@@ -104,6 +104,7 @@ struct Peering {
     peer_asn: Option<u32>,
     pcp: Option<u8>,
     policy: PolicyDraft,
+    acls: [Option<At<String>>; 2],
     mtu: Option<At<u16>>,
     mtu_place: Place,
     /// The halves of `v4` and `v6`, where they are given over both links.
@@ -129,6 +130,7 @@ fn peering(s: &mut Section<'_, '_, '_>, circuit: &Shared, subs: &mut Vec<Sub>) -
         peer_asn: s.opt_or("peer_asn", MICROSOFT_ASN, asn).map(|a| a.value),
         pcp: s.opt("pcp", pcp).map(|p| p.value),
         policy: policy(s, kind.map(|k| k.value), true),
+        acls: ["acl_in", "acl_out"].map(|key| s.opt(key, name)),
         mtu: s.opt("mtu", mtu),
         mtu_place: s.place("mtu"),
         halves: [whole(s, "v4"), whole(s, "v6")],
@@ -227,6 +229,7 @@ fn link(s: &mut Section<'_, '_, '_>, circuit: &Shared, peering: &Peering, role: 
         mtu_place: peering.mtu_place,
         pcp: peering.pcp,
         policy: peering.policy.clone(),
+        acls: peering.acls.clone(),
         link: peering.kind.zip(peering.peer_asn).map(|(kind, peer_asn)| CircuitLink {
             circuit: circuit.index,
             peering: kind,

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use super::errors::{At, Place};
 use super::model::{
-    Bgp, BgpPeer, Circuit, CircuitLink, Encapsulation, Filter, Fpm, Icmp, Kernel, Memory, Netlink, Sources,
-    Target, Workers,
+    AccessRule, Bgp, BgpPeer, Circuit, CircuitLink, Encapsulation, Filter, Fpm, Icmp, Kernel, Memory,
+    Netlink, Sources, Target, Workers,
 };
 use super::policy::PolicyDraft;
 
@@ -19,6 +19,7 @@ pub(super) struct Draft {
     pub circuits: Vec<NamedCircuit>,
     /// Of circuits, then of `[[interface]]`.
     pub subs: Vec<Sub>,
+    pub acls: Vec<NamedList>,
     pub routes: Vec<Route>,
     pub leaks: Vec<Leak>,
     pub neighbours: Vec<Neighbour>,
@@ -81,7 +82,18 @@ pub(super) struct Sub {
     pub mtu_place: Place,
     pub pcp: Option<u8>,
     pub policy: PolicyDraft,
+    /// The names of the access lists for what comes in, and for what goes out.
+    pub acls: [Option<At<String>>; 2],
     pub link: Option<CircuitLink>,
+}
+
+/// `[[acl]]`, with the place of its rules.
+pub(super) struct NamedList {
+    pub name: Option<At<String>>,
+    pub rules: Vec<Option<AccessRule>>,
+    /// Whether `rules` are all that were meant.
+    pub whole: bool,
+    pub place: Place,
 }
 
 /// `[[route]]`.

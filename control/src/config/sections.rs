@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use ipnetwork::IpNetwork;
 use toml_span::Value;
 
+use super::acl;
 use super::address::{host, interface_address, mac, prefix};
 use super::bgp::bgp;
 use super::circuit::circuit;
@@ -53,6 +54,7 @@ pub(super) fn document(root: &Value<'_>, report: &mut Report<'_>) -> Draft {
                 format!("there is no [[interface]] and no [[circuit]]; the smallest: {INTERFACE_EXAMPLE}"),
             );
         }
+        let acls = each(top, "acl", acl::list);
         let routes = each(top, "route", route);
         let leaks = each(top, "leak", leak);
         let neighbours = each(top, "neighbour", neighbour);
@@ -64,6 +66,7 @@ pub(super) fn document(root: &Value<'_>, report: &mut Report<'_>) -> Draft {
             vrfs,
             circuits,
             subs,
+            acls,
             routes,
             leaks,
             neighbours,
@@ -150,6 +153,7 @@ fn interface(s: &mut Section<'_, '_, '_>) -> Sub {
         mtu_place: s.place("mtu"),
         pcp: pcp.map(|p| p.value),
         policy: policy(s, None, tagged),
+        acls: ["acl_in", "acl_out"].map(|key| s.opt(key, name)),
         link: None,
     }
 }

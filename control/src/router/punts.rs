@@ -3,8 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Instant;
 
+use dataplane::acl::RuleCounters;
 use dataplane::ids::{SubIfId, VrfId};
 use dataplane::punt::Punted;
 use dataplane::tables::Tables;
@@ -80,6 +82,11 @@ fn is_broadcast(config: &Config, vrf: VrfId, address: Ipv4Addr) -> bool {
 }
 
 impl Punts {
+    /// Where rules of access lists count what this thread forwards.
+    pub fn rule_counters(&self) -> &Arc<RuleCounters> {
+        self.forwarder.rule_counters()
+    }
+
     /// The way of punted packets, those that go on over `forwarder`; `icmp` limits our errors.
     pub fn new(forwarder: Forwarder, icmp: Limiter) -> Self {
         Self { outcomes: Outcomes::default(), forwarder, icmp, ident: 0 }

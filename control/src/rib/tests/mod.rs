@@ -181,6 +181,8 @@ fn interface(vrf: VrfId, addresses: &[&str]) -> SubInterface {
         mtu: 1500,
         pcp: None,
         policy: Policy::default(),
+        acl_in: None,
+        acl_out: None,
         link: None,
     }
 }
