@@ -93,7 +93,9 @@ impl Frr {
         wait::until_true(START, "bfdd's socket", || self.dir.join("bfdd.vty").exists());
         let lines: Vec<_> = neighbours.iter().map(|peer| format!("neighbor {peer} bfd")).collect();
         let router = format!("router bgp {asn}");
-        self.configure(&[&[router.as_str()], &lines.iter().map(String::as_str).collect::<Vec<_>>()[..]].concat());
+        self.configure(
+            &[&[router.as_str()], &lines.iter().map(String::as_str).collect::<Vec<_>>()[..]].concat(),
+        );
     }
 
     /// How often each BFD session that is up has come up, by its peer; those that are not up are left out.

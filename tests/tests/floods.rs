@@ -4,19 +4,13 @@
 use std::process::ExitCode;
 
 use tests::overload::Overload;
-use tests::overload::floods::{FLOODS, all_else_goes_on};
-use tests::suite::{Step, Suite};
+use tests::overload::floods::{FLOODS, STEPS};
+use tests::suite::Suite;
 
 fn main() -> ExitCode {
     let mut suite = Suite::new();
-    macro_rules! flood {
-        ($($number:literal)*) => {$({
-            const STEPS: &[Step<Overload>] =
-                &[("all_else_goes_on", |overload| all_else_goes_on(overload, FLOODS[$number].1))];
-            let (name, _, frames) = FLOODS[$number];
-            suite.group(name, Overload::new, |overload| overload.start(&frames(), true), STEPS);
-        })*};
+    for flood in FLOODS {
+        suite.group(flood.name, || Overload::new(*flood), Overload::start, STEPS);
     }
-    flood!(0 1 2 3 4);
     suite.finish()
 }

@@ -63,7 +63,9 @@ fn put_right(packet: &mut [u8], mend: u8) {
 /// Whether it is IPv4 and its lengths are such as the stages let pass.
 fn is_checked(packet: &[u8]) -> bool {
     let (header, total) = (ipv4::header_len(packet), usize::from(ipv4::total_len(packet)));
-    packet.first().is_some_and(|first| first >> 4 == 4) && (20..=total).contains(&header) && total <= packet.len()
+    packet.first().is_some_and(|first| first >> 4 == 4)
+        && (20..=total).contains(&header)
+        && total <= packet.len()
 }
 
 fn check_error4(packet: &[u8], error: &[u8], ident: u16) {

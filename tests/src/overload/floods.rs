@@ -4,10 +4,11 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use super::{FLOODED, FLOODED_MAC, Overload, load_time};
+use super::{FLOODED, FLOODED_MAC, Load, Overload, load_time};
 use crate::counters::Counters;
 use crate::frame;
 use crate::plan::{CLOUD, LAN};
+use crate::suite::Step;
 use crate::wait;
 
 /// Frames of a flood's file: each from another sender.
@@ -17,17 +18,17 @@ const PINGS: u32 = 200;
 /// How much more of turnpike may be resident after a flood than at its begin, in bytes.
 const GROWTH: u64 = 4 << 20;
 
-/// A flood: its name, the reason for which its packets are punted, and its frames.
-pub type Flood = (&'static str, &'static [&'static str], fn() -> Vec<Vec<u8>>);
-
-/// All of them, and all at once.
-pub const FLOODS: &[Flood] = &[
-    ("arp", &["arp"], arp),
-    ("ttl", &["ttl_expired"], ttl),
-    ("local", &["local"], local),
-    ("unresolved", &["unresolved"], unresolved),
-    ("mixed", &["arp", "ttl_expired", "local", "unresolved"], mixed),
+/// Each, and all at once.
+pub const FLOODS: &[Load] = &[
+    Load { name: "arp", punts: &["arp"], frames: arp },
+    Load { name: "ttl", punts: &["ttl_expired"], frames: ttl },
+    Load { name: "local", punts: &["local"], frames: local },
+    Load { name: "unresolved", punts: &["unresolved"], frames: unresolved },
+    Load { name: "mixed", punts: &["arp", "ttl_expired", "local", "unresolved"], frames: mixed },
 ];
+
+/// The steps of each.
+pub const STEPS: &[Step<Overload>] = &[("all_else_goes_on", all_else_goes_on)];
 
 /// Address and MAC address of sender `n` on the flooded link.
 fn sender(n: u16) -> (Ipv4Addr, [u8; 6]) {
@@ -48,7 +49,8 @@ fn to_us(n: u16, packet: &[u8]) -> Vec<u8> {
 fn arp() -> Vec<Vec<u8>> {
     let request = |n| {
         let (address, mac) = sender(n);
-        let body = [&[0, 1, 8, 0, 6, 4, 0, 1][..], &mac, &address.octets(), &[0; 6], &[10, 99, 0, 1]].concat();
+        let body =
+            [&[0, 1, 8, 0, 6, 4, 0, 1][..], &mac, &address.octets(), &[0; 6], &[10, 99, 0, 1]].concat();
         frame::build([0xff; 6], mac, &[], 0x0806, &body)
     };
     (0..FRAMES).map(request).collect()
@@ -92,12 +94,12 @@ fn mixed() -> Vec<Vec<u8>> {
 }
 
 /// What must hold while the flood that turnpike was started with lasts.
-pub fn all_else_goes_on(overload: &mut Overload, reasons: &[&str]) {
+fn all_else_goes_on(overload: &mut Overload) {
     let time = load_time(3);
     let before = overload.sessions();
+    let resident = overload.resident();
     let start = Instant::now();
     let counted = Counters::read(overload.router());
-    let resident = overload.resident();
     let mut lost = Vec::new();
     let mut rounds = 0;
     while start.elapsed() < time {
@@ -111,9 +113,10 @@ pub fn all_else_goes_on(overload: &mut Overload, reasons: &[&str]) {
         }
         wait::pause(Duration::from_millis(100));
     }
-    let (took, after) = (start.elapsed(), overload.sessions());
     let flooded = Counters::read(overload.router()).since(&counted, "flooded");
+    let took = start.elapsed();
     let grown = overload.resident().saturating_sub(resident);
+    let after = overload.sessions();
     println!(
         "    {:.2} M packets/s on the flooded port for {:.1} s ({:.0} handed up a second); lost of {PINGS} pings: \
          {lost:?}; {} KiB grown",
@@ -126,7 +129,7 @@ pub fn all_else_goes_on(overload: &mut Overload, reasons: &[&str]) {
     let all: u32 = lost.iter().map(|(_, lost)| lost).sum();
     assert!(all * 100 < PINGS * 3 * rounds, "pings lost: {lost:?}");
     assert!(grown < GROWTH, "{} KiB more are resident", grown >> 10);
-    for reason in reasons {
+    for reason in overload.load.punts {
         assert!(flooded.punts.contains_key(*reason), "no packet was handed up as {reason}: {flooded:?}");
     }
     assert!(flooded.drops.contains_key("punt_policed"), "it was no flood: {flooded:?}");

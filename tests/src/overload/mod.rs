@@ -2,7 +2,8 @@
 //! cloud behind the edges, and one more port on which DPDK replays a capture file as fast as it is polled. One worker
 //! on core 0 serves all ports.
 
-
+pub mod bfd;
+mod feed;
 pub mod floods;
 
 use std::net::IpAddr;
@@ -31,8 +32,21 @@ const FLOODED: (&str, u8) = ("10.99.0.1", 16);
 const FLOODED_MAC: [u8; 6] = [2, 0x70, 0x63, 0x61, 0x70, 0];
 /// The LAN has a second prefix, of which next to nobody is there.
 const EMPTY_LAN: &str = "10.98.0.1/16";
+/// What passes to a port that swallows it: where to, and by way of whom.
+const SUNK: (&str, &str) = ("172.20.0.0/14", "10.97.0.2");
 /// How long all sessions may take to come up under a flood.
 const SETTLE: Duration = Duration::from_secs(40);
+
+/// What the flooded port gets.
+#[derive(Clone, Copy, Debug)]
+pub struct Load {
+    /// Short for it.
+    pub name: &'static str,
+    /// The reasons for which it is punted.
+    pub punts: &'static [&'static str],
+    /// Its frames.
+    pub frames: fn() -> Vec<Vec<u8>>,
+}
 
 /// The set-up. Its parts go in the order in which they stand here.
 #[derive(Debug)]
@@ -42,10 +56,12 @@ pub struct Overload {
     customer: Option<Customer>,
     edges: [Edge; 2],
     fabric: crate::bird::Bird,
+    /// The host behind the edges.
     cloud: Netns,
     lan: Netns,
     outside: Netns,
     vrf: Netns,
+    load: Load,
     lab: Lab,
 }
 
@@ -55,7 +71,7 @@ type Sessions = (Vec<(&'static str, u64)>, std::collections::BTreeMap<String, u6
 impl Overload {
     /// All but turnpike and the customer's FRR.
     #[track_caller]
-    pub fn new() -> Self {
+    pub fn new(load: Load) -> Self {
         let lab = Lab::new();
         let outside = lab.netns("R");
         outside.sysctl("ipv6/conf/default/disable_ipv6", "1");
@@ -66,14 +82,26 @@ impl Overload {
         lan.without_dad();
         let vrf = lab.netns("P");
         Speaker::Frr.prepare(&vrf);
-        Self { wires: Vec::new(), router: None, customer: None, edges, fabric, cloud, lan, outside, vrf, lab }
+        Self {
+            wires: Vec::new(),
+            router: None,
+            customer: None,
+            edges,
+            fabric,
+            cloud,
+            lan,
+            outside,
+            vrf,
+            load,
+            lab,
+        }
     }
 
-    /// Starts turnpike with `frames` on the flooded port, then FRR, and waits until all sessions are up and packets
-    /// pass. `bfd`: whether there are BFD sessions with the edges.
+    /// Starts turnpike under its load, then FRR, and waits until all sessions are up, those of BFD among them, and
+    /// packets pass.
     #[track_caller]
-    pub fn start(&mut self, frames: &[Vec<u8>], bfd: bool) {
-        let flood = self.lab.path("flood.pcap");
+    pub fn start(&mut self) {
+        let (flood, frames) = (self.lab.path("flood.pcap"), (self.load.frames)());
         crate::pcap::write(&flood, frames.iter().map(|frame| (0, frame.as_slice()))).expect("a capture file");
         let socket = self.socket();
         self.router = Some(Router::start(&self.lab, &self.outside, &self.config(), &socket));
@@ -86,9 +114,7 @@ impl Overload {
         let attach = |(netdev, end)| Wire::attach(&self.outside, netdev, &[end]);
         self.wires = NETDEVS.into_iter().zip(ends).map(attach).collect();
         self.customer = Some(Customer::start(&self.lab, &self.vrf, &PRIVATE, Speaker::Frr));
-        if bfd {
-            self.start_bfd();
-        }
+        self.start_bfd();
         self.settle();
     }
 
@@ -164,9 +190,16 @@ impl Overload {
             text += &format!("[[port]]\nname = \"{name}\"\ndevice = \"{device}\"\n\n");
         }
         let device = format!("net_pcap0,rx_pcap={},infinite_rx=1", self.lab.path("flood.pcap").display());
-        text += &format!("[[port]]\nname = \"flooded\"\ndevice = \"{device}\"\n\n");
         text += &format!(
-            "[[circuit]]\nname = \"er1\"\nbandwidth = \"1G\"\nencapsulation = \"qinq\"\ns_tag = {S_TAG}\n\
+            "[[port]]\nname = \"flooded\"\ndevice = \"{device}\"\n\n\
+             [[port]]\nname = \"sink\"\ndevice = \"net_null0,no-rx=1\"\n\n\
+             [[interface]]\nname = \"sink\"\nport = \"sink\"\nvrf = \"private\"\naddresses = [\"10.97.0.1/24\"]\n\n\
+             [[neighbour]]\ninterface = \"sink\"\naddress = \"{1}\"\nmac = \"02:00:00:00:97:02\"\n\n\
+             [[route]]\nvrf = \"private\"\nprefix = \"{0}\"\nvia = [\"{1}\"]\n\n",
+            SUNK.0, SUNK.1
+        );
+        text += &format!(
+            "[[circuit]]\nname = \"er1\"\nbandwidth = \"1G\"\nencapsulation = \"qinq\"\nbilling = \"metered\"\ns_tag = {S_TAG}\n\
              outer_tpid = {OUTER_TPID:#06x}\n\n[[circuit.peering]]\nkind = \"private\"\nc_tag = {}\n",
             PRIVATE.c_tag
         );
@@ -176,21 +209,23 @@ impl Overload {
                 v4.prefix, v6.prefix
             );
         }
-        let (vrf, [lan4, lan6]) = (self.vrf.name(), LAN.map(|site| format!("{}/{}", site.router, site.length)));
+        let (vrf, [lan4, lan6]) =
+            (self.vrf.name(), LAN.map(|site| format!("{}/{}", site.router, site.length)));
         text += &format!(
             "\n[[vrf]]\nname = \"private\"\nnamespace = \"{vrf}\"\n\n\
              [[interface]]\nname = \"lan\"\nport = \"lan\"\nvrf = \"private\"\n\
              addresses = [\"{lan4}\", \"{lan6}\", \"{EMPTY_LAN}\"]\n\n\
              [[interface]]\nname = \"flooded\"\nport = \"flooded\"\nvrf = \"private\"\naddresses = [\"{}/{}\"]\n\n\
-             [bgp]\nlisten = [\"{}:{RELAY_PORT}\", \"[{}]:{RELAY_PORT}\"]\nasn = {CUSTOMER_AS}\n\
+             [bgp]\nlisten = [\"{}:{RELAY_PORT}\", \"[{}]:{RELAY_PORT}\", \"127.0.0.1:{RELAY_PORT}\"]\nasn = {CUSTOMER_AS}\n\
              router_id = \"10.0.0.2\"\nhold_time = 9\n\n",
             FLOODED.0, FLOODED.1, TWO_RELAYS[0].turnpike, TWO_RELAYS[1].turnpike
         );
-        for (number, relay) in TWO_RELAYS.iter().enumerate() {
+        let peers =
+            [("frr4", TWO_RELAYS[0].customer), ("frr6", TWO_RELAYS[1].customer), ("feed", "127.0.0.1")];
+        for (name, address) in peers {
             text += &format!(
-                "[[bgp.peer]]\nname = \"customer-{number}\"\naddress = \"{}\"\nasn = {CUSTOMER_AS}\n\
-                 vrf = \"private\"\nnamespace = \"{vrf}\"\n\n",
-                relay.customer
+                "[[bgp.peer]]\nname = \"{name}\"\naddress = \"{address}\"\nasn = {CUSTOMER_AS}\n\
+                 vrf = \"private\"\nnamespace = \"{vrf}\"\n\n"
             );
         }
         text + &settings::common(&self.socket()).replace("[workers]", "[workers]\ncores = [0]")
@@ -206,12 +241,6 @@ fn edges() -> impl Iterator<Item = &'static str> {
 fn load_time(otherwise: u64) -> Duration {
     let asked = std::env::var("TURNPIKE_LOAD_SECONDS").ok().and_then(|text| text.parse().ok());
     Duration::from_secs(asked.unwrap_or(otherwise))
-}
-
-impl Default for Overload {
-    fn default() -> Self {
-        Self::new()
-    }
 }
 
 impl Fixture for Overload {
