@@ -18,8 +18,8 @@ use dataplane::sub_interface::{SubInterface, Tag, Tags};
 use libfuzzer_sys::fuzz_target;
 
 const PORTS: usize = 2;
-/// At most as many as any reason may punt at once in two rounds.
-const FRAMES: usize = 64;
+/// Three times as many are within the burst of any reason's punt budget.
+const FRAMES: usize = 40;
 
 #[derive(Arbitrary, Clone, Copy, Debug)]
 struct Vlan {
