@@ -1,8 +1,11 @@
 //! Policies: what a sub-interface does with packets besides forwarding them. Checks of what comes in and of what goes
 //! out, and changes to what goes out. Most sub-interfaces have none, and packets then pass no stage for them.
 
+use std::sync::Arc;
+
+use crate::acl::Acl;
 use crate::burst::BURST;
-use crate::ids::SubIfId;
+use crate::ids::{AclId, SubIfId};
 
 /// A set of features. Those of a packet are the features of the sub-interface it came in on, or leaves by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,10 +21,15 @@ impl Features {
     /// Leaving: DSCP, or the priority that follows from it, is set.
     pub const MARKING: Self = Self(1 << 2);
 
+    /// Coming in: an access list must permit it.
+    pub const ACCESS_IN: Self = Self(1 << 3);
+    /// Leaving: an access list must permit it.
+    pub const ACCESS_OUT: Self = Self(1 << 4);
+
     /// What `stage::policy::ingress` is there for.
-    pub const INGRESS: Self = Self::REVERSE_PATH;
+    pub const INGRESS: Self = Self::REVERSE_PATH.and(Self::ACCESS_IN);
     /// What `stage::policy::forward` is there for.
-    pub const EGRESS: Self = Self::PUBLIC_SOURCES.and(Self::MARKING);
+    pub const EGRESS: Self = Self::PUBLIC_SOURCES.and(Self::MARKING).and(Self::ACCESS_OUT);
 
     /// Both together.
     #[must_use]
@@ -34,6 +42,15 @@ impl Features {
     pub const fn any_of(self, others: Self) -> bool {
         self.0 & others.0 != 0
     }
+}
+
+/// Which way packets pass a sub-interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Received on it.
+    In,
+    /// Sent on it.
+    Out,
 }
 
 /// Unicast reverse path forwarding (RFC 3704, section 2).
@@ -113,6 +130,9 @@ pub struct Policies {
     all: Box<[Policy]>,
     features: Box<[Features]>,
     any: Features,
+    /// The access list that each sub-interface has for what comes in, and for what goes out.
+    access: Box<[[Option<AclId>; 2]]>,
+    lists: Box<[Arc<Acl>]>,
     /// Whether the sender of a packet that is refused is told (RFC 1812, section 5.2.7.1; RFC 4443, section 3.1).
     pub tell: bool,
 }
@@ -123,7 +143,33 @@ impl Policies {
     pub fn new(all: Vec<Policy>, tell: bool) -> Self {
         let features: Box<[_]> = all.iter().map(Policy::features).collect();
         let any = features.iter().fold(Features::NONE, |any, one| any.and(*one));
-        Self { all: all.into(), features, any, tell }
+        Self { all: all.into(), features, any, tell, ..Self::default() }
+    }
+
+    /// The same with access lists. `access`: by [`SubIfId`], the list for each [`Direction`].
+    #[must_use]
+    pub fn with_access(mut self, access: Vec<[Option<AclId>; 2]>, lists: Vec<Arc<Acl>>) -> Self {
+        let mut features = self.features.into_vec();
+        features.resize(features.len().max(access.len()), Features::NONE);
+        for (features, access) in features.iter_mut().zip(&access) {
+            for (list, feature) in access.iter().zip([Features::ACCESS_IN, Features::ACCESS_OUT]) {
+                *features = features.and(if list.is_some() { feature } else { Features::NONE });
+            }
+        }
+        self.any = features.iter().fold(Features::NONE, |any, one| any.and(*one));
+        Self { features: features.into(), access: access.into(), lists: lists.into(), ..self }
+    }
+
+    /// The access list of a sub-interface, if it has one.
+    #[inline(always)]
+    pub fn access(&self, id: SubIfId, direction: Direction) -> Option<AclId> {
+        self.access.get(usize::from(id.0)).and_then(|access| access[direction as usize])
+    }
+
+    /// An access list.
+    #[inline(always)]
+    pub fn list(&self, id: AclId) -> Option<&Acl> {
+        self.lists.get(usize::from(id.0)).map(|list| &**list)
     }
 
     /// The features that any sub-interface has.

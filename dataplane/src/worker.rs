@@ -57,6 +57,8 @@ impl<I: PortIo> Worker<I> {
         let punts = PuntPath::new(rings, io.tx_ports(), hz, io.cycles());
         let outbound = Outbound::new(io.tx_ports());
         let inject = Arc::clone(&rings.inject);
+        let mut burst = Box::<Burst<I::Packet>>::default();
+        burst.rule_counters = Some(Arc::clone(&counters.rules));
         let observer = Observer::new(tables.slot());
         Self {
             io,
@@ -64,7 +66,7 @@ impl<I: PortIo> Worker<I> {
             inject,
             punts,
             counters,
-            burst: Box::default(),
+            burst,
             outbound,
             may_sleep,
             #[cfg(all(target_arch = "x86_64", not(miri)))]
@@ -227,7 +229,7 @@ impl<I: PortIo> Worker<I> {
 /// The instructions that the stages are compiled with.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Instructions {
+pub(crate) enum Instructions {
     Baseline,
     Avx2,
     Avx512,
@@ -235,7 +237,7 @@ enum Instructions {
 
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 impl Instructions {
-    fn of_this_processor() -> Self {
+    pub(crate) fn of_this_processor() -> Self {
         let avx2 = is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("bmi1")
             && is_x86_feature_detected!("bmi2")

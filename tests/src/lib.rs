@@ -11,6 +11,7 @@
     reason = "this crate is tests; a panic with a message is their way to fail"
 )]
 
+pub mod access;
 pub mod bench;
 pub mod bird;
 pub mod circuit;

@@ -27,6 +27,8 @@ pub struct Config {
     pub sub_interfaces: Vec<SubInterface>,
     /// The circuits, for what concerns them as a whole.
     pub circuits: Vec<Circuit>,
+    /// `[[acl]]`: the access lists.
+    pub acls: Vec<AccessList>,
     /// `[[route]]`.
     pub routes: Vec<StaticRoute>,
     /// `[[neighbour]]`.
@@ -121,8 +123,30 @@ pub struct SubInterface {
     pub mtu: u16,
     /// PCP to set on what is sent here; `None`: carried over from the received tag, else 0.
     pub pcp: Option<u8>,
+    /// The access list for what comes in, an index into `Config::acls`.
+    pub acl_in: Option<usize>,
+    /// The access list for what goes out.
+    pub acl_out: Option<usize>,
     /// The circuit link it is, if any.
     pub link: Option<CircuitLink>,
+}
+
+/// `[[acl]]`: an access list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessList {
+    /// Its name.
+    pub name: String,
+    /// Its rules; the first that matches decides, and what none matches is denied.
+    pub rules: Vec<AccessRule>,
+}
+
+/// A rule, as it is written and as it is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessRule {
+    /// The text, with single spaces.
+    pub text: String,
+    /// What it says.
+    pub rule: dataplane::acl::Rule,
 }
 
 /// Which link of which circuit a sub-interface is.

@@ -1,5 +1,7 @@
 //! The running router: what starts, in which order, and how it ends.
 
+mod acl_reload;
+mod acls;
 mod control;
 mod error;
 mod forward;
@@ -22,6 +24,7 @@ mod table_sources;
 mod views;
 mod workers;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -40,6 +43,7 @@ use crate::rib::Rib;
 use crate::source::SourceKind;
 use crate::source::bgp::BgpSpeaker;
 use crate::source::queue::Inbox;
+use acl_reload::AclsInForce;
 use control::{Control, Inputs};
 pub use error::RouterError;
 use forward::Forwarder;
@@ -78,8 +82,8 @@ impl Router {
         let (domain, readers) = Domain::new(first.clone(), cores.len());
         let grace: Arc<dyn GracePeriod> = Arc::clone(&domain) as _;
         let fibs = Fibs::new(config.vrfs.len(), &grace)?;
-        let policies = Arc::new(publish::policies(&config));
-        let tables = Tables { vrfs: fibs.readers().into(), policies, ..first };
+        let (acls, policies) = AclsInForce::new(&config).map_err(RouterError::AccessLists)?;
+        let tables = Tables { vrfs: fibs.readers().into(), policies: Arc::new(policies), ..first };
         let publisher = Publisher::new(domain, tables);
 
         let mut rib = Rib::new(config.vrfs.len(), &config.sources);
@@ -124,6 +128,7 @@ impl Router {
                 rib,
                 fibs,
                 publisher,
+                acls,
                 kernel,
                 workers,
                 hardware,
@@ -136,6 +141,13 @@ impl Router {
         control.start_bgp(|bgp| BgpSpeaker::start(bgp, Rib::FIRST_DYNAMIC, feeds))?;
         control.start_tables()?;
         Ok(Self { api: Some(api), control })
+    }
+
+    /// Says which file the access lists are read from when they are reloaded.
+    pub fn reload_from(&mut self, file: &Path) {
+        // Without a working directory the path stays as it is.
+        let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+        self.control.acls.reload_from(file);
     }
 
     /// Runs until `stop` is set.

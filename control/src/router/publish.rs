@@ -153,6 +153,11 @@ impl Publisher {
         if self.tables.policies.any().any_of(Features::REVERSE_PATH) {
             self.tables.reverse_paths = reverse_paths(groups);
         }
+        self.publish_tables();
+    }
+
+    /// Publishes what `tables` holds now, and returns when each worker uses it.
+    pub fn publish_tables(&mut self) {
         let ticket = self.domain.publish(self.tables.clone());
         let started = Instant::now();
         let mut complained = false;

@@ -3,8 +3,10 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Instant;
 
+use dataplane::acl::RuleCounters;
 use dataplane::ids::{SubIfId, VrfId};
 use dataplane::punt::Punted;
 use dataplane::tables::Tables;
@@ -86,6 +88,11 @@ impl Punts {
     /// makes neighbours in the kernel's table.
     pub fn new(forwarder: Forwarder, icmp: Limiter, newcomers: Newcomers) -> Self {
         Self { outcomes: Outcomes::default(), forwarder, icmp, newcomers, ident: 0 }
+    }
+
+    /// Where rules of access lists count what this thread forwards.
+    pub fn rule_counters(&self) -> &Arc<RuleCounters> {
+        self.forwarder.rule_counters()
     }
 
     /// Handles a packet that a worker punted.
