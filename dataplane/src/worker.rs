@@ -53,7 +53,8 @@ impl<I: PortIo> Worker<I> {
         hz: u64,
         may_sleep: bool,
     ) -> Self {
-        let punts = PuntPath::new(rings, hz, io.cycles());
+        // It may send on every port, so it knows of all.
+        let punts = PuntPath::new(rings, io.tx_ports(), hz, io.cycles());
         let outbound = Outbound::new(io.tx_ports());
         let inject = Arc::clone(&rings.inject);
         let mut burst = Box::<Burst<I::Packet>>::default();

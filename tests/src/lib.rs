@@ -27,6 +27,7 @@ pub mod host;
 pub mod hostile;
 pub mod judge;
 pub mod lab;
+pub mod overload;
 pub mod paths;
 pub mod pcap;
 pub mod plan;

@@ -388,8 +388,10 @@ impl Control {
     fn tick(&mut self) {
         let now = Instant::now();
         self.route_timers(now);
+        let expired = self.neighbours.tick();
+        // Before packets to whomever take what may be asked.
         self.neighbours.ask_for_wanted(&self.rib, self.kernel.as_ref());
-        for (from, held) in self.neighbours.tick() {
+        for (from, held) in expired {
             self.release(from, held, false);
         }
         self.fibs.reclaim();

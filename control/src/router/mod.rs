@@ -6,11 +6,13 @@ mod control;
 mod error;
 mod forward;
 mod fragment;
+pub mod fuzz;
 mod hardware;
 mod hop_by_hop;
 mod icmp;
 mod ip_options;
 mod neighbours;
+mod newcomers;
 mod orders;
 mod publish;
 mod punts;
@@ -45,6 +47,7 @@ use acl_reload::AclsInForce;
 use control::{Control, Inputs};
 pub use error::RouterError;
 use forward::Forwarder;
+use newcomers::Newcomers;
 use publish::{Fibs, Publisher};
 use punts::Punts;
 use workers::Workers;
@@ -110,6 +113,7 @@ impl Router {
         };
         let workers = Workers::start(&config, cores, ios, readers, &hardware.eal)?;
         let limiter = icmp::Limiter::new(config.icmp, config.sub_interfaces.len(), Instant::now());
+        let newcomers = Newcomers::new(config.sub_interfaces.len(), Instant::now());
         let forwarder = Forwarder::new(Arc::clone(&hardware.pool), workers.rings.clone());
         let inputs = Inputs {
             calls: call_queue,
@@ -129,7 +133,7 @@ impl Router {
                 kernel,
                 workers,
                 hardware,
-                punts: Punts::new(forwarder, limiter),
+                punts: Punts::new(forwarder, limiter, newcomers),
             },
         );
         // Connected and static routes forward before the first peer is listened to.
