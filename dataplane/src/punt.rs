@@ -102,7 +102,7 @@ pub const fn default_budget(reason: PuntReason) -> Budget {
         PuntReason::Unresolved => Budget { rate: 2_000, burst: 512 },
         PuntReason::TtlExpired | PuntReason::ExceedsMtu => Budget { rate: 2_000, burst: 512 },
         PuntReason::Fragment => Budget { rate: 10_000, burst: 256 },
-        PuntReason::NoRoute => Budget { rate: 500, burst: 256 },
+        PuntReason::NoRoute | PuntReason::Prohibited => Budget { rate: 500, burst: 128 },
         PuntReason::IpOptions | PuntReason::HopByHop => Budget { rate: 2_000, burst: 256 },
     }
 }

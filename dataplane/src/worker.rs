@@ -13,6 +13,8 @@ use crate::punt::{Injected, PuntPath, Rings};
 use crate::qsbr::Reader;
 use crate::stage::{self, Stage, rx, transmit, transmit::Outbound};
 use crate::tables::Tables;
+use crate::verdict::{DropReason, Verdict};
+use crate::watch::Observer;
 
 /// Empty rounds in a row after which a worker that may sleep does.
 const IDLE_ROUNDS: u32 = 1000;
@@ -44,6 +46,7 @@ pub struct Worker<I: PortIo> {
     instructions: Instructions,
     /// A packet of the control thread that its port had no room for, and how often it was tried.
     unsent: Option<(Injected<I::Packet>, u32)>,
+    observer: Observer,
 }
 
 impl<I: PortIo> Worker<I> {
@@ -60,6 +63,7 @@ impl<I: PortIo> Worker<I> {
         let punts = PuntPath::new(rings, hz, io.cycles());
         let outbound = Outbound::new(io.tx_ports());
         let inject = Arc::clone(&rings.inject);
+        let observer = Observer::new(tables.slot());
         Self {
             io,
             tables,
@@ -73,6 +77,7 @@ impl<I: PortIo> Worker<I> {
             #[cfg(all(target_arch = "x86_64", not(miri)))]
             instructions: Instructions::of_this_processor(),
             unsent: None,
+            observer,
         }
     }
 
@@ -160,17 +165,17 @@ impl<I: PortIo> Worker<I> {
             work.empty_polls.add(1);
             return false;
         }
+        if let Some(watch) = &tables.watch {
+            self.observer.received(watch, &mut self.burst, start);
+        }
         self.io.stage_done(Stage::Rx);
-        let io = &mut self.io;
-        stage::decide_with::<I::Packet, WIDE>(&mut self.burst, tables, |stage| io.stage_done(stage));
-        transmit::run::<I, WIDE>(
-            &mut self.io,
-            &mut self.burst,
-            tables,
-            &mut self.outbound,
-            &mut self.punts,
-            &self.counters,
-        );
+        let (io, burst, outbound, punts) =
+            (&mut self.io, &mut self.burst, &mut self.outbound, &mut self.punts);
+        stage::decide_with::<I::Packet, WIDE>(burst, tables, |stage| io.stage_done(stage));
+        match tables.watch.as_deref() {
+            None => transmit::run::<I, WIDE>(io, burst, tables, outbound, punts, &self.counters),
+            Some(watch) => self.observer.transmit(watch, io, burst, tables, outbound, punts, &self.counters),
+        }
         self.io.stage_done(Stage::Transmit);
         work.packets.add(received as u64);
         work.busy_cycles.add(self.io.cycles().saturating_sub(start));
@@ -198,8 +203,18 @@ impl<I: PortIo> Worker<I> {
     fn send_injected(&mut self, injected: Injected<I::Packet>, tries: u32) -> bool {
         let Injected { packet, port, sub_if, l3_len } = injected;
         let len = packet.bytes().len() as u64;
+        let watch = self.tables.snapshot().and_then(|tables| tables.watch.as_deref());
+        if let Some(watch) = watch {
+            self.observer.injecting(watch, &packet, port, sub_if, self.io.cycles());
+        }
         let mut slot = [Some(packet)];
-        if self.io.tx(port, &mut slot) == 1 {
+        let taken = self.io.tx(port, &mut slot) == 1;
+        if let Some(watch) = watch {
+            let refused = (tries >= INJECT_TRIES).then_some(Verdict::Drop(DropReason::TxQueueFull));
+            let verdict = if taken { Some(Verdict::Forward) } else { refused };
+            self.observer.injected(watch, port, sub_if, verdict);
+        }
+        if taken {
             let counters = self.counters.port(port);
             counters.sent.add(1);
             counters.sent_bytes.add(len);

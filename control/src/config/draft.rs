@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use super::errors::{At, Place};
 use super::model::{
-    Bgp, BgpPeer, Circuit, CircuitLink, Encapsulation, Filter, Fpm, IcmpRates, Kernel, Memory, Netlink,
-    Sources, Target, Workers,
+    Bgp, BgpPeer, Circuit, CircuitLink, Encapsulation, Filter, Fpm, Icmp, Kernel, Memory, Netlink, Sources,
+    Target, Workers,
 };
 
 /// A whole text, section by section.
@@ -35,7 +35,7 @@ pub(super) struct Draft {
     pub netlink_tables: Vec<RouteTable>,
     pub kernel: Kernel,
     pub api_socket: PathBuf,
-    pub icmp: IcmpRates,
+    pub icmp: Icmp,
     pub punt: Budgets,
     pub memory: Memory,
 }

@@ -44,7 +44,7 @@ pub struct Config {
     /// `[kernel]`.
     pub kernel: Kernel,
     /// `[icmp]`.
-    pub icmp: IcmpRates,
+    pub icmp: Icmp,
     /// `[punt]`: what each worker may send to the control thread, by reason.
     pub punt: Budgets,
     /// `[api]`: where the unix socket is.
@@ -308,13 +308,15 @@ pub struct Kernel {
     pub taps: bool,
 }
 
-/// `[icmp]`: how many errors of each kind we send a second; 0: no limit.
+/// `[icmp]`: what errors we send, and how many of each kind a second; 0: no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct IcmpRates {
+pub struct Icmp {
     /// About what came in on one sub-interface.
     pub per_interface: u32,
     /// About what came in on one sub-interface, to one IPv4 address or IPv6 /64.
     pub per_destination: u32,
+    /// Whether senders are told of what a guard or an access list refuses.
+    pub prohibited: bool,
 }
 
 /// `[memory]`.

@@ -75,7 +75,8 @@ impl Router {
         let (domain, readers) = Domain::new(first.clone(), cores.len());
         let grace: Arc<dyn GracePeriod> = Arc::clone(&domain) as _;
         let fibs = Fibs::new(config.vrfs.len(), &grace)?;
-        let tables = Tables { vrfs: fibs.readers().into(), ..first };
+        let policies = Arc::new(publish::policies(&config));
+        let tables = Tables { vrfs: fibs.readers().into(), policies, ..first };
         let publisher = Publisher::new(domain, tables);
 
         let mut rib = Rib::new(config.vrfs.len(), &config.sources);

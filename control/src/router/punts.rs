@@ -8,10 +8,10 @@ use std::time::Instant;
 use dataplane::ids::{SubIfId, VrfId};
 use dataplane::punt::Punted;
 use dataplane::tables::Tables;
-use dataplane::verdict::PuntReason;
+use dataplane::verdict::{DropReason, PuntReason};
 use dpdk_sys::Mbuf;
 
-use super::forward::{Decided, Forwarder, Outcome, header};
+use super::forward::{Decided, Forwarder, Outcome, Stage, header};
 use super::icmp::{self, Fault, Limiter};
 use super::neighbours::{Neighbours, Stranger};
 use super::publish::Publisher;
@@ -98,6 +98,7 @@ impl Punts {
                 self.error(&punted, Fault::TooBig(mtu), neighbours, with);
             }
             PuntReason::NoRoute => self.error(&punted, Fault::NoRoute, neighbours, with),
+            PuntReason::Prohibited => self.error(&punted, Fault::Prohibited, neighbours, with),
             PuntReason::Fragment => self.fragment(&punted, neighbours, with),
             PuntReason::IpOptions => self.ip_options(punted, neighbours, with),
             PuntReason::HopByHop => self.hop_by_hop(punted, neighbours, with),
@@ -180,7 +181,8 @@ impl Punts {
     ) {
         let tables = &with.publisher.tables;
         let Some(sub_if) = tables.sub_interfaces.get(from) else { return };
-        match self.forwarder.forward(held.packet, sub_if, tables, slow::recorder(with.config, from)) {
+        let record = slow::recorder(with.config, from);
+        match self.forwarder.forward(held.packet, Stage::Admitted, sub_if, tables, record) {
             Decided::Done(Outcome::Sent) => self.outcomes.count("released"),
             Decided::Done(Outcome::Ended(why)) => self.outcomes.count(why),
             // It waits once; if it must wait again, the neighbour has gone meanwhile.
@@ -188,7 +190,20 @@ impl Punts {
                 self.outcomes.count("unresolved_again");
             }
             Decided::Punted(punted) => self.handle(punted, neighbours, with),
+            Decided::Refused(why, punted) => self.refused(why, &punted, neighbours, with),
         }
+    }
+
+    /// Tells the sender of a packet that a guard or an access list refused, for `why`.
+    pub(super) fn refused(
+        &mut self,
+        why: DropReason,
+        punted: &Punted<Mbuf>,
+        neighbours: &mut Neighbours<Held>,
+        with: &Surroundings,
+    ) {
+        self.outcomes.count(why.name());
+        self.error(punted, Fault::Prohibited, neighbours, with);
     }
 
     /// Ends a packet that waited in vain, received on `from`.
@@ -253,7 +268,7 @@ impl Punts {
         }
         self.ident = self.ident.wrapping_add(1);
         let decided = match self.forwarder.wrap(&header(ethertype, 0, sub_if), &error) {
-            Ok(frame) => self.forwarder.forward(frame, sub_if, tables, |_, _| {}),
+            Ok(frame) => self.forwarder.forward(frame, Stage::Ours, sub_if, tables, |_, _| {}),
             Err(outcome) => Decided::Done(outcome),
         };
         match decided {
@@ -264,6 +279,7 @@ impl Punts {
                 self.unresolved(punted, neighbours, with);
             }
             Decided::Punted(punted) => self.outcomes.count(punted.reason.name()),
+            Decided::Refused(why, _) => self.outcomes.count(why.name()),
         }
     }
 

@@ -3,6 +3,7 @@
 pub mod classify;
 pub mod lookup;
 pub mod parse;
+pub mod policy;
 pub mod rewrite;
 pub mod rx;
 pub mod select;
@@ -11,6 +12,7 @@ pub mod validate;
 
 use crate::burst::{BURST, Burst, common};
 use crate::packet::Packet;
+use crate::policy::Features;
 use crate::tables::Tables;
 
 /// A part of a burst's way, as benchmarks tell its cost.
@@ -18,11 +20,11 @@ use crate::tables::Tables;
 pub enum Stage {
     /// The poll of the RX queue.
     Rx,
-    /// L2 and IP headers: sub-interface and checks.
+    /// L2 and IP headers: sub-interface and checks, and what policies say before the look-up.
     Parse,
     /// Destinations to next-hop groups.
     Lookup,
-    /// The member of the group, and the packet made ready to leave over it.
+    /// The member of the group, policies, and the packet made ready to leave over it.
     Rewrite,
     /// TX queues, and counters.
     Transmit,
@@ -44,10 +46,18 @@ pub(crate) fn decide_with<P: Packet, const WIDE: bool>(
     mut done: impl FnMut(Stage),
 ) {
     parse::run::<P, WIDE>(burst, tables);
+    let features = tables.policies.any();
+    if features.any_of(Features::INGRESS) {
+        policy::ingress(burst, tables);
+    }
     done(Stage::Parse);
     lookup::run(burst, tables);
     done(Stage::Lookup);
-    forward(burst, tables);
+    if features.any_of(Features::EGRESS) {
+        policy::forward(burst, tables);
+    } else {
+        forward(burst, tables);
+    }
     done(Stage::Rewrite);
 }
 
