@@ -60,9 +60,12 @@ impl<I: PortIo> Worker<I> {
         hz: u64,
         may_sleep: bool,
     ) -> Self {
-        let punts = PuntPath::new(rings, hz, io.cycles());
+        // It may send on every port, so it knows of all.
+        let punts = PuntPath::new(rings, io.tx_ports(), hz, io.cycles());
         let outbound = Outbound::new(io.tx_ports());
         let inject = Arc::clone(&rings.inject);
+        let mut burst = Box::<Burst<I::Packet>>::default();
+        burst.rule_counters = Some(Arc::clone(&counters.rules));
         let observer = Observer::new(tables.slot());
         Self {
             io,
@@ -70,7 +73,7 @@ impl<I: PortIo> Worker<I> {
             inject,
             punts,
             counters,
-            burst: Box::default(),
+            burst,
             outbound,
             may_sleep,
             cycles_per_us: (hz / 1_000_000).max(1),
@@ -242,7 +245,7 @@ fn nap(idle_us: u64) -> Duration {
 /// The instructions that the stages are compiled with.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Instructions {
+pub(crate) enum Instructions {
     Baseline,
     Avx2,
     Avx512,
@@ -250,7 +253,7 @@ enum Instructions {
 
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 impl Instructions {
-    fn of_this_processor() -> Self {
+    pub(crate) fn of_this_processor() -> Self {
         let avx2 = is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("bmi1")
             && is_x86_feature_detected!("bmi2")
