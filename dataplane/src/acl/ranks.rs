@@ -142,7 +142,7 @@ mod wide {
     }
     below!(v16, u16, 1, _mm512_cmplt_epu16_mask, _mm512_set1_epi16, _mm512_mask_add_epi16, |below, into| {
         // SAFETY: as above.
-        *into = unsafe { std::mem::transmute(below) };
+        *into = unsafe { std::mem::transmute::<[__m512i; 1], [u16; 32]>(below) };
     });
     below!(v32, u32, 2, _mm512_cmplt_epu32_mask, _mm512_set1_epi32, _mm512_mask_add_epi32, |below, into| {
         let (low, high) = into.split_at_mut(16);
@@ -258,12 +258,20 @@ mod tests {
     /// Every end, and its neighbours, against a count.
     fn check<V: Value + std::fmt::Debug>(ends: &[V], probes: &[V]) {
         let ranks = Ranks::new(ends);
-        let count = |value: V| ends.iter().filter(|end| **end < value).count();
-        ranks.search::<false>(probes, |at, found| assert_eq!(found, count(probes[at]), "{:?}", probes[at]));
-        #[cfg(all(target_arch = "x86_64", not(miri)))]
-        if crate::worker::has_avx512() {
-            ranks
-                .search::<true>(probes, |at, found| assert_eq!(found, count(probes[at]), "{:?}", probes[at]));
+        for probes in probes.chunks(BURST) {
+            let mut values = [V::default(); BURST];
+            values[..probes.len()].copy_from_slice(probes);
+            let mut portable = [0; BURST];
+            ranks.search::<false>(&values, probes.len(), &mut portable);
+            let mut wide = portable;
+            #[cfg(all(target_arch = "x86_64", not(miri)))]
+            if crate::worker::has_avx512() {
+                ranks.search::<true>(&values, probes.len(), &mut wide);
+            }
+            for (at, probe) in probes.iter().enumerate() {
+                let count = ends.iter().filter(|end| **end < *probe).count();
+                assert_eq!((usize::from(portable[at]), usize::from(wide[at])), (count, count), "{probe:?}");
+            }
         }
     }
 
