@@ -216,7 +216,7 @@ impl<S: Shape> Writer<S> {
             let count = chunk.routes.entries().len();
             words += S::most_words(above, count + 2);
             // A tree that was built for more routes keeps its nodes until it is built again.
-            blocks += (count + 2).max(chunk.built as usize / 2) + 16;
+            blocks += S::most_blocks((count + 2).max(chunk.built as usize));
         }
         if S::STARTS.len() > level + 1
             && let Some(chunk) = self.chunk(prefix, level)
@@ -241,7 +241,7 @@ impl<S: Shape> Writer<S> {
                 let count = chunk.routes.entries().len();
                 let (more_words, more_blocks) = self.most_below(below, level + 1, chunk.routes.entries());
                 words += S::most_words(level + 1, count) + more_words;
-                blocks += count + 1 + more_blocks;
+                blocks += S::most_blocks(count.max(chunk.built as usize)) + more_blocks;
             }
         }
         (words, blocks)
@@ -318,7 +318,9 @@ impl<S: Shape> Writer<S> {
         let (old, count) = (chunk.tree, chunk.routes.entries().len());
         // A tree that is shared is not this chunk's to change.
         let splices = S::SPLICES && S::uniform_value(&self.memory, level, old).is_none();
-        if splices && count > SMALL && count > chunk.built as usize / 4 {
+        // What has grown or shrunk much since it was built wants another form.
+        let built = chunk.built as usize;
+        if splices && count > SMALL && count > built / 4 && count <= built.max(SMALL) * 2 {
             let first = Self::suffix(prefix, level) & mask32(len);
             let last = first | !mask32(len);
             let (routes, cover) = (std::mem::take(&mut self.chunks[id].routes), self.chunks[id].cover);
