@@ -12,14 +12,18 @@ use super::sweep::{Goal, Run};
 const WIDTH: usize = FORK_LINKS;
 /// Runs of a leaf that is built under a fork: there is room for more.
 const FILL: usize = 8;
+/// How many more entries than runs a table may have, as bits.
+const MORE_BITS: u32 = 2;
+/// What it is worth, in bytes of a table, that a run is not under a fork.
+const FORKED: usize = 64;
 /// 64-bit words of a fork.
 const FORK_WORDS: usize = 8;
 
 /// The most 64-bit words that a tree of this many routes can take.
 pub(super) fn most_words(routes: usize) -> usize {
     // A run that reaches into two entries of a table is a run of two leaves. A leaf takes at most 4/3 words a run, a
-    // table one word a run (or a line), a fork 8 words for 6 runs or more, and shared leaves one word each.
-    7 * (2 * routes + 1) + 32
+    // table two words a run (or a line), a fork 8 words for 6 runs or more, and shared leaves one word each.
+    8 * (2 * routes + 1) + 32
 }
 
 /// The most blocks that such a tree has.
@@ -166,9 +170,22 @@ pub(super) fn build_forks(memory: &mut Memory, runs: &[Run]) -> Result<u32, FibE
     build_fork(memory, &children[..count])
 }
 
-/// The bits of a table for these runs of a whole window: as many as give a few runs to an entry.
-fn table_bits(runs: usize) -> u32 {
-    runs.ilog2().clamp(*TABLE_BITS.start(), *TABLE_BITS.end())
+/// The bits of a table for these runs of a whole window: what is best in bytes, if a run that is under a fork, and so
+/// takes longer to find, is worth [`FORKED`] bytes.
+fn table_bits(runs: &[Run]) -> u32 {
+    let most = (runs.len().ilog2() + MORE_BITS).min(*TABLE_BITS.end());
+    let cost = |bits: u32| {
+        let (mut forked, mut from) = (0, 0);
+        while from < runs.len() {
+            // The runs that begin in the entry of this one's end, which one run more may reach into.
+            let entry = runs[from].end >> (32 - bits);
+            let count = runs[from..].iter().take_while(|run| run.end >> (32 - bits) == entry).count();
+            forked += if count >= RUNS { count } else { 0 };
+            from += count;
+        }
+        (4 << bits) + forked * FORKED
+    };
+    (*TABLE_BITS.start()..=most).min_by_key(|&bits| cost(bits)).unwrap_or(*TABLE_BITS.start())
 }
 
 /// The tree of a whole window: one leaf, or a table of trees.
@@ -176,7 +193,7 @@ pub(super) fn build_tree(memory: &mut Memory, mut runs: &[Run]) -> Result<u32, F
     if runs.len() <= RUNS {
         return build_leaf(memory, runs);
     }
-    let bits = table_bits(runs.len());
+    let bits = table_bits(runs);
     let offset = memory.alloc(1 << (bits - 1))?;
     for entry in 0..1 << bits {
         let last = entry_last(entry, 32 - bits);

@@ -9,7 +9,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::node6::{
-    BLOCKS, CODE, FORK, FORK_LINKS, LINE, Node, PARTS, SHIFT, TABLE, escape, first_bits, is_escape, key,
+    BLOCKS, CODE, FORK, FORK_LINKS, LINE, Node, PARTS, SHIFT, TABLE, TOP_BITS, escape, first_bits, is_escape, key,
 };
 use super::v6::{BATCH, Fib6};
 use super::view6::View;
@@ -29,7 +29,7 @@ const GROUP: usize = 16;
 /// The look-up with a given way to find who is at a fork, to rank a key in a fork and in a leaf, and to find out where
 /// leaves have their values. `$addrs` and `$out` are arrays; of the addresses, the first `$lanes` are looked up.
 macro_rules! search {
-    ($fib:expr, $addrs:expr, $out:expr, $lanes:expr, $forks:path, $child:path, $below:path, $values:path) => {{
+    ($fib:expr, $addrs:expr, $out:expr, $lanes:expr, $split:path, $forks:path, $child:path, $below:path, $values:path) => {{
         let (fib, addrs, out): (&Fib6, &[u128; BATCH], &mut [GroupId; BATCH]) = ($fib, $addrs, $out);
         let lanes: usize = $lanes;
         let view = View::of(&fib.pages);
@@ -38,12 +38,9 @@ macro_rules! search {
         let line_mask = view.mask() & !CODE;
         loop {
             let seen = fib.default.seen();
+            $split(addrs, &mut firsts, &mut keys, lanes);
             for at in 0..lanes {
-                firsts.0[at] = first_bits(addrs[at]);
-                keys.0[at] = key(addrs[at], 0);
-            }
-            for at in 0..lanes {
-                nodes.0[at] = view.root(firsts.0[at]);
+                nodes.0[at] = view.root((addrs[at] >> (128 - TOP_BITS)) as u16, firsts.0[at]);
             }
             // Where a table has what comes next. For what is no table, somewhere at the beginning of its line.
             for at in 0..lanes {
@@ -51,7 +48,7 @@ macro_rules! search {
                 places.0[at] = (nodes.0[at] & !CODE).wrapping_add(keys.0[at] >> behind << 2) & view.mask() & !3;
             }
             for at in 0..lanes {
-                // SAFETY: cut with the mask.
+                // SAFETY: cut with the mask, and a multiple of 4.
                 places.0[at] = unsafe { view.word(places.0[at]) };
             }
             for at in 0..lanes {
@@ -123,6 +120,16 @@ macro_rules! full_or_not {
     }};
 }
 
+/// The bits of each address that index the root, and those that its first tree looks at.
+#[inline(always)]
+fn split(addrs: &[u128; BATCH], firsts: &mut Lanes, keys: &mut Lanes, lanes: usize) {
+    for at in 0..lanes {
+        firsts.0[at] = first_bits(addrs[at]);
+        keys.0[at] = key(addrs[at], 0);
+    }
+}
+
+/// Which nodes are forks, one bit each.
 fn forks(nodes: &Lanes, lanes: usize) -> u64 {
     let nodes = nodes.0.iter().enumerate().take(lanes);
     nodes.map(|(at, node)| u64::from(node & CODE == FORK) << at).sum()
@@ -158,7 +165,7 @@ fn values(nodes: &Lanes, below: &Lanes, places: &mut Lanes, line_mask: u32, lane
 
 #[inline(always)]
 fn portable(fib: &Fib6, addrs: &[u128], out: &mut [GroupId]) {
-    full_or_not!(fib, addrs, out, forks, child, below, values);
+    full_or_not!(fib, addrs, out, split, forks, child, below, values);
 }
 
 #[cfg(not(all(target_arch = "x86_64", not(miri))))]

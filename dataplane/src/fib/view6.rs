@@ -4,7 +4,7 @@
 
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
-use super::node6::{BLOCKS, FIRST_NUMBER, LINE, TOPS, root_cell, tops};
+use super::node6::{BLOCKS, FIRST_NUMBER, LINE, TOPS, Top, tops};
 use super::pages::{Pages, SPARE};
 
 /// The memory.
@@ -33,10 +33,10 @@ impl<'a> View<'a> {
         self.mask
     }
 
-    /// The handle of the tree for an address with these first bits.
+    /// The handle of the tree for an address with these first bits, of which `top` are the first.
     #[inline(always)]
-    pub(super) fn root(self, first: u32) -> u32 {
-        let cell = root_cell(self.tops, first);
+    pub(super) fn root(self, top: u16, first: u32) -> u32 {
+        let cell = Top(self.tops[usize::from(top)].load(Ordering::Acquire)).cell(first);
         debug_assert!(cell < FIRST_NUMBER);
         // SAFETY: the top entries are the writer's (or 0), which leads from them to cells before the numbers only, and
         // to as many as the entry's mask leaves of an index. `of` has seen that there are words behind these.
@@ -47,12 +47,12 @@ impl<'a> View<'a> {
     /// there a moment ago.
     ///
     /// # Safety
-    /// The place is cut with the mask.
+    /// The place is cut with the mask, and a multiple of 4.
     #[inline(always)]
     pub(super) unsafe fn word(self, place: u32) -> u32 {
-        debug_assert!(place <= self.mask);
-        // SAFETY: below the mask, behind which there are more words.
-        unsafe { self.words.get_unchecked((place / 4) as usize) }.load(Ordering::Acquire)
+        debug_assert!(place <= self.mask && place.is_multiple_of(4));
+        // SAFETY: below the mask, behind which there are more words; an atomic has the alignment of its word.
+        unsafe { &*self.words.as_ptr().byte_add(place as usize) }.load(Ordering::Acquire)
     }
 
     /// The cache line at byte `place` of the blocks.

@@ -9,6 +9,7 @@
 use std::arch::asm;
 use std::arch::x86_64::*;
 
+use super::super::node6::STARTS;
 use super::*;
 
 #[inline]
@@ -41,12 +42,12 @@ fn has_avx512() -> bool {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vpopcntdq,avx2,popcnt,bmi1,bmi2")]
 fn with_avx512(fib: &Fib6, addrs: &[u128], out: &mut [GroupId]) {
-    full_or_not!(fib, addrs, out, forks_avx512, child_avx512, below_avx512, values_avx512);
+    full_or_not!(fib, addrs, out, split_avx512, forks_avx512, child_avx512, below_avx512, values_avx512);
 }
 
 #[target_feature(enable = "avx2,popcnt,bmi1,bmi2")]
 fn with_avx2(fib: &Fib6, addrs: &[u128], out: &mut [GroupId]) {
-    full_or_not!(fib, addrs, out, forks_avx2, child_avx2, below_avx2, values);
+    full_or_not!(fib, addrs, out, split, forks_avx2, child_avx2, below_avx2, values);
 }
 
 /// Sixteen words of the burst, from a multiple of 16 on.
@@ -56,6 +57,30 @@ fn sixteen(lanes: &Lanes, from: usize) -> __m512i {
     let words: &[u32; GROUP] = lanes.0[from..].first_chunk().unwrap_or(&[0; GROUP]);
     // SAFETY: reads the array.
     unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
+}
+
+/// The same as [`split`].
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn split_avx512(addrs: &[u128; BATCH], firsts: &mut Lanes, keys: &mut Lanes, lanes: usize) {
+    // The upper halves of eight addresses.
+    let upper = _mm512_setr_epi64(1, 3, 5, 7, 9, 11, 13, 15);
+    for (addrs, from) in addrs.as_chunks::<8>().0.iter().zip((0..lanes).step_by(8)) {
+        let at = addrs.as_ptr().cast::<__m512i>();
+        // SAFETY: reads the eight addresses.
+        let (low, high) = unsafe { (_mm512_loadu_si512(at), _mm512_loadu_si512(at.add(1))) };
+        let halves = _mm512_permutex2var_epi64(low, upper, high);
+        const FIRST: u32 = 64 - STARTS[0] as u32;
+        const KEY: u32 = 32 - STARTS[0] as u32;
+        let first = _mm512_cvtepi64_epi32(_mm512_srli_epi64::<FIRST>(halves));
+        let key = _mm512_cvtepi64_epi32(_mm512_srli_epi64::<KEY>(halves));
+        for (lanes, words) in [(&mut *firsts, first), (&mut *keys, key)] {
+            if let Some(lanes) = lanes.0[from..].first_chunk_mut::<8>() {
+                // SAFETY: writes the array.
+                unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), words) }
+            }
+        }
+    }
 }
 
 /// The same as [`forks`].
