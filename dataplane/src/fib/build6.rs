@@ -32,7 +32,7 @@ pub(super) fn most_blocks(routes: usize) -> usize {
 }
 
 /// The 64-bit words of a leaf.
-pub(super) fn leaf_words(lasts: usize, cells: usize) -> usize {
+fn leaf_words(lasts: usize, cells: usize) -> usize {
     (cells_at(lasts) + cells).div_ceil(2)
 }
 
@@ -57,7 +57,7 @@ pub(super) fn follow(memory: &Memory, link: Cell) -> Node {
 }
 
 /// How many cells a leaf has.
-pub(super) fn cells(memory: &Memory, leaf: Node) -> usize {
+fn cells(memory: &Memory, leaf: Node) -> usize {
     let first = leaf.at() + leaf.lasts() as usize;
     let values = &blocks(memory)[first..first + (leaf.lasts() as usize + 1).div_ceil(2)];
     // The highest bit of each 16; the last is 0 where there is no value.
@@ -65,7 +65,7 @@ pub(super) fn cells(memory: &Memory, leaf: Node) -> usize {
 }
 
 /// Where run `rank` of a leaf leads.
-pub(super) fn goal(memory: &Memory, leaf: Node, rank: u32) -> Goal {
+fn goal(memory: &Memory, leaf: Node, rank: u32) -> Goal {
     let said = run(blocks(memory), leaf, rank);
     if !is_escape(said) {
         return Goal::Value(said.into());
@@ -74,15 +74,34 @@ pub(super) fn goal(memory: &Memory, leaf: Node, rank: u32) -> Goal {
     if found & LITERAL != 0 { Goal::Value(found & !LITERAL) } else { Goal::Tree(found) }
 }
 
-/// The last address of run `rank` of a leaf, if it is stored.
-pub(super) fn last(memory: &Memory, leaf: Node, rank: u32) -> Option<u32> {
-    (rank < leaf.lasts()).then(|| cell(memory, leaf.at() + rank as usize))
+/// Says of each run of a tree of leaves and forks where it ends and leads. The tree ends at `last`.
+pub(super) fn each_run(memory: &Memory, node: Node, last: u32, say: &mut impl FnMut(u32, Goal)) {
+    if node.is_fork() {
+        for rank in 0..children(memory, node) {
+            let child = follow(memory, fork_link(node, rank));
+            each_run(memory, child, fork_last(memory, node, rank).unwrap_or(last), say);
+        }
+        return;
+    }
+    for rank in 0..=node.lasts() {
+        let stored = rank < node.lasts();
+        let last = if stored { cell(memory, node.at() + rank as usize) } else { last };
+        say(last, goal(memory, node, rank));
+    }
+}
+
+/// How many children a fork has.
+fn children(memory: &Memory, fork: Node) -> u32 {
+    (0..).take_while(|&rank| fork_last(memory, fork, rank).is_some()).count() as u32 + 1
 }
 
 /// The last address of child `rank` of a fork, if it is stored. No address in a fork but the last of all is all ones.
 pub(super) fn fork_last(memory: &Memory, fork: Node, rank: u32) -> Option<u32> {
     let stored = |rank: &u32| (*rank as usize) < WIDTH - 1;
-    Some(rank).filter(stored).map(|rank| cell(memory, fork.at() + rank as usize)).filter(|&last| last < u32::MAX)
+    Some(rank)
+        .filter(stored)
+        .map(|rank| cell(memory, fork.at() + rank as usize))
+        .filter(|&last| last < u32::MAX)
 }
 
 fn fork_link(fork: Node, rank: u32) -> Cell {
@@ -107,7 +126,7 @@ fn fill(memory: &Memory, offset: u32, draft: &[u32]) {
     }
 }
 
-pub(super) fn build_leaf(memory: &mut Memory, runs: &[Run]) -> Result<u32, FibError> {
+fn build_leaf(memory: &mut Memory, runs: &[Run]) -> Result<u32, FibError> {
     // 10 last addresses, 11 values, 11 cells.
     let mut draft = [0u32; 28];
     let lasts = runs.len() - 1;
@@ -195,14 +214,31 @@ pub(super) fn build_tree(memory: &mut Memory, mut runs: &[Run]) -> Result<u32, F
     }
     let bits = table_bits(runs);
     let offset = memory.alloc(1 << (bits - 1))?;
+    // The shared leaf that was linked last, and how many entries more lead to it.
+    let (mut shared, mut more) = (None, 0);
     for entry in 0..1 << bits {
         let last = entry_last(entry, 32 - bits);
         // The run that an entry ends in may go on in the next.
-        let count = runs.partition_point(|run| run.end < last) + 1;
-        let tree = build_entry(memory, &runs[..count])?;
+        let count = runs.iter().take_while(|run| run.end < last).count() + 1;
+        let value =
+            if let Goal::Value(value) = runs[0].goal { Some(value).filter(|_| count == 1) } else { None };
+        let tree = match shared {
+            Some((same, tree)) if value == Some(same) => {
+                more += 1;
+                tree
+            }
+            _ => build_entry(memory, &runs[..count])?,
+        };
+        if let Some(value) = value
+            && shared != Some((value, tree))
+        {
+            shared.inspect(|&(value, _)| memory.link_uniform(value, more));
+            (shared, more) = (Some((value, tree)), 0);
+        }
         blocks(memory)[offset as usize * 2 + entry as usize].store(tree, Ordering::Relaxed);
         runs = &runs[count - usize::from(runs[count - 1].end > last)..];
     }
+    shared.inspect(|&(value, _)| memory.link_uniform(value, more));
     Ok(Node::table(offset, bits).0)
 }
 
@@ -219,9 +255,9 @@ pub(super) fn build_entry(memory: &mut Memory, runs: &[Run]) -> Result<u32, FibE
     Ok(tree)
 }
 
-/// Notes the nodes under an entry of a table as unlinked, or one link to a shared leaf.
-pub(super) fn unlink_entry(memory: &mut Memory, node: Node) {
-    if uniform_value(memory, node).is_none_or(|value| memory.unlink_uniform(value, 1)) {
+/// Notes the nodes under an entry of a table as unlinked, or one link of each of `entries` to a shared leaf.
+pub(super) fn unlink_entry(memory: &mut Memory, node: Node, entries: usize) {
+    if uniform_value(memory, node).is_none_or(|value| memory.unlink_uniform(value, entries)) {
         unlink_tree(memory, node);
     }
 }
@@ -229,20 +265,20 @@ pub(super) fn unlink_entry(memory: &mut Memory, node: Node) {
 /// Notes all nodes of a tree as unlinked.
 pub(super) fn unlink_tree(memory: &mut Memory, node: Node) {
     if let Some(shift) = node.table_shift() {
-        for entry in 0..1 << (32 - shift) {
-            let child = follow(memory, Cell(node.line() + entry));
-            unlink_entry(memory, child);
+        let child = |memory: &Memory, entry| follow(memory, Cell(node.line() + entry));
+        let count = 1 << (32 - shift);
+        let mut first = 0;
+        while first < count {
+            let leads = child(memory, first);
+            let same = (first + 1..count).take_while(|&entry| child(memory, entry).0 == leads.0).count() + 1;
+            unlink_entry(memory, leads, same);
+            first += same;
         }
-        memory.unlink(node.offset(), 1 << (31 - shift));
+        memory.unlink(node.offset(), count / 2);
     } else if node.is_fork() {
-        let mut rank = 0;
-        loop {
+        for rank in 0..children(memory, node) {
             let child = follow(memory, fork_link(node, rank));
             unlink_tree(memory, child);
-            if fork_last(memory, node, rank).is_none() {
-                break;
-            }
-            rank += 1;
         }
         memory.unlink(node.offset(), FORK_WORDS);
     } else {
@@ -260,13 +296,13 @@ pub(super) fn split(
     leaf_last: u32,
     runs: &[Run],
 ) -> Result<Option<u32>, FibError> {
-    let count = (0..WIDTH as u32 - 1).take_while(|&rank| fork_last(memory, fork, rank).is_some()).count() + 1;
-    if count == WIDTH || runs.len() > 2 * RUNS {
+    let count = children(memory, fork);
+    if count as usize == WIDTH || runs.len() > 2 * RUNS {
         return Ok(None);
     }
     let mut children = [(0, 0); WIDTH];
     let mut next = 0;
-    for child in 0..count as u32 {
+    for child in 0..count {
         // What the last child of all ends at is not stored, nor does it matter.
         let last = fork_last(memory, fork, child).unwrap_or(leaf_last);
         if child == at {

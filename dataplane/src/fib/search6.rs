@@ -9,7 +9,8 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::node6::{
-    BLOCKS, CODE, FORK, FORK_LINKS, LINE, Node, PARTS, SHIFT, TABLE, TOP_BITS, escape, first_bits, is_escape, key,
+    BLOCKS, CODE, FORK, FORK_LINKS, LINE, Node, PARTS, SHIFT, TABLE, TOP_BITS, escape, first_bits, is_escape,
+    key,
 };
 use super::v6::{BATCH, Fib6};
 use super::view6::View;

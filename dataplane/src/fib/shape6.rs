@@ -5,16 +5,17 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::FibError;
 use super::build6::{
-    blocks, build_entry, build_leaf, build_tree, entry_last, follow, fork_last, goal, last, most_blocks, most_words, split, uniform_value, unlink_entry, unlink_tree,
+    blocks, build_entry, build_forks, build_tree, each_run, entry_last, follow, fork_last, most_blocks,
+    most_words, split, uniform_value, unlink_entry, unlink_tree,
 };
 use super::memory::{Cell, Memory};
 use super::node6::{
-    ESCAPE, FIRST_MIDDLE, FIRST_NUMBER, FORK_LINKS, MIDDLE, MIDDLE_BITS, MIDDLES, Node, ONLY, RUNS, STARTS, TOP_BITS, Top,
-    is_escape, link, rank, run, tops,
+    ESCAPE, FIRST_MIDDLE, FIRST_NUMBER, FORK_LINKS, MIDDLE, MIDDLE_BITS, MIDDLES, Node, ONLY, RUNS, STARTS,
+    TOP_BITS, Top, is_escape, link, rank, run, tops,
 };
 use super::routes::Value;
 use super::shape::{Shape, Splice};
-use super::sweep::{Goal, Run};
+use super::sweep::{Run, push};
 
 /// A change that reaches over more entries of a table than this builds the table again.
 const MOST_ENTRIES: u32 = 64;
@@ -91,7 +92,7 @@ impl Shape for Shape6 {
     fn splice(memory: &mut Memory, tree: u32, span: (u32, u32), runs: &[Run]) -> Result<Splice, FibError> {
         let table = Node(tree);
         let Some(shift) = table.table_shift() else {
-            return splice_leaf(memory, None, table, (0, u32::MAX), span, runs);
+            return splice_forks(memory, None, table, (0, u32::MAX), span, runs);
         };
         let (first, last) = (span.0 >> shift, span.1 >> shift);
         if last - first > MOST_ENTRIES {
@@ -105,7 +106,7 @@ impl Shape for Shape6 {
             let link = Cell(table.line() + entry as usize);
             let node = follow(memory, link);
             if matches!(
-                splice_leaf(memory, Some(link), node, (start, end), part, &runs[..count])?,
+                splice_forks(memory, Some(link), node, (start, end), part, &runs[..count])?,
                 Splice::Rebuild
             ) {
                 return Ok(Splice::Rebuild);
@@ -202,52 +203,21 @@ impl Shape for Shape6 {
     }
 }
 
-/// Runs, as many as two leaves have at most.
-struct Few {
-    runs: [Run; 2 * RUNS],
-    /// How many; more than there is room for when some were left out.
-    count: usize,
-}
-
-impl Few {
-    fn new() -> Self {
-        Self { runs: [Run { end: 0, goal: Goal::Value(0) }; 2 * RUNS], count: 0 }
-    }
-
-    fn push(&mut self, end: u32, goal: Goal) {
-        match self.count.checked_sub(1).and_then(|last| self.runs.get_mut(last)) {
-            Some(last) if last.joins(goal) => last.end = end,
-            _ => {
-                if let Some(next) = self.runs.get_mut(self.count) {
-                    *next = Run { end, goal };
-                }
-                self.count += 1;
-            }
-        }
-    }
-
-    /// `None` if there are too many.
-    fn runs(&self) -> Option<&[Run]> {
-        self.runs.get(..self.count)
-    }
-}
-
 /// Replaces the runs of `span` in the tree of leaves and forks at `node`, which covers `range` and hangs in an entry
-/// of a table, `entry`, or is a chunk's whole tree.
-fn splice_leaf(
+/// of a table, `entry`, or is a chunk's whole tree. As little of it is built again as holds the span.
+fn splice_forks(
     memory: &mut Memory,
     entry: Option<Cell>,
     mut node: Node,
-    range: (u32, u32),
+    (mut node_first, mut node_last): (u32, u32),
     (first, end): (u32, u32),
     runs: &[Run],
 ) -> Result<Splice, FibError> {
-    let (mut link, (mut node_first, mut node_last)) = (entry, range);
-    let mut above = None;
+    let (mut link, mut above) = (entry, None);
     while node.is_fork() {
         let at = rank(blocks(memory), node, first);
         if at != rank(blocks(memory), node, end) {
-            return Ok(Splice::Rebuild);
+            break;
         }
         above = Some((node, at, link));
         if let Some(before) = at.checked_sub(1).and_then(|before| fork_last(memory, node, before)) {
@@ -258,35 +228,44 @@ fn splice_leaf(
         link = Some(cell);
         node = follow(memory, cell);
     }
-    let mut new = Few::new();
-    let old = |rank| (last(memory, node, rank).unwrap_or(node_last), goal(memory, node, rank));
     // What comes before, up to where the change begins; then the change; then what is left behind it.
+    let mut new = memory.take_runs();
     let mut start = node_first;
-    for (last, goal) in (0..=node.lasts()).map(old) {
-        if start >= first {
-            break;
+    each_run(memory, node, node_last, &mut |last, goal| {
+        if start < first {
+            push(&mut new, last.min(first - 1), goal);
         }
-        new.push(last.min(first - 1), goal);
         start = last.saturating_add(1);
-    }
+    });
     for run in runs {
-        new.push(run.end.min(end), run.goal);
+        push(&mut new, run.end.min(end), run.goal);
     }
-    for (last, goal) in (0..=node.lasts()).map(old).filter(|&(last, _)| last > end) {
-        new.push(last, goal);
-    }
-    let Some(new) = new.runs() else { return Ok(Splice::Rebuild) };
-    let (built, link) = match above {
-        Some((fork, at, link)) if new.len() > RUNS => {
-            let Some(built) = split(memory, fork, at, node_last, new)? else { return Ok(Splice::Rebuild) };
-            (built, link)
+    each_run(memory, node, node_last, &mut |last, goal| {
+        if last > end {
+            push(&mut new, last, goal);
         }
-        Some(_) => (build_leaf(memory, new)?, link),
-        None if entry.is_some() => (build_entry(memory, new)?, link),
-        None if new.len() > RUNS || new.len() == 1 => return Ok(Splice::Rebuild),
-        None => (build_leaf(memory, new)?, link),
+    });
+    let built = match above {
+        Some((fork, at, above)) if new.len() > RUNS && !node.is_fork() => {
+            split(memory, fork, at, node_last, &new)?.map(|built| (built, above))
+        }
+        _ => None,
     };
-    if above.is_some() { unlink_tree(memory, node) } else { unlink_entry(memory, node) }
+    let built = match built {
+        Some(built) => Some(built),
+        None if above.is_some() => Some((build_forks(memory, &new)?, link)),
+        None if entry.is_some() => Some((build_entry(memory, &new)?, link)),
+        // The whole tree has become the same throughout: the shared one, which is not built here.
+        None if new.len() == 1 => None,
+        None => Some((build_tree(memory, &new)?, link)),
+    };
+    memory.return_runs(new);
+    let Some((built, link)) = built else { return Ok(Splice::Rebuild) };
+    if above.is_some() {
+        unlink_tree(memory, node)
+    } else {
+        unlink_entry(memory, node, 1)
+    }
     let Some(link) = link else { return Ok(Splice::Tree(built)) };
     Shape6::publish(memory, link, built);
     Ok(Splice::Done)

@@ -19,18 +19,11 @@ pub(super) struct Run {
     pub(super) goal: Goal,
 }
 
-impl Run {
-    /// Whether a run that leads to `goal` and follows is part of this one. Two deeper chunks never become one run, even
-    /// when both lead to the same shared tree: each needs a cell of its own, as one can change without the other.
-    pub(super) fn joins(&self, goal: Goal) -> bool {
-        self.goal == goal && matches!(goal, Goal::Value(_))
-    }
-}
-
-/// Appends a run, or lengthens the last one when that leads to the same value.
-fn push(runs: &mut Vec<Run>, end: u32, goal: Goal) {
+/// Appends a run, or lengthens the last one when that leads to the same value. Two deeper chunks never become one run,
+/// even when both lead to the same shared tree: each needs a cell of its own, as one can change without the other.
+pub(super) fn push(runs: &mut Vec<Run>, end: u32, goal: Goal) {
     match runs.last_mut() {
-        Some(last) if last.joins(goal) => last.end = end,
+        Some(last) if last.goal == goal && matches!(goal, Goal::Value(_)) => last.end = end,
         _ => runs.push(Run { end, goal }),
     }
 }
