@@ -92,7 +92,7 @@ pub(super) fn each_run(memory: &Memory, node: Node, last: u32, say: &mut impl Fn
 
 /// How many children a fork has.
 fn children(memory: &Memory, fork: Node) -> u32 {
-    (0..).take_while(|&rank| fork_last(memory, fork, rank).is_some()).count() as u32 + 1
+    (0..WIDTH as u32).take_while(|&rank| fork_last(memory, fork, rank).is_some()).count() as u32 + 1
 }
 
 /// The last address of child `rank` of a fork, if it is stored. No address in a fork but the last of all is all ones.

@@ -5,6 +5,7 @@
 //!
 //! What differs by processor is how a key is ranked in a node: by halving, or against all words of a line at once.
 #![allow(unsafe_code)] // Reads that are not checked, see `view6`.
+#![allow(clippy::needless_range_loop)] // Each pass goes over several arrays at once.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 

@@ -262,9 +262,9 @@ fn splice_forks(
     memory.return_runs(new);
     let Some((built, link)) = built else { return Ok(Splice::Rebuild) };
     if above.is_some() {
-        unlink_tree(memory, node)
+        unlink_tree(memory, node);
     } else {
-        unlink_entry(memory, node, 1)
+        unlink_entry(memory, node, 1);
     }
     let Some(link) = link else { return Ok(Splice::Tree(built)) };
     Shape6::publish(memory, link, built);

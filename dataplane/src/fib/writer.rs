@@ -19,7 +19,7 @@ use super::FibError;
 use super::chunks::{Chunk, Chunks, Id};
 use super::memory::Memory;
 use super::pages::Pages;
-use super::routes::{Entry, Routes, ShortRoutes, Value, mask32};
+use super::routes::{Entry, ShortRoutes, Value, mask32};
 use super::shape::{Shape, Splice};
 use super::sweep::{Goal, Run, sweep};
 use crate::grace::GracePeriod;

@@ -63,15 +63,17 @@ fn sixteen(lanes: &Lanes, from: usize) -> __m512i {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 fn split_avx512(addrs: &[u128; BATCH], firsts: &mut Lanes, keys: &mut Lanes, lanes: usize) {
+    // How far the bits are from the end of the upper half of an address.
+    const FIRST: u32 = 64 - STARTS[0] as u32;
+    const KEY: u32 = 32 - STARTS[0] as u32;
     // The upper halves of eight addresses.
     let upper = _mm512_setr_epi64(1, 3, 5, 7, 9, 11, 13, 15);
+    #[allow(clippy::cast_ptr_alignment)] // The loads ask for no alignment.
     for (addrs, from) in addrs.as_chunks::<8>().0.iter().zip((0..lanes).step_by(8)) {
         let at = addrs.as_ptr().cast::<__m512i>();
         // SAFETY: reads the eight addresses.
         let (low, high) = unsafe { (_mm512_loadu_si512(at), _mm512_loadu_si512(at.add(1))) };
         let halves = _mm512_permutex2var_epi64(low, upper, high);
-        const FIRST: u32 = 64 - STARTS[0] as u32;
-        const KEY: u32 = 32 - STARTS[0] as u32;
         let first = _mm512_cvtepi64_epi32(_mm512_srli_epi64::<FIRST>(halves));
         let key = _mm512_cvtepi64_epi32(_mm512_srli_epi64::<KEY>(halves));
         for (lanes, words) in [(&mut *firsts, first), (&mut *keys, key)] {
