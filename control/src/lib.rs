@@ -9,3 +9,4 @@ pub mod kernel;
 pub mod rib;
 pub mod router;
 pub mod source;
+pub mod watch;

@@ -1,9 +1,11 @@
 //! The command line of `turnpike`.
 
+pub mod capture;
 pub mod check;
 pub mod run;
 pub mod show;
 pub mod table;
+pub mod trace;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -61,6 +63,10 @@ enum Command {
         #[arg(long, default_value = crate::config::DEFAULT_SOCKET)]
         socket: PathBuf,
     },
+    /// Print each packet's way through a running turnpike: what it was, and what was decided about it, stage by stage.
+    Trace(trace::Trace),
+    /// Write frames that a running turnpike receives, sends and drops to a file that Wireshark and tshark read.
+    Capture(capture::Capture),
     /// Forward built-in traffic between virtual ports, with routes from a built-in BGP speaker, and show it live.
     Demo {
         /// End after so many seconds; 0: on Ctrl-C.
@@ -167,6 +173,8 @@ pub fn main() -> ExitCode {
             let done = Client::connect(&socket).and_then(|mut client| client.ask(&order));
             done.map(|_| ()).map_err(|error| error.to_string())
         }
+        Command::Trace(trace) => trace::trace(&trace),
+        Command::Capture(capture) => capture::capture(&capture),
         Command::Demo { seconds } => crate::demo::run(seconds),
         Command::Version => {
             print(&format!("turnpike {} with DPDK {}\n", env!("CARGO_PKG_VERSION"), dpdk_sys::DPDK_VERSION))

@@ -24,7 +24,7 @@ mod names;
 mod references;
 mod section;
 mod sections;
-mod suggest;
+pub(crate) mod suggest;
 mod tables;
 mod tap;
 #[cfg(test)]

@@ -1,12 +1,14 @@
 //! The control thread: takes what comes from workers, kernel, route sources and API, a bounded amount of each in
 //! turn, so that none holds up another.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Select, Sender};
 use dataplane::histogram::Histogram;
 use dataplane::ids::{AdjId, PortId};
+use dataplane::watch::Session;
 
 use super::error::RouterError;
 use super::hardware::{Hardware, OpenPort};
@@ -18,8 +20,8 @@ use super::sources::Rates;
 use super::table_sources::TableSources;
 use super::workers::Workers;
 use super::{bgp_source, sub_if_ids};
+use crate::api::Request;
 use crate::api::server::Call;
-use crate::api::{Reply, Request};
 use crate::config::model::{Bgp, Config};
 use crate::kernel::{KernelSide, NeighbourEvent, TapFrame};
 use crate::rib::{AdjacencyDesc, Rib};
@@ -71,9 +73,11 @@ pub struct Control {
     pub(super) rates: Rates,
     pub(super) rib: Rib,
     pub(super) fibs: Fibs,
-    publisher: Publisher,
+    pub(super) publisher: Publisher,
     pub(super) neighbours: Neighbours<Held>,
     pub(super) links: Vec<bool>,
+    /// Traces and captures that workers serve.
+    pub(super) watches: Vec<Arc<Session>>,
     /// What sources said and what is to be done of it later.
     pub(super) route_events: RouteEvents,
     /// Whether the FIB refused a write that is to be tried again.
@@ -125,6 +129,7 @@ impl Control {
             publisher,
             neighbours: Neighbours::default(),
             links,
+            watches: Vec::new(),
             route_events: RouteEvents::default(),
             unwritten: false,
             complained: None,
@@ -201,9 +206,8 @@ impl Control {
         }
         self.take_leave();
         self.tables = TableSources::default();
-        for call in self.inputs.calls.try_iter() {
-            let _ = call.reply.send(Reply::Error("turnpike is stopping".into()));
-        }
+        // Who waits for an answer hears that there will be none.
+        self.inputs.calls.try_iter().for_each(drop);
         result
     }
 
@@ -336,15 +340,17 @@ impl Control {
 
     fn calls(&mut self) -> bool {
         let calls: Vec<_> = self.inputs.calls.try_iter().take(4).collect();
-        for call in &calls {
+        let worked = !calls.is_empty();
+        for call in calls {
             // A client that did not wait gets no answer.
-            let reply = match &call.request {
-                Request::Do(order) => self.obey(order),
-                question => self.answer(question),
-            };
-            let _ = call.reply.send(reply);
+            match call {
+                Call::Ask { request: Request::Do(order), reply } => drop(reply.send(self.obey(&order))),
+                Call::Ask { request, reply } => drop(reply.send(self.answer(&request))),
+                Call::Watch { request, reply } => drop(reply.send(self.watch(&request))),
+                Call::Explain { questions, reply } => drop(reply.send(self.explain(&questions))),
+            }
         }
-        !calls.is_empty()
+        worked
     }
 
     fn tick(&mut self) {
@@ -354,6 +360,7 @@ impl Control {
         for (from, held) in self.neighbours.tick() {
             self.release(from, held, false);
         }
+        self.end_closed_watches();
         self.fibs.reclaim();
         let vrfs = &self.config.vrfs;
         self.fibs

@@ -18,6 +18,7 @@ mod slow;
 mod sources;
 mod table_sources;
 mod views;
+mod watching;
 mod workers;
 
 use std::sync::Arc;
