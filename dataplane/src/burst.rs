@@ -1,5 +1,8 @@
 //! A burst: up to 64 packets of one port, as a structure of arrays that the stages fill one after another.
 
+use std::sync::Arc;
+
+use crate::acl::RuleCounters;
 use crate::ids::{AdjId, GroupId, PortId, SubIfId, VrfId};
 use crate::packet::Packet;
 use crate::verdict::{DropReason, PuntReason, Verdict};
@@ -35,6 +38,8 @@ pub struct Burst<P> {
     pub link_local: u64,
     /// What control has seen to already.
     pub seen_to: SeenTo,
+    /// Where rules of access lists count, if anybody wants to know.
+    pub rule_counters: Option<Arc<RuleCounters>>,
     /// Whether packets that are dropped in `transmit` are to stay in `packets`, for a session of `watch` to look at.
     pub keep_unsent: bool,
     /// Length of the frame as received, in bytes, without FCS and with all tags.
@@ -196,6 +201,7 @@ impl<P: Packet> Burst<P> {
             link_multicast: 0,
             link_local: 0,
             seen_to: SeenTo::NOTHING,
+            rule_counters: None,
             keep_unsent: false,
             frame_len: [0; BURST],
             l3_offset: [0; BURST],

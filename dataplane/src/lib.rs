@@ -5,6 +5,7 @@
 //! BGP, configuration files or sockets. The crate builds and tests without DPDK; the adapter to DPDK's ports
 //! is the module `dpdk`, behind the feature of that name.
 
+pub mod acl;
 pub mod adjacency;
 pub mod burst;
 pub mod counters;

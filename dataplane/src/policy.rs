@@ -1,8 +1,11 @@
 //! Policies: what a sub-interface does with packets besides forwarding them. Checks of what comes in and of what goes
 //! out, and changes to what goes out. Most sub-interfaces have none, and packets then pass no stage for them.
 
+use std::sync::Arc;
+
+use crate::acl::Acl;
 use crate::burst::BURST;
-use crate::ids::SubIfId;
+use crate::ids::{AclId, SubIfId};
 
 /// A set of features. Those of a packet are the features of the sub-interface it came in on, or leaves by.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,10 +21,17 @@ impl Features {
     /// Leaving: DSCP, or the priority that follows from it, is set.
     pub const MARKING: Self = Self(1 << 2);
 
+    /// Coming in and leaving: the segment size that TCP agrees on is limited.
+    pub const MSS: Self = Self(1 << 3);
+    /// Coming in: an access list must permit it.
+    pub const ACCESS_IN: Self = Self(1 << 4);
+    /// Leaving: an access list must permit it.
+    pub const ACCESS_OUT: Self = Self(1 << 5);
+
     /// What `stage::policy::ingress` is there for.
-    pub const INGRESS: Self = Self::REVERSE_PATH;
+    pub const INGRESS: Self = Self::REVERSE_PATH.and(Self::ACCESS_IN);
     /// What `stage::policy::forward` is there for.
-    pub const EGRESS: Self = Self::PUBLIC_SOURCES.and(Self::MARKING);
+    pub const EGRESS: Self = Self::PUBLIC_SOURCES.and(Self::ACCESS_OUT).and(Self::MARKING).and(Self::MSS);
 
     /// Both together.
     #[must_use]
@@ -34,6 +44,15 @@ impl Features {
     pub const fn any_of(self, others: Self) -> bool {
         self.0 & others.0 != 0
     }
+}
+
+/// Which way packets pass a sub-interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Received on it.
+    In,
+    /// Sent on it.
+    Out,
 }
 
 /// Unicast reverse path forwarding (RFC 3704, section 2).
@@ -70,6 +89,21 @@ impl FromIterator<u8> for DscpSet {
     }
 }
 
+/// The largest TCP segment that either end of a connection may be told of, in bytes; `u16::MAX` leaves it to them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MssClamp {
+    /// Over IPv4.
+    pub v4: u16,
+    /// Over IPv6.
+    pub v6: u16,
+}
+
+impl Default for MssClamp {
+    fn default() -> Self {
+        Self { v4: u16::MAX, v6: u16::MAX }
+    }
+}
+
 /// What one sub-interface does besides forwarding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -81,6 +115,8 @@ pub struct Policy {
     pub dscp: DscpSet,
     /// The priority that a packet leaves with, by its DSCP; the sub-interface must carry priorities, not set one.
     pub pcp_from_dscp: Option<Box<[u8; 64]>>,
+    /// How large TCP's segments may be, in both directions.
+    pub mss: MssClamp,
 }
 
 impl Default for Policy {
@@ -90,6 +126,7 @@ impl Default for Policy {
             public_sources: false,
             dscp: DscpSet::ALL,
             pcp_from_dscp: None,
+            mss: MssClamp::default(),
         }
     }
 }
@@ -102,6 +139,7 @@ impl Policy {
             (self.reverse_path != ReversePath::Off, Features::REVERSE_PATH),
             (self.public_sources, Features::PUBLIC_SOURCES),
             (marking, Features::MARKING),
+            (self.mss != MssClamp::default(), Features::MSS),
         ];
         all.into_iter().filter(|(on, _)| *on).fold(Features::NONE, |set, (_, feature)| set.and(feature))
     }
@@ -113,6 +151,9 @@ pub struct Policies {
     all: Box<[Policy]>,
     features: Box<[Features]>,
     any: Features,
+    /// The access list that each sub-interface has for what comes in, and for what goes out.
+    access: Box<[[Option<AclId>; 2]]>,
+    lists: Box<[Arc<Acl>]>,
     /// Whether the sender of a packet that is refused is told (RFC 1812, section 5.2.7.1; RFC 4443, section 3.1).
     pub tell: bool,
 }
@@ -123,7 +164,33 @@ impl Policies {
     pub fn new(all: Vec<Policy>, tell: bool) -> Self {
         let features: Box<[_]> = all.iter().map(Policy::features).collect();
         let any = features.iter().fold(Features::NONE, |any, one| any.and(*one));
-        Self { all: all.into(), features, any, tell }
+        Self { all: all.into(), features, any, tell, ..Self::default() }
+    }
+
+    /// The same with access lists. `access`: by [`SubIfId`], the list for each [`Direction`].
+    #[must_use]
+    pub fn with_access(mut self, access: Vec<[Option<AclId>; 2]>, lists: Vec<Arc<Acl>>) -> Self {
+        let mut features = self.features.into_vec();
+        features.resize(features.len().max(access.len()), Features::NONE);
+        for (features, access) in features.iter_mut().zip(&access) {
+            for (list, feature) in access.iter().zip([Features::ACCESS_IN, Features::ACCESS_OUT]) {
+                *features = features.and(if list.is_some() { feature } else { Features::NONE });
+            }
+        }
+        self.any = features.iter().fold(Features::NONE, |any, one| any.and(*one));
+        Self { features: features.into(), access: access.into(), lists: lists.into(), ..self }
+    }
+
+    /// The access list of a sub-interface, if it has one.
+    #[inline(always)]
+    pub fn access(&self, id: SubIfId, direction: Direction) -> Option<AclId> {
+        self.access.get(usize::from(id.0)).and_then(|access| access[direction as usize])
+    }
+
+    /// An access list.
+    #[inline(always)]
+    pub fn list(&self, id: AclId) -> Option<&Acl> {
+        self.lists.get(usize::from(id.0)).map(|list| &**list)
     }
 
     /// The features that any sub-interface has.

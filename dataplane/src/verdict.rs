@@ -56,6 +56,8 @@ reasons! {
         SourceRoute = "source_route", "An IPv4 source route, loose or strict; they are not followed (RFC 7126, sections 4.3 and 4.4).";
         ReversePath = "reverse_path", "No route leads back to the source, or with strict checks none by the sub-interface it came in on (RFC 3704).";
         PrivateSource = "private_source", "From a private or shared address, out of a sub-interface that such must not leave by (RFC 1918, RFC 6598, RFC 4193).";
+        AclDeniedIn = "acl_denied_in", "Denied by the access list for what comes in by its sub-interface.";
+        AclDeniedOut = "acl_denied_out", "Denied by the access list for what goes out by the sub-interface that its route leads to.";
         NoRoute = "no_route", "No route covers the destination, and the sender is told of others already.";
         DiscardRoute = "discard_route", "The destination is under a discard route.";
         InterfaceDown = "interface_down", "The route leads to a port or sub-interface that is not there.";

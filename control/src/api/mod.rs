@@ -39,6 +39,8 @@ pub enum Request {
     Workers,
     /// Drops and punts by port and reason.
     Drops,
+    /// Access lists, and what each rule matched.
+    Acls,
     /// BGP sessions.
     Bgp,
     /// Not to show, but to do: something with a BGP session.
@@ -83,6 +85,12 @@ pub enum Order {
         interface: Option<String>,
         /// Whether it is dead.
         down: bool,
+    },
+    /// Reads the access lists of the configuration file anew, and puts them in force all together or not at all.
+    ReloadAcls {
+        /// The file, by its full path; without one, that which the router was started with.
+        #[serde(default)]
+        file: Option<std::path::PathBuf>,
     },
 }
 

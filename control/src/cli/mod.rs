@@ -1,5 +1,6 @@
 //! The command line of `turnpike`.
 
+pub mod acl;
 pub mod capture;
 pub mod check;
 pub mod run;
@@ -49,6 +50,11 @@ enum Command {
         #[arg(long, default_value = crate::config::DEFAULT_SOCKET)]
         socket: PathBuf,
     },
+    /// Access lists of a running turnpike.
+    Acl {
+        #[command(subcommand)]
+        order: AclOrder,
+    },
     /// Take a neighbour for dead, or no longer: for BFD, or whoever knows it sooner than ARP and ND do. Its traffic goes
     /// to the other members of its groups, or to their backup, at once.
     Neighbour {
@@ -84,6 +90,20 @@ enum BgpVerb {
     Refresh,
     /// End the session; let the peer in again if it was kept out for announcing too much.
     Reset,
+}
+
+/// What can be done with access lists.
+#[derive(Debug, Subcommand)]
+enum AclOrder {
+    /// Read them anew from the configuration file, and put all of them in force at once. If anything is wrong with the
+    /// file, nothing changes.
+    Reload {
+        /// The configuration file; by default that which turnpike was started with.
+        file: Option<PathBuf>,
+        /// The socket of the turnpike to tell.
+        #[arg(long, default_value = crate::config::DEFAULT_SOCKET)]
+        socket: PathBuf,
+    },
 }
 
 /// What to take a neighbour for.
@@ -133,6 +153,8 @@ pub enum What {
     Workers,
     /// Drops and punts by port and reason.
     Drops,
+    /// Access lists, and what each rule matched.
+    Acls,
     /// BGP sessions.
     Bgp,
     /// Route sources: state, counts, rates, lag, last error.
@@ -175,6 +197,7 @@ pub fn main() -> ExitCode {
         }
         Command::Trace(trace) => trace::trace(&trace),
         Command::Capture(capture) => capture::capture(&capture),
+        Command::Acl { order: AclOrder::Reload { file, socket } } => acl::reload(file.as_deref(), &socket),
         Command::Demo { seconds } => crate::demo::run(seconds),
         Command::Version => {
             print(&format!("turnpike {} with DPDK {}\n", env!("CARGO_PKG_VERSION"), dpdk_sys::DPDK_VERSION))

@@ -10,6 +10,7 @@ use dataplane::histogram::Histogram;
 use dataplane::ids::{AdjId, PortId};
 use dataplane::watch::Session;
 
+use super::acl_reload::AclsInForce;
 use super::error::RouterError;
 use super::hardware::{Hardware, OpenPort};
 use super::neighbours::{Neighbours, Released};
@@ -20,14 +21,15 @@ use super::sources::Rates;
 use super::table_sources::TableSources;
 use super::workers::Workers;
 use super::{bgp_source, sub_if_ids};
-use crate::api::Request;
 use crate::api::server::Call;
+use crate::api::{Order, Reply, Request};
 use crate::config::model::{Bgp, Config};
 use crate::kernel::{KernelSide, NeighbourEvent, TapFrame};
-use crate::rib::{AdjacencyDesc, Rib};
-use crate::source::SourceId;
+use crate::rib::{AdjacencyDesc, RefusedDefault, Rib};
 use crate::source::bgp::{BgpError, BgpSpeaker};
+use crate::source::limit::RateLimit;
 use crate::source::queue::{Feed, Inbox};
+use crate::source::{Family, SourceId};
 
 /// Where the control thread's work comes from.
 pub struct Inputs {
@@ -52,6 +54,8 @@ pub struct Parts {
     pub fibs: Fibs,
     /// The tables' writer.
     pub publisher: Publisher,
+    /// The access lists.
+    pub acls: AclsInForce,
     /// The TAPs.
     pub kernel: Option<KernelSide>,
     /// The workers.
@@ -74,6 +78,7 @@ pub struct Control {
     pub(super) rib: Rib,
     pub(super) fibs: Fibs,
     pub(super) publisher: Publisher,
+    pub(super) acls: AclsInForce,
     pub(super) neighbours: Neighbours<Held>,
     pub(super) links: Vec<bool>,
     /// Traces and captures that workers serve.
@@ -84,6 +89,8 @@ pub struct Control {
     unwritten: bool,
     /// When it was last told of.
     complained: Option<Instant>,
+    /// How often refused default routes are told of.
+    refusals: RateLimit,
     /// How long each turn of the thread took, in nanoseconds, naps aside: so long did everything else wait.
     pub(super) turns: Histogram,
     // Dropped last, in this order: the TAPs, the workers, what they hold of the pool, the ports.
@@ -113,7 +120,7 @@ const TICK: Duration = Duration::from_millis(100);
 impl Control {
     /// The control thread's state before its first turn.
     pub fn new(config: Config, inputs: Inputs, parts: Parts) -> Self {
-        let Parts { rib, fibs, publisher, kernel, workers, hardware, punts } = parts;
+        let Parts { rib, fibs, publisher, acls, kernel, workers, hardware, punts } = parts;
         // Before a port is started its link is down.
         let up = |port: &OpenPort| port.port.link().map_or(port.info.link.up, |link| link.up);
         let links: Vec<_> = hardware.ports.iter().map(up).collect();
@@ -127,12 +134,14 @@ impl Control {
             rib,
             fibs,
             publisher,
+            acls,
             neighbours: Neighbours::default(),
             links,
             watches: Vec::new(),
             route_events: RouteEvents::default(),
             unwritten: false,
             complained: None,
+            refusals: RateLimit::new(Instant::now()),
             turns: Histogram::default(),
             kernel,
             workers,
@@ -183,6 +192,7 @@ impl Control {
             worked |= self.kernel_neighbours();
             worked |= self.routes();
             worked |= self.calls();
+            worked |= self.end_reload();
             if tick.elapsed() >= TICK {
                 tick = Instant::now();
                 self.tick();
@@ -277,12 +287,33 @@ impl Control {
             self.complained = Some(start);
             tracing::error!("{failure} ({} writes are pending)", commit.pending);
         }
+        for refused in self.rib.refused_defaults() {
+            self.punts.outcomes.count("default_route_refused");
+            if let Some(more) = self.refusals.pass(start) {
+                self.tell_refused(&refused, more);
+            }
+        }
         // What earlier commits let go may be reused: a new meaning is published before the FIB refers to it.
         self.rib.reclaim(|ticket| ticket < commit.ticket);
         self.fibs.reclaim();
         if commit.published > 0 {
             self.neighbours.ask_for_wanted(&self.rib, self.kernel.as_ref());
         }
+    }
+
+    fn tell_refused(&self, refused: &RefusedDefault, more: u64) {
+        let prefix = match refused.family {
+            Family::Ipv4 => "0.0.0.0/0",
+            Family::Ipv6 => "::/0",
+        };
+        let more = if more > 0 { format!(" ({more} like it before)") } else { String::new() };
+        tracing::warn!(
+            "default route {prefix} of {} in VRF {} leads over Microsoft peering `{}`, and is not used: filter it \
+             there{more}",
+            self.source_name(refused.source.0),
+            self.vrf_name(refused.vrf),
+            self.config.sub_interfaces.get(usize::from(refused.sub_if.0)).map_or("", |sub_if| &sub_if.name),
+        );
     }
 
     fn punted(&mut self) -> bool {
@@ -344,6 +375,12 @@ impl Control {
         for call in calls {
             // A client that did not wait gets no answer.
             match call {
+                Call::Ask { request: Request::Do(Order::ReloadAcls { file }), reply } => {
+                    // The answer follows, unless it does not begin.
+                    if let Err(why) = self.start_reload(file.as_deref(), reply.clone()) {
+                        let _ = reply.send(Reply::Error(why));
+                    }
+                }
                 Call::Ask { request: Request::Do(order), reply } => drop(reply.send(self.obey(&order))),
                 Call::Ask { request, reply } => drop(reply.send(self.answer(&request))),
                 Call::Watch { request, reply } => drop(reply.send(self.watch(&request))),
@@ -356,8 +393,10 @@ impl Control {
     fn tick(&mut self) {
         let now = Instant::now();
         self.route_timers(now);
+        let expired = self.neighbours.tick();
+        // Before packets to whomever take what may be asked.
         self.neighbours.ask_for_wanted(&self.rib, self.kernel.as_ref());
-        for (from, held) in self.neighbours.tick() {
+        for (from, held) in expired {
             self.release(from, held, false);
         }
         self.end_closed_watches();
@@ -412,6 +451,7 @@ impl Control {
         match SourceId(source) {
             Rib::CONNECTED => "connected".into(),
             Rib::STATIC => "static".into(),
+            id if Rib::is_leak(id) => "leak".into(),
             id if TableSources::is(id) => TableSources::name(id),
             _ => {
                 let peers = self.config.bgp.iter().flat_map(|bgp| &bgp.peers);

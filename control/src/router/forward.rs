@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use dataplane::acl::RuleCounters;
 use dataplane::adjacency::Adjacency;
 use dataplane::burst::{Burst, SeenTo};
 use dataplane::ids::SubIfId;
@@ -66,12 +67,21 @@ pub struct Forwarder {
     pool: Arc<Mempool>,
     rings: Vec<Rings<Mbuf>>,
     burst: Box<Burst<Mbuf>>,
+    rule_counters: Arc<RuleCounters>,
 }
 
 impl Forwarder {
+    /// Where rules of access lists count what this thread forwards.
+    pub fn rule_counters(&self) -> &Arc<RuleCounters> {
+        &self.rule_counters
+    }
+
     /// A forwarder that takes buffers from `pool` and leaves over the workers of `rings`.
     pub fn new(pool: Arc<Mempool>, rings: Vec<Rings<Mbuf>>) -> Self {
-        Self { pool, rings, burst: Box::default() }
+        let rule_counters = Arc::<RuleCounters>::default();
+        let mut burst = Box::<Burst<Mbuf>>::default();
+        burst.rule_counters = Some(Arc::clone(&rule_counters));
+        Self { pool, rings, burst, rule_counters }
     }
 
     /// Forwards a frame that was received on the port of `sub_if`, or as if it had been, from `stage` on.

@@ -2,7 +2,7 @@
 
 mod limit;
 
-pub use limit::Limiter;
+pub use limit::{Bucket, Limiter};
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -11,9 +11,16 @@ use crate::api::{Order, Reply};
 impl Control {
     /// Carries out an order. What it changes of next-hop groups reaches the workers in the same turn.
     pub(super) fn obey(&mut self, order: &Order) -> Reply {
-        let Order::Neighbour { address, interface, down } = order;
-        match self.hold_neighbour(*address, interface.as_deref(), *down) {
-            Ok(names) => Reply::Ok(serde_json::json!({ "interfaces": names })),
+        let done = match order {
+            Order::Neighbour { address, interface, down } => {
+                let names = self.hold_neighbour(*address, interface.as_deref(), *down);
+                names.map(|names| serde_json::json!({ "interfaces": names }))
+            }
+            // It takes its time, and has an answer when it is done.
+            Order::ReloadAcls { .. } => Err("a reload is no order for this turn".into()),
+        };
+        match done {
+            Ok(value) => Reply::Ok(value),
             Err(why) => Reply::Error(why),
         }
     }

@@ -38,7 +38,8 @@ pub fn sub_interfaces(config: &Config, macs: &[[u8; 6]]) -> Vec<SubInterface> {
 
 /// What the sub-interfaces of a configuration do besides forwarding.
 pub fn policies(config: &Config) -> Policies {
-    Policies::new(Vec::new(), config.icmp.prohibited)
+    let all = config.sub_interfaces.iter().map(|sub_if| sub_if.policy.clone()).collect();
+    Policies::new(all, config.icmp.prohibited)
 }
 
 /// The FIBs of all VRFs, as the RIB writes them.
@@ -154,17 +155,17 @@ impl Publisher {
         if self.tables.policies.any().any_of(Features::REVERSE_PATH) {
             self.tables.reverse_paths = reverse_paths(groups);
         }
-        self.swap();
+        self.publish_tables();
     }
 
     /// Publishes traces and captures, and returns when each worker serves these and no others.
     pub fn set_watch(&mut self, watch: Option<Arc<Watch>>) {
         self.tables.watch = watch;
-        self.swap();
+        self.publish_tables();
     }
 
-    /// Puts the tables in the place of those that workers see.
-    fn swap(&mut self) {
+    /// Publishes what `tables` holds now, and returns when each worker uses it.
+    pub fn publish_tables(&mut self) {
         let ticket = self.domain.publish(self.tables.clone());
         let started = Instant::now();
         let mut complained = false;

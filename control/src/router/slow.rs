@@ -104,8 +104,8 @@ impl Punts {
     }
 }
 
-/// The IP packet, with whatever lies behind its end.
-fn l3(punted: &Punted<Mbuf>) -> &[u8] {
+/// The IP or ARP packet, with whatever lies behind its end.
+pub(super) fn l3(punted: &Punted<Mbuf>) -> &[u8] {
     punted.packet.bytes().get(usize::from(punted.l3_offset)..).unwrap_or(&[])
 }
 

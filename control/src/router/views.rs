@@ -30,6 +30,7 @@ impl Control {
             Request::Groups => json(&self.group_views()),
             Request::Workers => json(&self.worker_views()),
             Request::Drops => json(&self.drop_report()),
+            Request::Acls => json(&self.acl_views()),
             Request::Bgp => self.bgp_views(),
             Request::BgpPeer { peer, order } => self.bgp_order(peer, *order),
             Request::Sources => json(&self.source_views()),

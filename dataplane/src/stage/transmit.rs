@@ -85,7 +85,7 @@ fn apart<I: PortIo, const WIDE: bool>(
     punts: &mut PuntPath<I::Packet>,
     counters: &WorkerCounters,
 ) {
-    punts.tick(io.cycles());
+    punts.tick(burst.port, io.cycles());
     for i in Bits(burst.all() & !burst.alive) {
         finish(burst, i, punts, counters);
     }

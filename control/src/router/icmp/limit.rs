@@ -16,22 +16,28 @@ const DESTINATIONS: usize = 4096;
 
 /// A token bucket that holds a second's worth.
 #[derive(Clone, Copy, Debug)]
-struct Bucket {
+pub struct Bucket {
     tokens: f64,
     last: Instant,
 }
 
 impl Bucket {
-    fn full(rate: u32, now: Instant) -> Self {
+    /// With a second's worth in it, at `rate` tokens a second.
+    pub fn full(rate: u32, now: Instant) -> Self {
         Self { tokens: f64::from(rate), last: now }
     }
 
     /// Adds what was earned since the last time. Whether there is a token.
-    fn has_token(&mut self, rate: u32, now: Instant) -> bool {
+    pub fn has_token(&mut self, rate: u32, now: Instant) -> bool {
         let earned = now.saturating_duration_since(self.last).as_secs_f64() * f64::from(rate);
         self.tokens = (self.tokens + earned).min(f64::from(rate));
         self.last = now;
         self.tokens >= 1.0
+    }
+
+    /// Takes a token that is there.
+    pub fn take(&mut self) {
+        self.tokens -= 1.0;
     }
 }
 
@@ -77,9 +83,9 @@ impl Limiter {
             if !bucket.has_token(per_destination, now) {
                 return false;
             }
-            bucket.tokens -= 1.0;
+            bucket.take();
         }
-        interface.tokens -= 1.0;
+        interface.take();
         true
     }
 }

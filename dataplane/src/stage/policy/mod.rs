@@ -5,13 +5,15 @@
 //! Checks end a packet by [`Burst::drop_packet`], or by [`refuse`] where its sender may be told. Changes are made to
 //! packets only that are about to leave, so that what goes to the control thread is as it was received.
 
+mod access;
 mod marking;
+mod mss;
 mod source;
 
 use crate::adjacency::Adjacency;
 use crate::burst::{BURST, Bits, Burst};
 use crate::packet::Packet;
-use crate::policy::Features;
+use crate::policy::{Direction, Features};
 use crate::stage::{rewrite, select};
 use crate::tables::Tables;
 use crate::verdict::DropReason;
@@ -25,6 +27,7 @@ pub fn ingress<P: Packet>(burst: &mut Burst<P>, tables: &Tables) {
     let of = tables.policies.of(&burst.sub_if, burst.alive);
     let before = burst.alive;
     source::reverse_path(burst, tables, of.having(Features::REVERSE_PATH));
+    access::run(burst, tables, Direction::In, of.having(Features::ACCESS_IN) & burst.alive);
     if burst.alive != before {
         burst.close_ranks();
     }
@@ -38,11 +41,19 @@ pub fn forward<P: Packet>(burst: &mut Burst<P>, tables: &Tables) {
     let of = tables.policies.of(&burst.out_sub_if, burst.alive);
     if !burst.seen_to.egress {
         source::public(burst, tables, of.having(Features::PUBLIC_SOURCES));
+        access::run(burst, tables, Direction::Out, of.having(Features::ACCESS_OUT) & burst.alive);
     }
-    let changed = of.having(Features::MARKING) & burst.alive;
-    if changed != 0 {
-        stay_behind(burst, tables, changed);
-        marking::run(burst, tables, of.having(Features::MARKING) & burst.alive);
+    let marked = of.having(Features::MARKING) & burst.alive;
+    let clamped = if tables.policies.any().any_of(Features::MSS) {
+        let came = tables.policies.of(&burst.sub_if, burst.alive);
+        (of.having(Features::MSS) | came.having(Features::MSS)) & burst.alive
+    } else {
+        0
+    };
+    if marked | clamped != 0 {
+        stay_behind(burst, tables, marked | clamped);
+        marking::run(burst, tables, marked & burst.alive);
+        mss::run(burst, tables, clamped & burst.alive);
     }
     rewrite_each::<P, false>(burst, tables);
     rewrite_each::<P, true>(burst, tables);
