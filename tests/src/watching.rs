@@ -33,6 +33,8 @@ pub const ALONE: &[Step<()>] = &[("full_load", full_load)];
 /// The kinds of sub-interface of port `a` and `b` that are used here.
 const QINQ: usize = 2;
 const PLAIN: usize = 0;
+/// The MAC address that DPDK gives its first `net_pcap` device.
+const PCAP_MAC: frame::Mac = [2, b'p', b'c', b'a', b'p', 0];
 
 /// A frame that is forwarded, one of an unknown tag, and one whose TTL ends here.
 fn frames() -> [Vec<u8>; 3] {
@@ -236,11 +238,11 @@ fn full_load(_: &mut ()) {
     let netns = lab.netns("R");
     let (rx, socket): (PathBuf, PathBuf) = (lab.path("rx.pcap"), lab.path("turnpike.sock"));
     let packet = frame::udp(([10, 0, 0, 2].into(), 4000), ([10, 0, 1, 2].into(), 5000), 64, &[0x55; 100]);
-    let frame = frame::build([2, 0, 0, 0, 0, 1], [2; 6], &[], IPV4, &packet);
+    let frame = frame::build(PCAP_MAC, [2; 6], &[], IPV4, &packet);
     pcap::write(&rx, (0..512).map(|_| (0, frame.as_slice()))).expect("a capture file");
     let mut config = format!(
         "[[port]]\nname = \"in\"\ndevice = \"net_pcap0,rx_pcap={},infinite_rx=1\"\n\n\
-         [[port]]\nname = \"out\"\ndevice = \"net_null0\"\n\n[kernel]\ntaps = false\n\n",
+         [[port]]\nname = \"out\"\ndevice = \"net_null0,no-rx=1\"\n\n[kernel]\ntaps = false\n\n",
         rx.display()
     );
     for (n, port) in ["in", "out"].iter().enumerate() {
