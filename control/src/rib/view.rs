@@ -11,6 +11,7 @@ use super::adjacency::{AdjKey, Fitness, Neighbour};
 use super::attrs::{Own, Target};
 use super::groups::{GroupKey, Member};
 use super::prefix::{AnyPrefix, Prefix, V4, V6, with_prefix};
+use crate::prefix::Prefix as _;
 use super::resolve::Hop;
 use super::table::{Entry, Path};
 use crate::source::{Family, Origin, SourceId};
