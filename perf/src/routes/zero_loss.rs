@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::feed::{Feed, NextHops, Prefix};
-use super::lab::{Lab, Stop, usage};
+use super::lab::{Lab, Stop, favour_workers, usage};
 use super::ours::Turnpike;
 use super::report::{Frames, Report, Rounds, Row};
 use super::speaker::{ASN, Speaker};
@@ -173,6 +173,7 @@ pub fn run(args: &Args, feed: &Feed, report: &mut Report, stop: &Stop) -> Result
     station
         .wait_for_links(Duration::from_secs(10), || Ok::<(), crate::traffic::StationError>(()))
         .map_err(|error| error.to_string())?;
+    favour_workers(&turnpike.pids());
     let flows = flows(feed);
     let count = flows.len();
     let traffic = Traffic::new(flows, Sizes::Fixed(FRAME)).map_err(|error| error.to_string())?;
@@ -298,7 +299,7 @@ impl Driver<'_> {
             let bytes = [&self.feed.announce, &changed, &self.feed.withdraw][usize::from(stage) - 1];
             self.speaker.send(bytes)?;
             loop {
-                let have = self.turnpike.count(self.lab)?;
+                let have = self.turnpike.count(self.lab, all)?;
                 let there = match stage {
                     1 => have == all,
                     2 => self.leads_to(last, other.v4.into())?,
