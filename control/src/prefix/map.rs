@@ -74,12 +74,7 @@ impl<K: Prefix, V> Map<K, V> {
     }
 
     /// The prefixes with a length in `shortest..=longest` that cover `addr`, longest first.
-    pub fn covering(
-        &self,
-        addr: K::Addr,
-        shortest: u8,
-        longest: u8,
-    ) -> impl Iterator<Item = (K, &V)> {
+    pub fn covering(&self, addr: K::Addr, shortest: u8, longest: u8) -> impl Iterator<Item = (K, &V)> {
         (shortest..=longest).rev().filter(|len| self.lengths[usize::from(*len)] > 0).filter_map(move |len| {
             let key = K::new(addr, len);
             self.get(key).map(|entry| (key, entry))

@@ -122,7 +122,6 @@ impl Prefix for V4 {
             IpAddr::V6(_) => None,
         }
     }
-
 }
 
 impl Prefix for V6 {
@@ -171,7 +170,6 @@ impl Prefix for V6 {
             IpAddr::V4(_) => None,
         }
     }
-
 }
 
 /// An [`IpNetwork`] in the family that it is of.

@@ -12,7 +12,7 @@ use dataplane::ids::{AdjId, GroupId, SubIfId};
 use super::adjacency::{AdjKey, Adjacencies, AdjacencyDesc, Neighbour};
 use super::attrs::{Leg, Slots};
 use super::buckets::{Blocks, assign, size_for};
-use super::resolve::{Hop, NextHops, normalize};
+use super::resolve::{NextHops, normalize};
 use super::table::{Path, VrfTables};
 
 /// A group for the data plane: `buckets` (a power of two) entries of [`GroupsSnapshot::buckets`] from
@@ -393,8 +393,7 @@ impl Groups {
 fn members(legs: &[Leg], next_hops: &NextHops, backup: bool) -> Vec<(AdjKey, u16, bool)> {
     let mut hops = Vec::new();
     for leg in legs {
-        let weighted = |hop: &Hop| hop.weight.saturating_mul(u16::from(leg.weight));
-        hops.extend(next_hops.hops(leg.nh).iter().map(|hop| Hop { weight: weighted(hop), ..*hop }));
+        hops.extend(leg.weigh(next_hops.hops(leg.nh)));
     }
     normalize(&mut hops);
     hops.into_iter().map(|hop| (AdjKey::Neighbour(hop.subif, hop.gateway), hop.weight, backup)).collect()

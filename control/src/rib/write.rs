@@ -77,8 +77,7 @@ impl Rib {
         let (installed, unsure) = (entry.installed, std::mem::take(&mut entry.unsure));
         let known = self.groups.hold_known(entry.paths.as_slice(), &self.slots);
         if let Some(group) = known
-            && (group == installed && !unsure
-                || afi.hosts.range(key.first()..=key.last()).next().is_none())
+            && (group == installed && !unsure || afi.hosts.range(key.first()..=key.last()).next().is_none())
         {
             // As nearly always: one path, whose group is there. The entry is at hand.
             entry.gone = false;

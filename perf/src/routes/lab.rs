@@ -192,10 +192,8 @@ pub fn favour_workers(pids: &[u32]) {
             let tid = task.file_name().to_str().and_then(|tid| tid.parse().ok());
             if name.starts_with("worker-") {
                 // On Linux it counts for the one thread. Without the right to it the run is only less quiet.
-                let _ = rustix::process::setpriority_process(
-                    tid.and_then(rustix::process::Pid::from_raw),
-                    -20,
-                );
+                let _ =
+                    rustix::process::setpriority_process(tid.and_then(rustix::process::Pid::from_raw), -20);
             }
         }
     }

@@ -156,8 +156,7 @@ fn announcements(feed: &Feed, count: usize) -> (Vec<Prefix>, Vec<u8>) {
     let chosen: Vec<Prefix> = v4.into_iter().step_by(step).take(count).collect();
     let mut bytes = Vec::new();
     for (i, run) in chosen.chunks(100).enumerate() {
-        let path =
-            Path { number: i as u32, med: 0, next_hops: NextHops { v4: NEXT_HOP, ..HOPS } };
+        let path = Path { number: i as u32, med: 0, next_hops: NextHops { v4: NEXT_HOP, ..HOPS } };
         feed::announce(run, path, &mut bytes);
     }
     (chosen, bytes)
@@ -201,7 +200,8 @@ pub fn run(args: &Args, feed: &Feed, report: &mut Report, stop: &Stop) -> Result
         let last = count == all;
         let (prefixes, bytes) = announcements(feed, count);
         let Some(taken) = station.take() else { break };
-        let traffic = Traffic::new(flows(&prefixes), Sizes::Fixed(FRAME)).map_err(|error| error.to_string())?;
+        let traffic =
+            Traffic::new(flows(&prefixes), Sizes::Fixed(FRAME)).map_err(|error| error.to_string())?;
         let mut bench = Bench::start(args, &lab, Rig { station: taken, traffic, number: 0 }, stop)?;
         bench.announce(prefixes.len(), &bytes)?;
         for (event, name) in EVENTS {
@@ -260,7 +260,13 @@ impl<'a> Bench<'a> {
     }
 
     /// Loses the neighbour in this way, with traffic, and puts it back.
-    fn lose(&mut self, event: Event, name: &'static str, routes: usize, report: &mut Report) -> Result<(), String> {
+    fn lose(
+        &mut self,
+        event: Event,
+        name: &'static str,
+        routes: usize,
+        report: &mut Report,
+    ) -> Result<(), String> {
         self.stop.sleep(Duration::from_millis(300))?;
         let before = self.rig.ports()?;
         let concerned: Vec<usize> = (0..FLOWS).filter(|flow| before[*flow] == LOST_PORT).collect();
