@@ -88,7 +88,8 @@ impl Rib {
             }
             return;
         }
-        let group = known.unwrap_or_else(|| self.decide(vrf, key));
+        let empty = entry.paths.as_slice().is_empty().then_some(GroupId::NO_ROUTE);
+        let group = known.or(empty).unwrap_or_else(|| self.decide(vrf, key));
         let afi = K::afi_mut(&mut self.vrfs[index]);
         // The hosts below follow what is decided.
         if !afi.hosts.is_empty() && key.len() < K::BITS && (group != installed || unsure) {
