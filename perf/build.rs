@@ -10,10 +10,10 @@ fn main() {
         }
     };
     let mut build = cc::Build::new();
-    build.file("shim/peers.c").includes(&dpdk.include_paths).include("shim").opt_level(3);
+    build.files(["shim/peers.c", "shim/acl.c"]).includes(&dpdk.include_paths).include("shim").opt_level(3);
     build.flag("-include").flag("rte_config.h").flag("-march=native").flag("-Wno-unused-parameter");
     build.compile("peers");
-    for library in ["rte_fib", "rte_lpm"] {
+    for library in ["rte_acl", "rte_fib", "rte_lpm"] {
         println!("cargo::rustc-link-lib={library}");
     }
 }

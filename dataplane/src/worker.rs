@@ -13,6 +13,8 @@ use crate::punt::{Injected, PuntPath, Rings};
 use crate::qsbr::Reader;
 use crate::stage::{self, rx, transmit, transmit::Outbound};
 use crate::tables::Tables;
+use crate::verdict::{DropReason, Verdict};
+use crate::watch::Observer;
 
 /// Empty rounds in a row after which a worker that may sleep does.
 const IDLE_ROUNDS: u32 = 1000;
@@ -37,6 +39,7 @@ pub struct Worker<I: PortIo> {
     instructions: Instructions,
     /// A packet of the control thread that its port had no room for, and how often it was tried.
     unsent: Option<(Injected<I::Packet>, u32)>,
+    observer: Observer,
 }
 
 impl<I: PortIo> Worker<I> {
@@ -50,21 +53,26 @@ impl<I: PortIo> Worker<I> {
         hz: u64,
         may_sleep: bool,
     ) -> Self {
-        let punts = PuntPath::new(rings, hz, io.cycles());
+        // It may send on every port, so it knows of all.
+        let punts = PuntPath::new(rings, io.tx_ports(), hz, io.cycles());
         let outbound = Outbound::new(io.tx_ports());
         let inject = Arc::clone(&rings.inject);
+        let mut burst = Box::<Burst<I::Packet>>::default();
+        burst.rule_counters = Some(Arc::clone(&counters.rules));
+        let observer = Observer::new(tables.slot());
         Self {
             io,
             tables,
             inject,
             punts,
             counters,
-            burst: Box::default(),
+            burst,
             outbound,
             may_sleep,
             #[cfg(all(target_arch = "x86_64", not(miri)))]
             instructions: Instructions::of_this_processor(),
             unsent: None,
+            observer,
         }
     }
 
@@ -151,15 +159,16 @@ impl<I: PortIo> Worker<I> {
             work.empty_polls.add(1);
             return false;
         }
+        if let Some(watch) = &tables.watch {
+            self.observer.received(watch, &mut self.burst, start);
+        }
         stage::decide_with::<I::Packet, WIDE>(&mut self.burst, tables);
-        transmit::run::<I, WIDE>(
-            &mut self.io,
-            &mut self.burst,
-            tables,
-            &mut self.outbound,
-            &mut self.punts,
-            &self.counters,
-        );
+        let (io, burst, outbound, punts) =
+            (&mut self.io, &mut self.burst, &mut self.outbound, &mut self.punts);
+        match tables.watch.as_deref() {
+            None => transmit::run::<I, WIDE>(io, burst, tables, outbound, punts, &self.counters),
+            Some(watch) => self.observer.transmit(watch, io, burst, tables, outbound, punts, &self.counters),
+        }
         work.packets.add(received as u64);
         work.busy_cycles.add(self.io.cycles().saturating_sub(start));
         true
@@ -186,8 +195,18 @@ impl<I: PortIo> Worker<I> {
     fn send_injected(&mut self, injected: Injected<I::Packet>, tries: u32) -> bool {
         let Injected { packet, port, sub_if, l3_len } = injected;
         let len = packet.bytes().len() as u64;
+        let watch = self.tables.snapshot().and_then(|tables| tables.watch.as_deref());
+        if let Some(watch) = watch {
+            self.observer.injecting(watch, &packet, port, sub_if, self.io.cycles());
+        }
         let mut slot = [Some(packet)];
-        if self.io.tx(port, &mut slot) == 1 {
+        let taken = self.io.tx(port, &mut slot) == 1;
+        if let Some(watch) = watch {
+            let refused = (tries >= INJECT_TRIES).then_some(Verdict::Drop(DropReason::TxQueueFull));
+            let verdict = if taken { Some(Verdict::Forward) } else { refused };
+            self.observer.injected(watch, port, sub_if, verdict);
+        }
+        if taken {
             let counters = self.counters.port(port);
             counters.sent.add(1);
             counters.sent_bytes.add(len);
@@ -210,7 +229,7 @@ impl<I: PortIo> Worker<I> {
 /// The instructions that the stages are compiled with.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Instructions {
+pub(crate) enum Instructions {
     Baseline,
     Avx2,
     Avx512,
@@ -218,7 +237,7 @@ enum Instructions {
 
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 impl Instructions {
-    fn of_this_processor() -> Self {
+    pub(crate) fn of_this_processor() -> Self {
         let avx2 = is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("bmi1")
             && is_x86_feature_detected!("bmi2")

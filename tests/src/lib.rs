@@ -11,6 +11,7 @@
     reason = "this crate is tests; a panic with a message is their way to fail"
 )]
 
+pub mod access;
 pub mod bench;
 pub mod bird;
 pub mod circuit;
@@ -25,6 +26,7 @@ pub mod host;
 pub mod hostile;
 pub mod judge;
 pub mod lab;
+pub mod overload;
 pub mod paths;
 pub mod pcap;
 pub mod plan;

@@ -37,6 +37,8 @@ pub enum Request {
     Workers,
     /// Drops and punts by port and reason.
     Drops,
+    /// Access lists, and what each rule matched.
+    Acls,
     /// BGP sessions.
     Bgp,
     /// Route sources.
@@ -78,6 +80,12 @@ pub enum Order {
         peer: String,
         /// What.
         order: BgpOrder,
+    },
+    /// Reads the access lists of the configuration file anew, and puts them in force all together or not at all.
+    ReloadAcls {
+        /// The file, by its full path; without one, that which the router was started with.
+        #[serde(default)]
+        file: Option<std::path::PathBuf>,
     },
 }
 

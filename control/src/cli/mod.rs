@@ -1,5 +1,6 @@
 //! The command line of `turnpike`.
 
+pub mod acl;
 pub mod check;
 pub mod run;
 pub mod show;
@@ -47,6 +48,11 @@ enum Command {
         #[arg(long, default_value = crate::config::DEFAULT_SOCKET)]
         socket: PathBuf,
     },
+    /// Access lists of a running turnpike.
+    Acl {
+        #[command(subcommand)]
+        order: AclOrder,
+    },
     /// Take a neighbour for dead, or no longer: for BFD, or whoever knows it sooner than ARP and ND do. Its traffic goes
     /// to the other members of its groups, or to their backup, at once.
     Neighbour {
@@ -78,6 +84,20 @@ enum BgpVerb {
     Refresh,
     /// End the session; let the peer in again if it was kept out for announcing too much.
     Reset,
+}
+
+/// What can be done with access lists.
+#[derive(Debug, Subcommand)]
+enum AclOrder {
+    /// Read them anew from the configuration file, and put all of them in force at once. If anything is wrong with the
+    /// file, nothing changes.
+    Reload {
+        /// The configuration file; by default that which turnpike was started with.
+        file: Option<PathBuf>,
+        /// The socket of the turnpike to tell.
+        #[arg(long, default_value = crate::config::DEFAULT_SOCKET)]
+        socket: PathBuf,
+    },
 }
 
 /// What to take a neighbour for.
@@ -127,6 +147,8 @@ pub enum What {
     Workers,
     /// Drops and punts by port and reason.
     Drops,
+    /// Access lists, and what each rule matched.
+    Acls,
     /// BGP sessions.
     Bgp,
     /// Route sources: state, counts, rates, lag, last error.
@@ -169,6 +191,7 @@ pub fn main() -> ExitCode {
         Command::Neighbour { address, state, interface, socket } => {
             give(&Order::Neighbour { address, interface, down: state == Holding::Down }, &socket)
         }
+        Command::Acl { order: AclOrder::Reload { file, socket } } => acl::reload(file.as_deref(), &socket),
         Command::Demo { seconds } => crate::demo::run(seconds),
         Command::Version => {
             print(&format!("turnpike {} with DPDK {}\n", env!("CARGO_PKG_VERSION"), dpdk_sys::DPDK_VERSION))

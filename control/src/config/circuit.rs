@@ -102,6 +102,7 @@ struct Peering {
     vrf: Option<At<String>>,
     peer_asn: Option<u32>,
     pcp: Option<u8>,
+    acls: [Option<At<String>>; 2],
     mtu: Option<At<u16>>,
     mtu_place: Place,
     /// The halves of `v4` and `v6`, where they are given over both links.
@@ -126,6 +127,7 @@ fn peering(s: &mut Section<'_, '_, '_>, circuit: &Shared, subs: &mut Vec<Sub>) -
         vrf,
         peer_asn: s.opt_or("peer_asn", MICROSOFT_ASN, asn).map(|a| a.value),
         pcp: s.opt("pcp", pcp).map(|p| p.value),
+        acls: ["acl_in", "acl_out"].map(|key| s.opt(key, name)),
         mtu: s.opt("mtu", mtu),
         mtu_place: s.place("mtu"),
         halves: [whole(s, "v4"), whole(s, "v6")],
@@ -223,6 +225,7 @@ fn link(s: &mut Section<'_, '_, '_>, circuit: &Shared, peering: &Peering, role: 
         mtu: peering.mtu,
         mtu_place: peering.mtu_place,
         pcp: peering.pcp,
+        acls: peering.acls.clone(),
         link: peering.kind.zip(peering.peer_asn).map(|(kind, peer_asn)| CircuitLink {
             circuit: circuit.index,
             peering: kind,

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 
+pub mod acl;
 mod address;
 mod assemble;
 mod bgp;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use ipnetwork::IpNetwork;
 use toml_span::Value;
 
+use super::acl;
 use super::address::{host, interface_address, mac, prefix};
 use super::bgp::bgp;
 use super::circuit::circuit;
@@ -52,6 +53,7 @@ pub(super) fn document(root: &Value<'_>, report: &mut Report<'_>) -> Draft {
                 format!("there is no [[interface]] and no [[circuit]]; the smallest: {INTERFACE_EXAMPLE}"),
             );
         }
+        let acls = each(top, "acl", acl::list);
         let routes = each(top, "route", route);
         let neighbours = each(top, "neighbour", neighbour);
         let bgp = bgp(top);
@@ -62,6 +64,7 @@ pub(super) fn document(root: &Value<'_>, report: &mut Report<'_>) -> Draft {
             vrfs,
             circuits,
             subs,
+            acls,
             routes,
             neighbours,
             bgp: bgp.speaker,
@@ -145,6 +148,7 @@ fn interface(s: &mut Section<'_, '_, '_>) -> Sub {
         mtu: s.opt("mtu", mtu),
         mtu_place: s.place("mtu"),
         pcp: pcp.map(|p| p.value),
+        acls: ["acl_in", "acl_out"].map(|key| s.opt(key, name)),
         link: None,
     }
 }

@@ -8,6 +8,7 @@ use crossbeam::channel::{Receiver, Select, Sender};
 use dataplane::histogram::Histogram;
 use dataplane::ids::{AdjId, PortId};
 
+use super::acl_reload::AclsInForce;
 use super::error::RouterError;
 use super::hardware::{Hardware, OpenPort};
 use super::neighbours::{Neighbours, Released};
@@ -19,7 +20,7 @@ use super::table_sources::TableSources;
 use super::workers::Workers;
 use super::{bgp_source, sub_if_ids};
 use crate::api::server::Call;
-use crate::api::{Reply, Request};
+use crate::api::{Order, Reply, Request};
 use crate::config::model::{Bgp, Config};
 use crate::kernel::{KernelSide, NeighbourEvent, TapFrame};
 use crate::rib::{AdjacencyDesc, Rib};
@@ -50,6 +51,8 @@ pub struct Parts {
     pub fibs: Fibs,
     /// The tables' writer.
     pub publisher: Publisher,
+    /// The access lists.
+    pub acls: AclsInForce,
     /// The TAPs.
     pub kernel: Option<KernelSide>,
     /// The workers.
@@ -71,7 +74,8 @@ pub struct Control {
     pub(super) rates: Rates,
     pub(super) rib: Rib,
     pub(super) fibs: Fibs,
-    publisher: Publisher,
+    pub(super) publisher: Publisher,
+    pub(super) acls: AclsInForce,
     pub(super) neighbours: Neighbours<Held>,
     pub(super) links: Vec<bool>,
     /// What sources said and what is to be done of it later.
@@ -109,7 +113,7 @@ const TICK: Duration = Duration::from_millis(100);
 impl Control {
     /// The control thread's state before its first turn.
     pub fn new(config: Config, inputs: Inputs, parts: Parts) -> Self {
-        let Parts { rib, fibs, publisher, kernel, workers, hardware, punts } = parts;
+        let Parts { rib, fibs, publisher, acls, kernel, workers, hardware, punts } = parts;
         // Before a port is started its link is down.
         let up = |port: &OpenPort| port.port.link().map_or(port.info.link.up, |link| link.up);
         let links: Vec<_> = hardware.ports.iter().map(up).collect();
@@ -123,6 +127,7 @@ impl Control {
             rib,
             fibs,
             publisher,
+            acls,
             neighbours: Neighbours::default(),
             links,
             route_events: RouteEvents::default(),
@@ -178,6 +183,7 @@ impl Control {
             worked |= self.kernel_neighbours();
             worked |= self.routes();
             worked |= self.calls();
+            worked |= self.end_reload();
             if tick.elapsed() >= TICK {
                 tick = Instant::now();
                 self.tick();
@@ -339,6 +345,13 @@ impl Control {
         for call in &calls {
             // A client that did not wait gets no answer.
             let reply = match &call.request {
+                Request::Do(Order::ReloadAcls { file }) => {
+                    match self.start_reload(file.as_deref(), call.reply.clone()) {
+                        // The answer follows.
+                        Ok(()) => continue,
+                        Err(why) => Reply::Error(why),
+                    }
+                }
                 Request::Do(order) => self.obey(order),
                 question => self.answer(question),
             };
@@ -350,8 +363,10 @@ impl Control {
     fn tick(&mut self) {
         let now = Instant::now();
         self.route_timers(now);
+        let expired = self.neighbours.tick();
+        // Before packets to whomever take what may be asked.
         self.neighbours.ask_for_wanted(&self.rib, self.kernel.as_ref());
-        for (from, held) in self.neighbours.tick() {
+        for (from, held) in expired {
             self.release(from, held, false);
         }
         self.fibs.reclaim();

@@ -7,9 +7,10 @@ use dataplane::adjacency::{Adjacency, Forward};
 use dataplane::fib::{Fib4Writer, Fib6Writer, FibError};
 use dataplane::grace::GracePeriod;
 use dataplane::ids::{AdjId, SubIfId, VrfId};
+use dataplane::policy::{Features, Policies};
 use dataplane::qsbr::Domain;
 use dataplane::sub_interface::{SubInterface, SubInterfaces, Tag, Tags};
-use dataplane::tables::{Group, Tables, VrfTables};
+use dataplane::tables::{Group, ReversePaths, Tables, VrfTables};
 use dataplane::verdict::{DropReason, PuntReason};
 
 use crate::config::model::{self, Config, Encapsulation};
@@ -32,6 +33,11 @@ pub fn sub_interfaces(config: &Config, macs: &[[u8; 6]]) -> Vec<SubInterface> {
         pcp: sub_if.pcp,
     };
     config.sub_interfaces.iter().map(one).collect()
+}
+
+/// What the sub-interfaces of a configuration do besides forwarding.
+pub fn policies(config: &Config) -> Policies {
+    Policies::new(Vec::new(), config.icmp.prohibited)
 }
 
 /// The FIBs of all VRFs, as the RIB writes them.
@@ -145,6 +151,14 @@ impl Publisher {
         self.tables.buckets.clone_from(&groups.buckets);
         self.tables.adjacencies = adjacencies;
         self.adjacencies.clone_from(&groups.adjacencies);
+        if self.tables.policies.any().any_of(Features::REVERSE_PATH) {
+            self.tables.reverse_paths = reverse_paths(groups);
+        }
+        self.publish_tables();
+    }
+
+    /// Publishes what `tables` holds now, and returns when each worker uses it.
+    pub fn publish_tables(&mut self) {
         let ticket = self.domain.publish(self.tables.clone());
         let started = Instant::now();
         let mut complained = false;
@@ -162,6 +176,22 @@ impl Publisher {
     pub fn adjacency(&self, id: AdjId) -> AdjacencyDesc {
         self.adjacencies.get(id.0 as usize).copied().unwrap_or(AdjacencyDesc::NoRoute)
     }
+}
+
+/// The sub-interfaces that each group leads out of, whether their neighbours are known or not.
+fn reverse_paths(groups: &GroupsSnapshot) -> ReversePaths {
+    let sub_if = |id: &AdjId| match groups.adjacencies.get(id.0 as usize)? {
+        AdjacencyDesc::Glean { subif }
+        | AdjacencyDesc::Incomplete { subif, .. }
+        | AdjacencyDesc::Forward { subif, .. } => Some(*subif),
+        AdjacencyDesc::NoRoute | AdjacencyDesc::Discard | AdjacencyDesc::Local => None,
+    };
+    let mut paths = ReversePaths::default();
+    for group in &groups.groups {
+        let buckets = groups.buckets.iter().skip(group.first_bucket as usize).take(group.buckets as usize);
+        paths.push(buckets.filter_map(sub_if));
+    }
+    paths
 }
 
 fn adjacency(desc: AdjacencyDesc, sub_interfaces: &SubInterfaces) -> Adjacency {

@@ -30,6 +30,7 @@ impl Control {
             Request::Groups => json(&self.group_views()),
             Request::Workers => json(&self.worker_views()),
             Request::Drops => json(&self.drop_report()),
+            Request::Acls => json(&self.acl_views()),
             Request::Bgp => self.bgp_views(),
             Request::Sources => json(&self.source_views()),
             Request::Summary => json(&self.summary()),

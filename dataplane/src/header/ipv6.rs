@@ -43,6 +43,24 @@ pub const fn is_link_local(address: u128) -> bool {
     address >> 118 == 0xfe80 >> 6
 }
 
+/// Whether an address is unique local, `fc00::/7` (RFC 4193).
+pub const fn is_unique_local(address: u128) -> bool {
+    address >> 121 == 0xfc >> 1
+}
+
+/// The traffic class: DSCP and, in its two low bits, ECN.
+pub fn traffic_class(header: &[u8]) -> u8 {
+    (be16(header, 0) >> 4) as u8
+}
+
+/// Sets the traffic class.
+pub fn set_traffic_class(header: &mut [u8], class: u8) {
+    if let Some([first, second]) = header.first_chunk_mut() {
+        *first = *first & 0xf0 | class >> 4;
+        *second = *second & 0x0f | class << 4;
+    }
+}
+
 /// Whether an address is an IPv4 address in IPv6's form, `::ffff:0:0/96`, which no packet may have (RFC 6890).
 pub const fn is_mapped(address: u128) -> bool {
     address >> 32 == 0xffff
@@ -80,4 +98,25 @@ pub fn expected(header: &[u8; HEADER_LEN], room: usize) -> Option<Expected> {
     }
     let destination = header[24..].first_chunk().map_or(0, |bytes| u128::from_be_bytes(*bytes));
     Some(Expected { len: len as u16, destination })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_traffic_class_lies_across_two_bytes() {
+        let mut header = [0x6a, 0xbc, 0xde, 0xf0];
+        assert_eq!(traffic_class(&header), 0xab);
+        set_traffic_class(&mut header, 0x51);
+        assert_eq!(header, [0x65, 0x1c, 0xde, 0xf0]);
+        assert_eq!(traffic_class(&header), 0x51);
+    }
+
+    #[test]
+    fn unique_local_addresses() {
+        for (address, is) in [(0xfc, true), (0xfd, true), (0xfb, false), (0xfe, false), (0x20, false)] {
+            assert_eq!(is_unique_local(address << 120), is, "{address:x}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 pub mod classify;
 pub mod lookup;
 pub mod parse;
+pub mod policy;
 pub mod rewrite;
 pub mod rx;
 pub mod select;
@@ -11,6 +12,7 @@ pub mod validate;
 
 use crate::burst::{BURST, Burst, common};
 use crate::packet::Packet;
+use crate::policy::Features;
 use crate::tables::Tables;
 
 /// Takes a burst from its received frames to its verdicts: all that lies between `rx` and `transmit`. Packets
@@ -24,8 +26,16 @@ pub fn decide<P: Packet>(burst: &mut Burst<P>, tables: &Tables) {
 #[inline(always)]
 pub(crate) fn decide_with<P: Packet, const WIDE: bool>(burst: &mut Burst<P>, tables: &Tables) {
     parse::run::<P, WIDE>(burst, tables);
+    let features = tables.policies.any();
+    if features.any_of(Features::INGRESS) {
+        policy::ingress(burst, tables);
+    }
     lookup::run(burst, tables);
-    forward(burst, tables);
+    if features.any_of(Features::EGRESS) {
+        policy::forward(burst, tables);
+    } else {
+        forward(burst, tables);
+    }
 }
 
 /// Chooses each packet's adjacency, and makes it ready to leave over it.

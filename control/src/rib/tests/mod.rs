@@ -177,6 +177,8 @@ fn interface(vrf: VrfId, addresses: &[&str]) -> SubInterface {
         addresses: addresses.iter().map(|a| prefix(a)).collect(),
         mtu: 1500,
         pcp: None,
+        acl_in: None,
+        acl_out: None,
         link: None,
     }
 }
