@@ -9,6 +9,7 @@
 //! - `best`, `best_path`: which paths are used. `resolve`: where their next hops lead.
 //! - `hop_sets`: next hops that a source changes for all its routes at once.
 //! - `groups`, `buckets`, `adjacency`: what FIB entries point to.
+//! - `leak`: routes of one VRF in another. `default_route`: those that are refused.
 //! - `own`: interfaces, links, neighbours. `sweep`: stale routes. `walk`: what concerns a whole table.
 //! - `commit`: out to the data plane; `decide`: where an entry leads; `write`: into the FIB.
 //! - `view`: answers for the API.
@@ -20,8 +21,10 @@ mod best_path;
 mod buckets;
 mod commit;
 mod decide;
+mod default_route;
 mod groups;
 mod hop_sets;
+mod leak;
 mod own;
 mod prefix;
 mod resolve;
@@ -42,6 +45,7 @@ use ipnetwork::IpNetwork;
 
 pub use adjacency::{AdjacencyDesc, Neighbour};
 pub use commit::{Change, Commit, FailedWrite, FibSink, FibSinkError};
+pub use default_route::RefusedDefault;
 pub use groups::{GroupDesc, GroupsSnapshot};
 pub use view::{
     GroupView, HopView, MemberView, NeighbourView, NextHopView, Page, PathView, RouteView, SourceView,
@@ -50,7 +54,9 @@ pub use view::{
 use crate::config::model::{self, StaticRoute, Target as StaticTarget};
 use crate::source::{Attributes, HopSet, NextHop, Nlri, RouteEvent, SourceEvent, SourceId, SourceKind};
 use attrs::{Leg, SlotKey, Slots, Target};
+use default_route::DefaultGuard;
 use groups::Groups;
+use leak::Leak;
 use own::Interface;
 use prefix::{AnyPrefix, Prefix, with_prefix};
 use resolve::{NextHops, NhId};
@@ -96,6 +102,9 @@ pub struct Rib {
     groups: Groups,
     hop_sets: HashMap<HopSet, NhId>,
     interfaces: BTreeMap<SubIfId, Interface>,
+    /// By the VRF whose routes they are.
+    leaks: Vec<Vec<Leak>>,
+    defaults: DefaultGuard,
     /// Number of the next commit.
     ticket: u64,
     ignored: u64,
@@ -124,6 +133,8 @@ impl Rib {
             groups: Groups::default(),
             hop_sets: HashMap::new(),
             interfaces: BTreeMap::new(),
+            leaks: Vec::new(),
+            defaults: DefaultGuard::default(),
             ticket: 1,
             ignored: 0,
             scratch: decide::Scratch::default(),
@@ -136,6 +147,7 @@ impl Rib {
     pub fn ensure_vrfs(&mut self, vrfs: usize) {
         while self.vrfs.len() < vrfs {
             self.vrfs.push(VrfTables::default());
+            self.leaks.push(Vec::new());
         }
     }
 

@@ -4,6 +4,7 @@ use dataplane::ids::VrfId;
 
 use super::commit::{Change, FibSink, FibSinkError};
 use super::decide::Scratch;
+use super::leak::Leak;
 use super::table::{Afi, VrfTables};
 use super::write::Planned;
 use crate::prefix;
@@ -21,6 +22,8 @@ pub(super) trait Prefix: prefix::Prefix {
     fn plan(scratch: &mut Scratch) -> &mut Vec<Planned<Self>>;
     fn afi(vrf: &VrfTables) -> &Afi<Self>;
     fn afi_mut(vrf: &mut VrfTables) -> &mut Afi<Self>;
+    /// The prefixes of this family that a leak has, and of each whether it has it alone.
+    fn leaked(leak: &Leak) -> &[(Self, bool)];
 }
 
 impl Prefix for V4 {
@@ -34,6 +37,10 @@ impl Prefix for V4 {
 
     fn plan(scratch: &mut Scratch) -> &mut Vec<Planned<Self>> {
         &mut scratch.plans.v4
+    }
+
+    fn leaked(leak: &Leak) -> &[(Self, bool)] {
+        leak.v4()
     }
 
     fn afi(vrf: &VrfTables) -> &Afi<Self> {
@@ -56,6 +63,10 @@ impl Prefix for V6 {
 
     fn plan(scratch: &mut Scratch) -> &mut Vec<Planned<Self>> {
         &mut scratch.plans.v6
+    }
+
+    fn leaked(leak: &Leak) -> &[(Self, bool)] {
+        leak.v6()
     }
 
     fn afi(vrf: &VrfTables) -> &Afi<Self> {

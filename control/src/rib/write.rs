@@ -5,7 +5,8 @@ use dataplane::ids::{GroupId, VrfId};
 use super::Rib;
 use super::commit::{Change, Work};
 use super::prefix::{Prefix, V4, V6};
-use super::table::{Afi, Entry};
+use super::table::{Afi, Entry, Path};
+use crate::source::SourceKind;
 
 /// Entries that are worked out before they are written: between the two the groups are published, for which each
 /// worker is waited for.
@@ -75,7 +76,11 @@ impl Rib {
         let Some(entry) = afi.table.get_mut(key) else { return };
         entry.dirty = false;
         let (installed, unsure) = (entry.installed, std::mem::take(&mut entry.unsure));
-        let known = self.groups.hold_known(entry.paths.as_slice(), &self.slots);
+        let paths = entry.paths.as_slice();
+        let leaked = |path: &Path| self.sources.get(path.source).kind == SourceKind::Leak;
+        // Leaks and the guard of default routes want a decision each time.
+        let plain = key.len() > 0 && self.leaks[index].is_empty() && !paths.iter().take(1).any(leaked);
+        let known = if plain { self.groups.hold_known(paths, &self.slots) } else { None };
         if let Some(group) = known
             && (group == installed && !unsure || afi.hosts.range(key.first()..=key.last()).next().is_none())
         {
@@ -88,8 +93,11 @@ impl Rib {
             }
             return;
         }
-        let empty = entry.paths.as_slice().is_empty().then_some(GroupId::NO_ROUTE);
-        let group = known.or(empty).unwrap_or_else(|| self.decide(vrf, key));
+        let nowhere = (plain && paths.is_empty()).then_some(GroupId::NO_ROUTE);
+        let group = known.or(nowhere).unwrap_or_else(|| self.decide(vrf, key));
+        if group != installed {
+            self.leads_elsewhere(vrf, key);
+        }
         let afi = K::afi_mut(&mut self.vrfs[index]);
         // The hosts below follow what is decided.
         if !afi.hosts.is_empty() && key.len() < K::BITS && (group != installed || unsure) {

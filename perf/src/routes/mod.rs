@@ -78,7 +78,8 @@ enum Case {
     Table,
     /// FRR's zebra sends its table over FPM: into ours, and to a receiver that only drains.
     Fpm,
-    /// What leads over a neighbour or link that is lost goes on over another: how long packets take to follow.
+    /// What leads over a neighbour or link that is lost goes on over another: how long packets take to follow. Only
+    /// by name.
     Repair,
     /// Traffic through ours while a full table comes, changes its next hop and goes: not a packet lost.
     ZeroLoss,
@@ -90,6 +91,12 @@ const SENDER: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 2);
 
 /// Runs all that the arguments ask for.
 pub fn run(args: &Args) -> Result<(), String> {
+    if args.case.contains(&Case::Repair) && args.case.contains(&Case::ZeroLoss) {
+        return Err(
+            "repair and zero-loss each open DPDK ports, and a process does so once: run one after the other"
+                .into(),
+        );
+    }
     let stop = Stop::watch()?;
     let feed = make_feed(args)?;
     let mut report = Report::new(args.json);
@@ -100,8 +107,7 @@ pub fn run(args: &Args) -> Result<(), String> {
     if has(Case::Fpm) {
         fpm::run(args, &feed, &mut report, &stop)?;
     }
-    // Both have DPDK ports of this process's own, which is opened once: one of them a run.
-    if has(Case::Repair) && !args.case.is_empty() {
+    if args.case.contains(&Case::Repair) {
         repair::run(args, &feed, &mut report, &stop)?;
     } else if has(Case::ZeroLoss) {
         zero_loss::run(args, &feed, &mut report, &stop)?;
