@@ -43,13 +43,6 @@ pub enum Request {
     Acls,
     /// BGP sessions.
     Bgp,
-    /// Not to show, but to do: something with a BGP session.
-    BgpPeer {
-        /// The peer's name.
-        peer: String,
-        /// What to do.
-        order: BgpOrder,
-    },
     /// Route sources.
     Sources,
     /// Not a question.
@@ -85,6 +78,13 @@ pub enum Order {
         interface: Option<String>,
         /// Whether it is dead.
         down: bool,
+    },
+    /// Something with a BGP session.
+    Bgp {
+        /// The peer's name.
+        peer: String,
+        /// What.
+        order: BgpOrder,
     },
     /// Reads the access lists of the configuration file anew, and puts them in force all together or not at all.
     ReloadAcls {
@@ -136,6 +136,8 @@ mod tests {
         let order = super::parse(r#"{"do":"neighbour","address":"192.0.2.1","down":true}"#).unwrap();
         let address = "192.0.2.1".parse().unwrap();
         assert_eq!(order, Request::Do(Order::Neighbour { address, interface: None, down: true }));
+        let order = super::parse(r#"{"do":"bgp","peer":"frr","order":"refresh"}"#).unwrap();
+        assert_eq!(order, Request::Do(Order::Bgp { peer: "frr".into(), order: BgpOrder::Refresh }));
         assert!(super::parse(r#"{"do":"everything"}"#).unwrap_err().to_string().contains("unknown variant"));
         assert!(super::parse(r#"{"show":"do"}"#).is_err());
         assert!(parse(r#"{"show":"everything"}"#).unwrap_err().contains("unknown variant"));

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::api::client::Client;
-use crate::api::{BgpOrder, Order, Request};
+use crate::api::{BgpOrder, Order};
 
 /// The data plane of a customer-edge router in front of a private cloud circuit.
 #[derive(Debug, Parser)]
@@ -179,8 +179,12 @@ fn bgp(order: BgpVerb, peer: String, socket: &std::path::Path) -> Result<(), Str
         BgpVerb::Refresh => BgpOrder::Refresh,
         BgpVerb::Reset => BgpOrder::Reset,
     };
-    let told = Client::connect(socket).and_then(|mut client| client.ask(&Request::BgpPeer { peer, order }));
-    told.map(|_| ()).map_err(|error| error.to_string())
+    give(&Order::Bgp { peer, order }, socket)
+}
+
+fn give(order: &Order, socket: &std::path::Path) -> Result<(), String> {
+    let done = Client::connect(socket).and_then(|mut client| client.ask(order));
+    done.map(|_| ()).map_err(|error| error.to_string())
 }
 
 /// Runs the command that the arguments name.
@@ -191,9 +195,7 @@ pub fn main() -> ExitCode {
         Command::Show(show) => show::show(&show),
         Command::Bgp { order, peer, socket } => bgp(order, peer, &socket),
         Command::Neighbour { address, state, interface, socket } => {
-            let order = Order::Neighbour { address, interface, down: state == Holding::Down };
-            let done = Client::connect(&socket).and_then(|mut client| client.ask(&order));
-            done.map(|_| ()).map_err(|error| error.to_string())
+            give(&Order::Neighbour { address, interface, down: state == Holding::Down }, &socket)
         }
         Command::Trace(trace) => trace::trace(&trace),
         Command::Capture(capture) => capture::capture(&capture),

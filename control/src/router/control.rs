@@ -107,7 +107,7 @@ const SLICE: Duration = Duration::from_millis(1);
 /// How often failed writes are told of.
 const COMPLAIN: Duration = Duration::from_secs(1);
 /// How often the ports' links are looked at.
-const LINK_TICK: Duration = Duration::from_millis(5);
+const LINK_TICK: Duration = Duration::from_millis(2);
 /// How long the BGP sessions may take to end.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// How long their last packets are served after that.
