@@ -87,20 +87,7 @@ fn expected<P: Packet, const WIDE: bool>(burst: &mut Burst<P>, on_port: OnPort<'
 #[cold]
 #[inline(never)]
 fn keep(lane: &mut Lane<u32>, aged: &mut [u32; BURST], right: u64) -> u64 {
-    let mut others = 0;
-    let mut to = 0;
-    for from in 0..lane.len.min(BURST) {
-        if right >> from & 1 == 1 {
-            lane.packet[to] = lane.packet[from];
-            lane.destination[to] = lane.destination[from];
-            aged[to] = aged[from];
-            to += 1;
-        } else {
-            others |= 1 << lane.packet[from];
-        }
-    }
-    lane.len = to;
-    others
+    lane.keep(right, |from, to| aged[to] = aged[from])
 }
 
 /// The pass over the L2 headers: what it reads and what it fills.
@@ -264,5 +251,6 @@ fn long_way<P: Packet>(burst: &mut Burst<P>, i: usize, tables: &Tables) {
         Verdict::Forward => {}
         Verdict::Drop(reason) => burst.drop_packet(i, reason),
         Verdict::Punt(reason) => burst.punt(i, reason),
+        Verdict::Refuse(reason) => burst.refuse_packet(i, reason),
     }
 }
