@@ -48,7 +48,7 @@ pub fn pipeline(data: &Data) -> String {
 
 /// Parts of a packet's way in `perf pipeline --stages`, and what they are called here.
 const PARTS: [(&str, &str); 6] = [
-    ("ports", "the ports themselves"),
+    ("ports", "ports"),
     ("rx", "rx"),
     ("parse", "parse, classify, validate"),
     ("lookup", "look-up"),
@@ -85,25 +85,20 @@ pub fn stages(data: &Data) -> String {
     for (key, unit) in
         [("cycles_per_packet", "Cycles a packet"), ("instructions_per_packet", "Instructions a packet")]
     {
-        let rows = PARTS.iter().chain(&[
-            ("worker", "the loop around them"),
-            ("all", "all of these"),
-            ("untimed", "without reading the clock"),
-        ]);
-        let mut table = Table::new(std::iter::once(unit.to_owned()).chain(cases.iter().cloned()));
-        let mut filled = false;
-        for (part, name) in rows {
-            let values: Vec<_> = cases.iter().map(|case| cost(case, part, key)).collect();
-            if values.iter().all(Option::is_none) {
-                continue;
-            }
-            filled = true;
-            let cell = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.1}"));
-            table.row(std::iter::once((*name).to_owned()).chain(values.into_iter().map(cell)));
+        let others = [("worker", "the loop"), ("all", "all of these"), ("untimed", "without the clock")];
+        let filled = |(part, _): &(&str, &str)| cases.iter().any(|case| cost(case, part, key).is_some());
+        let columns: Vec<_> = PARTS.into_iter().chain(others).filter(filled).collect();
+        if columns.is_empty() {
+            continue;
         }
-        if filled {
-            body += &format!("<div class=\"wide\">{}</div>", table.html());
+        let mut table = Table::new(std::iter::once(unit).chain(columns.iter().map(|(_, name)| *name)));
+        for case in &cases {
+            let cell = |(part, _): &(&str, &str)| {
+                cost(case, part, key).map_or(String::new(), |value| format!("{value:.1}"))
+            };
+            table.row(std::iter::once(case.clone()).chain(columns.iter().map(cell)));
         }
+        body += &format!("<div class=\"wide\">{}</div>", table.html());
     }
     section("Cost by stage", &body)
 }
@@ -220,6 +215,7 @@ fn limits(rows: &[(&Value, Cost)]) -> String {
             }
         };
         let text = format!("{}: {:.0} cycles a packet, {share}.", text(row, "case"), cost.cycles);
+        let text = text.replace(" %", "\u{a0}%");
         body += &format!("<li>{}</li>", super::svg::escape(&text));
     }
     // The same traffic with a small and a full table: what differs is memory.
