@@ -22,6 +22,7 @@ mod slow;
 mod sources;
 mod table_sources;
 mod views;
+mod watching;
 mod workers;
 
 use std::path::Path;
