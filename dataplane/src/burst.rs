@@ -1,5 +1,8 @@
 //! A burst: up to 64 packets of one port, as a structure of arrays that the stages fill one after another.
 
+use std::sync::Arc;
+
+use crate::acl::RuleCounters;
 use crate::ids::{AdjId, GroupId, PortId, SubIfId, VrfId};
 use crate::packet::Packet;
 use crate::verdict::{DropReason, PuntReason, Verdict};
@@ -38,8 +41,12 @@ pub struct Burst<P> {
     /// Packets from a link-local source, or to an IPv4 link-local destination, which may be for us but not for
     /// beyond the link, as bits.
     pub link_local: u64,
-    /// Whether control has seen to the options of its packets already, so that they need not be punted for them.
-    pub options_done: bool,
+    /// What control has seen to already.
+    pub seen_to: SeenTo,
+    /// Where rules of access lists count, if anybody wants to know.
+    pub rule_counters: Option<Arc<RuleCounters>>,
+    /// Whether packets that are dropped in `transmit` are to stay in `packets`, for a session of `watch` to look at.
+    pub keep_unsent: bool,
     /// Length of the frame as received, in bytes, without FCS and with all tags.
     pub frame_len: [u16; BURST],
     /// Where the IP header starts, in bytes from the frame's start.
@@ -68,6 +75,22 @@ pub struct Burst<P> {
     pub out_port: [PortId; BURST],
 }
 
+/// What the control thread has seen to already for the packets that it forwards itself, so that it is not done again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeenTo {
+    /// Options: packets need not be punted for them.
+    pub options: bool,
+    /// Checks of what comes in.
+    pub ingress: bool,
+    /// Checks of what goes out.
+    pub egress: bool,
+}
+
+impl SeenTo {
+    /// Nothing: the packets come from a port.
+    pub const NOTHING: Self = Self { options: false, ingress: false, egress: false };
+}
+
 /// The packets of one address family on their way through the look-up, without gaps.
 pub struct Lane<A> {
     /// How many there are.
@@ -81,7 +104,8 @@ pub struct Lane<A> {
 }
 
 impl<A: Copy + Default> Lane<A> {
-    fn new() -> Self {
+    /// An empty one.
+    pub fn new() -> Self {
         Self {
             len: 0,
             packet: [0; BURST],
@@ -97,6 +121,52 @@ impl<A: Copy + Default> Lane<A> {
         self.packet[at] = i as u8;
         self.destination[at] = destination;
         self.len += 1;
+    }
+
+    /// The number of the packet at this place.
+    #[inline(always)]
+    pub fn at(&self, place: usize) -> usize {
+        usize::from(self.packet[place & (BURST - 1)]) & (BURST - 1)
+    }
+
+    /// Those of `packets` (bits) that are in it: the place in the lane, and the packet's number.
+    pub fn of(&self, packets: u64) -> impl Iterator<Item = (usize, usize)> {
+        (0..self.len.min(BURST)).map(|at| (at, self.at(at))).filter(move |(_, i)| packets >> i & 1 == 1)
+    }
+
+    /// Its packets, as bits.
+    pub fn bits(&self) -> u64 {
+        self.of(u64::MAX).fold(0, |bits, (_, i)| bits | 1 << i)
+    }
+
+    /// Keeps the entries at the places `right` (bits) only, without gaps; `moved` hears from where to where each goes.
+    /// Returns the packets of the others, as bits.
+    pub fn keep(&mut self, right: u64, mut moved: impl FnMut(usize, usize)) -> u64 {
+        let mut others = 0;
+        let mut to = 0;
+        for from in 0..self.len.min(BURST) {
+            if right >> from & 1 == 1 {
+                self.packet[to] = self.packet[from];
+                self.destination[to] = self.destination[from];
+                moved(from, to);
+                to += 1;
+            } else {
+                others |= 1 << self.at(from);
+            }
+        }
+        self.len = to;
+        others
+    }
+
+    /// The places of those of `packets`, as bits.
+    pub(crate) fn places(&self, packets: u64) -> u64 {
+        self.of(packets).fold(0, |places, (at, _)| places | 1 << at)
+    }
+}
+
+impl<A: Copy + Default> Default for Lane<A> {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -138,7 +208,9 @@ impl<P: Packet> Burst<P> {
             ipv6: 0,
             link_multicast: 0,
             link_local: 0,
-            options_done: false,
+            seen_to: SeenTo::NOTHING,
+            rule_counters: None,
+            keep_unsent: false,
             frame_len: [0; BURST],
             l3_offset: [0; BURST],
             l3_len: [0; BURST],
@@ -168,7 +240,7 @@ impl<P: Packet> Burst<P> {
         self.ipv6 = 0;
         self.link_multicast = 0;
         self.link_local = 0;
-        self.options_done = false;
+        self.seen_to = SeenTo::NOTHING;
         self.v4.len = 0;
         self.v6.len = 0;
     }
@@ -189,6 +261,20 @@ impl<P: Packet> Burst<P> {
     pub fn punt(&mut self, i: usize, reason: PuntReason) {
         self.alive &= !(1 << i);
         self.verdict[i] = Verdict::Punt(reason);
+    }
+
+    /// Drops packet `i` here, and tells its sender as far as there is a budget for that.
+    pub fn refuse_packet(&mut self, i: usize, reason: DropReason) {
+        self.alive &= !(1 << i);
+        self.verdict[i] = Verdict::Refuse(reason);
+    }
+
+    /// Takes packets that are no longer alive out of the lanes, before the look-up.
+    pub fn close_ranks(&mut self) {
+        let right = self.v4.places(self.alive);
+        self.v4.keep(right, |from, to| self.aged[to] = self.aged[from]);
+        let right = self.v6.places(self.alive);
+        self.v6.keep(right, |_, _| {});
     }
 
     /// The IP packet in buffer `i`: from its header to the end of the frame, padding included.

@@ -1,9 +1,11 @@
 //! Counters: written by one worker each, read and summed by control at any time.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crossbeam::utils::CachePadded;
 
+use crate::acl::RuleCounters;
 use crate::histogram::Histogram;
 use crate::ids::{PortId, SubIfId};
 use crate::verdict::{DropReason, PuntReason};
@@ -171,6 +173,8 @@ pub struct WorkerCounters {
     sub_interfaces: Box<[CachePadded<SubInterfaceCounters>]>,
     /// How it spends its time.
     pub work: CachePadded<WorkCounters>,
+    /// What it counts of each rule of the access lists.
+    pub rules: Arc<RuleCounters>,
     spare_port: CachePadded<PortCounters>,
     spare_sub_interface: CachePadded<SubInterfaceCounters>,
 }
@@ -182,6 +186,7 @@ impl WorkerCounters {
             ports: (0..ports).map(|_| CachePadded::default()).collect(),
             sub_interfaces: (0..sub_interfaces).map(|_| CachePadded::default()).collect(),
             work: CachePadded::default(),
+            rules: Arc::default(),
             spare_port: CachePadded::default(),
             spare_sub_interface: CachePadded::default(),
         }

@@ -5,6 +5,7 @@
 //! BGP, configuration files or sockets. The crate builds and tests without DPDK; the adapter to DPDK's ports
 //! is the module `dpdk`, behind the feature of that name.
 
+pub mod acl;
 pub mod adjacency;
 pub mod burst;
 pub mod counters;
@@ -19,10 +20,12 @@ pub mod histogram;
 pub mod ids;
 pub mod io;
 pub mod packet;
+pub mod policy;
 pub mod punt;
 pub mod qsbr;
 pub mod stage;
 pub mod sub_interface;
 pub mod tables;
 pub mod verdict;
+pub mod watch;
 pub mod worker;

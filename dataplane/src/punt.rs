@@ -91,7 +91,8 @@ pub struct Budget {
     pub burst: u32,
 }
 
-/// The budget of a reason that each worker starts with. The bursts of all together fit into a ring of [`PUNT_RING`].
+/// The budget that each worker starts with for a reason on a port. The bursts of all reasons of one port together take
+/// three quarters of the rings at most, whose size is [`PUNT_RING`].
 pub const fn default_budget(reason: PuntReason) -> Budget {
     match reason {
         PuntReason::Bgp => Budget { rate: 20_000, burst: 2048 },
@@ -102,7 +103,7 @@ pub const fn default_budget(reason: PuntReason) -> Budget {
         PuntReason::Unresolved => Budget { rate: 2_000, burst: 512 },
         PuntReason::TtlExpired | PuntReason::ExceedsMtu => Budget { rate: 2_000, burst: 512 },
         PuntReason::Fragment => Budget { rate: 10_000, burst: 256 },
-        PuntReason::NoRoute => Budget { rate: 500, burst: 256 },
+        PuntReason::NoRoute | PuntReason::Prohibited => Budget { rate: 500, burst: 128 },
         PuntReason::IpOptions | PuntReason::HopByHop => Budget { rate: 2_000, burst: 256 },
     }
 }
@@ -115,7 +116,7 @@ pub const fn is_urgent(reason: PuntReason) -> bool {
     )
 }
 
-/// Capacity of a ring, in packets; at least the sum of all bursts.
+/// Capacity of a ring, in packets.
 pub const PUNT_RING: usize = 8192;
 
 /// A token bucket in cycles: no division on the way of a packet.
@@ -129,37 +130,45 @@ struct Bucket {
     limit: u64,
 }
 
-/// One worker's way up: its ring and its policers.
-pub struct PuntPath<P> {
-    urgent: Arc<ArrayQueue<Punted<P>>>,
-    ring: Arc<ArrayQueue<Punted<P>>>,
+/// The buckets of one port.
+#[derive(Clone, Debug)]
+struct Policer {
     buckets: [Bucket; PuntReason::COUNT],
+    /// When they were credited last.
     last: u64,
 }
 
+/// One worker's way up: its rings, and a policer for each port, so that a flood on one takes nothing from another.
+pub struct PuntPath<P> {
+    urgent: Arc<ArrayQueue<Punted<P>>>,
+    ring: Arc<ArrayQueue<Punted<P>>>,
+    ports: Box<[Policer]>,
+}
+
 impl<P> PuntPath<P> {
-    /// The way over `rings`, with their budgets. `hz`: cycles per second of the clock given to
-    /// [`Self::tick`], whose value is `now`.
-    pub fn new(rings: &Rings<P>, hz: u64, now: u64) -> Self {
+    /// The way over `rings`, with their budgets, for packets of `ports` ports. `hz`: cycles per second of the clock
+    /// given to [`Self::tick`], whose value is `now`.
+    pub fn new(rings: &Rings<P>, ports: usize, hz: u64, now: u64) -> Self {
         let bucket = |i: usize| {
             let budget = rings.budgets[i];
             let cost = (hz / u64::from(budget.rate.max(1))).max(1);
             let limit = cost * u64::from(budget.burst);
             Bucket { credit: limit, cost, limit }
         };
+        let policer = Policer { buckets: std::array::from_fn(bucket), last: now };
         Self {
             urgent: Arc::clone(&rings.urgent),
             ring: Arc::clone(&rings.punt),
-            buckets: std::array::from_fn(bucket),
-            last: now,
+            ports: vec![policer; ports].into(),
         }
     }
 
-    /// Credits the time since the last call; before the packets of a burst are given.
-    pub fn tick(&mut self, now: u64) {
-        let passed = now.saturating_sub(self.last);
-        self.last = now;
-        for bucket in &mut self.buckets {
+    /// Credits a port with the time since the last call for it; before the packets of a burst are given.
+    pub fn tick(&mut self, port: PortId, now: u64) {
+        let Some(policer) = self.ports.get_mut(usize::from(port.0)) else { return };
+        let passed = now.saturating_sub(policer.last);
+        policer.last = now;
+        for bucket in &mut policer.buckets {
             bucket.credit = bucket.credit.saturating_add(passed).min(bucket.limit);
         }
     }
@@ -169,11 +178,13 @@ impl<P> PuntPath<P> {
     /// # Errors
     /// The reason for which it was dropped instead: over its budget, or no room in the ring.
     pub fn give(&mut self, punted: Punted<P>) -> Result<(), DropReason> {
-        let bucket = &mut self.buckets[punted.reason.index()];
+        // What matters to people of those without a route is that they had nowhere to go.
+        let no_route = punted.reason == PuntReason::NoRoute;
+        let policed = if no_route { DropReason::NoRoute } else { DropReason::PuntPoliced };
+        let policer = self.ports.get_mut(usize::from(punted.port.0)).ok_or(policed)?;
+        let bucket = &mut policer.buckets[punted.reason.index()];
         if bucket.credit < bucket.cost {
-            // What matters to people of these is that they had nowhere to go.
-            let no_route = punted.reason == PuntReason::NoRoute;
-            return Err(if no_route { DropReason::NoRoute } else { DropReason::PuntPoliced });
+            return Err(policed);
         }
         let ring = if is_urgent(punted.reason) { &self.urgent } else { &self.ring };
         ring.push(punted).map_err(|_| DropReason::PuntRingFull)?;
@@ -194,7 +205,7 @@ mod tests {
     fn a_flood_of_one_reason_leaves_the_others_their_budget() {
         let rings = Rings::new(PUNT_RING);
         let hz = 1_000_000_000;
-        let mut path = PuntPath::new(&rings, hz, 0);
+        let mut path = PuntPath::new(&rings, 2, hz, 0);
         let mut taken = 0;
         for _ in 0..100_000 {
             taken += u32::from(path.give(punted(PuntReason::Arp)).is_ok());
@@ -202,21 +213,37 @@ mod tests {
         assert_eq!(taken, default_budget(PuntReason::Arp).burst);
         assert_eq!(path.give(punted(PuntReason::Arp)), Err(DropReason::PuntPoliced));
         assert_eq!(path.give(punted(PuntReason::Bgp)), Ok(()));
-        path.tick(hz);
+        path.tick(PortId(0), hz);
         let more = (0..10_000).filter(|_| path.give(punted(PuntReason::Arp)).is_ok()).count();
         assert_eq!(more, 512, "a second's credit, but no more than the burst");
     }
 
     #[test]
-    fn all_bursts_together_fit_into_the_ring() {
-        let sum: u32 = PuntReason::ALL.iter().map(|r| default_budget(*r).burst).sum();
-        assert!(sum as usize <= PUNT_RING);
+    fn a_flood_on_one_port_leaves_the_others_their_budget() {
+        let rings = Rings::new(PUNT_RING);
+        let mut path = PuntPath::new(&rings, 2, 1_000_000_000, 0);
+        while path.give(punted(PuntReason::Arp)).is_ok() {}
+        let on = |port| Punted { port: PortId(port), ..punted(PuntReason::Arp) };
+        assert_eq!(path.give(on(1)), Ok(()));
+        assert_eq!(path.give(on(2)), Err(DropReason::PuntPoliced), "there is no such port");
+        path.tick(PortId(1), 1_000_000_000);
+        assert_eq!(path.give(on(0)), Err(DropReason::PuntPoliced), "each has its own clock");
+    }
+
+    #[test]
+    fn all_bursts_together_leave_room_in_the_rings() {
+        let sum = |urgent: bool| -> u32 {
+            let reasons = PuntReason::ALL.iter().filter(|reason| is_urgent(**reason) == urgent);
+            reasons.map(|reason| default_budget(*reason).burst).sum()
+        };
+        assert!(sum(true) as usize <= PUNT_RING * 3 / 4);
+        assert!(sum(false) as usize <= PUNT_RING * 3 / 4);
     }
 
     #[test]
     fn a_full_ring_is_a_named_drop() {
         let rings = Rings::new(1);
-        let mut path = PuntPath::new(&rings, 1_000_000, 0);
+        let mut path = PuntPath::new(&rings, 1, 1_000_000, 0);
         assert_eq!(path.give(punted(PuntReason::Bfd)), Ok(()));
         assert_eq!(path.give(punted(PuntReason::Bfd)), Err(DropReason::PuntRingFull));
     }

@@ -115,6 +115,11 @@ impl<T> Reader<T> {
         &self.domain.readers[self.slot]
     }
 
+    /// Its number among the domain's readers, from 0 on.
+    pub fn slot(&self) -> usize {
+        self.slot
+    }
+
     /// Starts holding snapshots.
     pub fn online(&mut self) {
         self.counter().store(self.domain.epoch.load(Ordering::Acquire), Ordering::SeqCst);

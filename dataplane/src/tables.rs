@@ -6,9 +6,11 @@ use std::sync::Arc;
 use crate::adjacency::Adjacency;
 use crate::exits::Exits;
 use crate::fib::{Fib4, Fib6};
-use crate::ids::{AdjId, GroupId, VrfId};
+use crate::ids::{AdjId, GroupId, SubIfId, VrfId};
+use crate::policy::Policies;
 use crate::sub_interface::SubInterfaces;
 use crate::verdict::{DropReason, PuntReason};
+use crate::watch::Watch;
 
 /// A next-hop group: a power of two of buckets, each of which names an adjacency.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +45,46 @@ pub struct Tables {
     adjacencies: Vec<Adjacency>,
     /// What follows from groups and adjacencies, for most packets.
     exits: Exits,
+    /// Traces and captures; none nearly always.
+    pub watch: Option<Arc<Watch>>,
+    /// What sub-interfaces do besides forwarding.
+    pub policies: Arc<Policies>,
+    /// Where each group leads; needed for strict reverse path checks only.
+    pub reverse_paths: ReversePaths,
+}
+
+/// The sub-interfaces that each next-hop group leads out of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReversePaths {
+    /// Where each group's end in `sub_ifs`; they begin where those of the group before end.
+    ends: Vec<u32>,
+    sub_ifs: Vec<SubIfId>,
+}
+
+impl ReversePaths {
+    /// Adds those of the next group.
+    pub fn push(&mut self, sub_ifs: impl IntoIterator<Item = SubIfId>) {
+        let start = self.sub_ifs.len();
+        self.sub_ifs.extend(sub_ifs);
+        self.sub_ifs[start..].sort_unstable();
+        let mut kept = start;
+        for at in start..self.sub_ifs.len() {
+            if at == start || self.sub_ifs[at] != self.sub_ifs[kept - 1] {
+                self.sub_ifs[kept] = self.sub_ifs[at];
+                kept += 1;
+            }
+        }
+        self.sub_ifs.truncate(kept);
+        self.ends.push(kept as u32);
+    }
+
+    /// Those of a group.
+    pub fn of(&self, group: GroupId) -> &[SubIfId] {
+        let group = group.0 as usize;
+        let start = group.checked_sub(1).and_then(|before| self.ends.get(before)).copied().unwrap_or(0);
+        let end = self.ends.get(group).copied().unwrap_or(start);
+        self.sub_ifs.get(start as usize..end as usize).unwrap_or(&[])
+    }
 }
 
 /// What an index out of range yields; control publishes no such index.
@@ -59,6 +101,9 @@ impl Tables {
             buckets: Vec::new(),
             adjacencies: Vec::new(),
             exits: Exits::default(),
+            policies: Arc::default(),
+            reverse_paths: ReversePaths::default(),
+            watch: None,
         };
         let groups = (0..GroupId::FIRST_FREE.0).map(|first| Group { first, mask: 0 }).collect();
         let buckets = vec![AdjId::NO_ROUTE, AdjId::DISCARD, AdjId::LOCAL];
@@ -110,6 +155,17 @@ impl Tables {
         ]
     }
 
+    /// All groups; the index is the id.
+    pub fn groups(&self) -> &[Group] {
+        &self.groups
+    }
+
+    /// The buckets of a group.
+    pub fn buckets(&self, group: Group) -> &[AdjId] {
+        let first = group.first as usize;
+        self.buckets.get(first..=first + group.mask as usize).unwrap_or(&[])
+    }
+
     /// The tables of a VRF.
     pub fn vrf(&self, id: VrfId) -> Option<&VrfTables> {
         self.vrfs.get(usize::from(id.0))
@@ -129,5 +185,23 @@ impl Tables {
     /// The adjacency of that id; one that drops if there is none.
     pub fn adjacency(&self, id: AdjId) -> &Adjacency {
         self.adjacencies.get(id.0 as usize).unwrap_or(&NOWHERE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_group_has_its_sub_interfaces_once() {
+        let mut paths = ReversePaths::default();
+        let ids = |ids: &[u16]| ids.iter().map(|id| SubIfId(*id)).collect::<Vec<_>>();
+        paths.push(ids(&[]));
+        paths.push(ids(&[3, 1, 3, 3]));
+        paths.push(ids(&[]));
+        paths.push(ids(&[1]));
+        for (group, expected) in [(0, &[][..]), (1, &[1, 3]), (2, &[]), (3, &[1]), (4, &[]), (99, &[])] {
+            assert_eq!(paths.of(GroupId(group)), ids(expected), "{group}");
+        }
     }
 }

@@ -54,6 +54,10 @@ reasons! {
         LinkLocalSource = "link_local_source", "From a link-local address to beyond the link (RFC 4291, section 2.5.6; RFC 3927, section 2.7).";
         LinkLocalDestination = "link_local_destination", "To an IPv4 link-local address that is not ours (RFC 3927, section 2.7).";
         SourceRoute = "source_route", "An IPv4 source route, loose or strict; they are not followed (RFC 7126, sections 4.3 and 4.4).";
+        ReversePath = "reverse_path", "No route leads back to the source, or with strict checks none by the sub-interface it came in on (RFC 3704).";
+        PrivateSource = "private_source", "From a private or shared address, out of a sub-interface that such must not leave by (RFC 1918, RFC 6598, RFC 4193).";
+        AclDeniedIn = "acl_denied_in", "Denied by the access list for what comes in by its sub-interface.";
+        AclDeniedOut = "acl_denied_out", "Denied by the access list for what goes out by the sub-interface that its route leads to.";
         NoRoute = "no_route", "No route covers the destination, and the sender is told of others already.";
         DiscardRoute = "discard_route", "The destination is under a discard route.";
         InterfaceDown = "interface_down", "The route leads to a port or sub-interface that is not there.";
@@ -80,6 +84,7 @@ reasons! {
         NoRoute = "no_route", "No route covers the destination: its sender is told.";
         IpOptions = "ip_options", "IPv4 options that a router has to act on, or that are malformed (RFC 1812, section 4.2.2.1).";
         HopByHop = "hop_by_hop", "IPv6 hop-by-hop options (RFC 8200, section 4.3).";
+        Prohibited = "prohibited", "Refused by a guard or an access list, counted as dropped by its reason: its sender is told.";
         LinkControl = "link_control", "A link-layer control protocol (LLDP, slow protocols).";
     }
 }
@@ -93,6 +98,8 @@ pub enum Verdict {
     Drop(DropReason),
     /// Goes to the control thread.
     Punt(PuntReason),
+    /// Ends here, counted as dropped; its sender is told, as far as the budget of [`PuntReason::Prohibited`] goes.
+    Refuse(DropReason),
 }
 
 #[cfg(test)]

@@ -11,13 +11,20 @@ use crate::io::PortIo;
 use crate::packet::Packet;
 use crate::punt::{Injected, PuntPath, Rings};
 use crate::qsbr::Reader;
-use crate::stage::{self, rx, transmit, transmit::Outbound};
+use crate::stage::{self, Stage, rx, transmit, transmit::Outbound};
 use crate::tables::Tables;
+use crate::verdict::{DropReason, Verdict};
+use crate::watch::Observer;
 
 /// Empty rounds in a row after which a worker that may sleep does.
 const IDLE_ROUNDS: u32 = 1000;
-/// How long it sleeps at a time.
-const IDLE_SLEEP: Duration = Duration::from_micros(20);
+/// It sleeps for this part of the time that nothing has come, so that a packet after a pause waits for a small part of
+/// the pause,
+const NAP_SHARE: u64 = 256;
+/// for at least so long,
+const SHORTEST_NAP: Duration = Duration::from_micros(10);
+/// and for at most so long: then the queue has to hold what comes in half a millisecond.
+const LONGEST_NAP: Duration = Duration::from_micros(500);
 
 /// Rounds in which a packet of the control thread is tried again on a full queue.
 const INJECT_TRIES: u32 = 100;
@@ -32,11 +39,14 @@ pub struct Worker<I: PortIo> {
     burst: Box<Burst<I::Packet>>,
     outbound: Outbound<I::Packet>,
     may_sleep: bool,
+    /// Cycles of `io`'s clock in a microsecond.
+    cycles_per_us: u64,
     /// What the processor can do.
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     instructions: Instructions,
     /// A packet of the control thread that its port had no room for, and how often it was tried.
     unsent: Option<(Injected<I::Packet>, u32)>,
+    observer: Observer,
 }
 
 impl<I: PortIo> Worker<I> {
@@ -50,21 +60,27 @@ impl<I: PortIo> Worker<I> {
         hz: u64,
         may_sleep: bool,
     ) -> Self {
-        let punts = PuntPath::new(rings, hz, io.cycles());
+        // It may send on every port, so it knows of all.
+        let punts = PuntPath::new(rings, io.tx_ports(), hz, io.cycles());
         let outbound = Outbound::new(io.tx_ports());
         let inject = Arc::clone(&rings.inject);
+        let mut burst = Box::<Burst<I::Packet>>::default();
+        burst.rule_counters = Some(Arc::clone(&counters.rules));
+        let observer = Observer::new(tables.slot());
         Self {
             io,
             tables,
             inject,
             punts,
             counters,
-            burst: Box::default(),
+            burst,
             outbound,
             may_sleep,
+            cycles_per_us: (hz / 1_000_000).max(1),
             #[cfg(all(target_arch = "x86_64", not(miri)))]
             instructions: Instructions::of_this_processor(),
             unsent: None,
+            observer,
         }
     }
 
@@ -78,6 +94,7 @@ impl<I: PortIo> Worker<I> {
         self.tables.online();
         let mut idle = 0u32;
         let mut last = self.io.cycles();
+        let mut busy = last;
         let mut slept = false;
         while !stop.load(Ordering::Relaxed) {
             let worked = self.round();
@@ -88,10 +105,10 @@ impl<I: PortIo> Worker<I> {
                 self.counters.work.rounds.record(round);
             }
             last = now;
-            idle = if worked { 0 } else { idle.saturating_add(1) };
+            (idle, busy) = if worked { (0, now) } else { (idle.saturating_add(1), busy) };
             if self.may_sleep && idle >= IDLE_ROUNDS {
                 self.tables.offline();
-                std::thread::sleep(IDLE_SLEEP);
+                std::thread::sleep(nap(now.saturating_sub(busy) / self.cycles_per_us));
                 self.tables.online();
                 slept = true;
             }
@@ -151,15 +168,18 @@ impl<I: PortIo> Worker<I> {
             work.empty_polls.add(1);
             return false;
         }
-        stage::decide_with::<I::Packet, WIDE>(&mut self.burst, tables);
-        transmit::run::<I, WIDE>(
-            &mut self.io,
-            &mut self.burst,
-            tables,
-            &mut self.outbound,
-            &mut self.punts,
-            &self.counters,
-        );
+        if let Some(watch) = &tables.watch {
+            self.observer.received(watch, &mut self.burst, start);
+        }
+        self.io.stage_done(Stage::Rx);
+        let (io, burst, outbound, punts) =
+            (&mut self.io, &mut self.burst, &mut self.outbound, &mut self.punts);
+        stage::decide_with::<I::Packet, WIDE>(burst, tables, |stage| io.stage_done(stage));
+        match tables.watch.as_deref() {
+            None => transmit::run::<I, WIDE>(io, burst, tables, outbound, punts, &self.counters),
+            Some(watch) => self.observer.transmit(watch, io, burst, tables, outbound, punts, &self.counters),
+        }
+        self.io.stage_done(Stage::Transmit);
         work.packets.add(received as u64);
         work.busy_cycles.add(self.io.cycles().saturating_sub(start));
         true
@@ -186,8 +206,18 @@ impl<I: PortIo> Worker<I> {
     fn send_injected(&mut self, injected: Injected<I::Packet>, tries: u32) -> bool {
         let Injected { packet, port, sub_if, l3_len } = injected;
         let len = packet.bytes().len() as u64;
+        let watch = self.tables.snapshot().and_then(|tables| tables.watch.as_deref());
+        if let Some(watch) = watch {
+            self.observer.injecting(watch, &packet, port, sub_if, self.io.cycles());
+        }
         let mut slot = [Some(packet)];
-        if self.io.tx(port, &mut slot) == 1 {
+        let taken = self.io.tx(port, &mut slot) == 1;
+        if let Some(watch) = watch {
+            let refused = (tries >= INJECT_TRIES).then_some(Verdict::Drop(DropReason::TxQueueFull));
+            let verdict = if taken { Some(Verdict::Forward) } else { refused };
+            self.observer.injected(watch, port, sub_if, verdict);
+        }
+        if taken {
             let counters = self.counters.port(port);
             counters.sent.add(1);
             counters.sent_bytes.add(len);
@@ -207,10 +237,15 @@ impl<I: PortIo> Worker<I> {
     }
 }
 
+/// How long to sleep when nothing has come for so many microseconds.
+fn nap(idle_us: u64) -> Duration {
+    Duration::from_micros(idle_us / NAP_SHARE).clamp(SHORTEST_NAP, LONGEST_NAP)
+}
+
 /// The instructions that the stages are compiled with.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Instructions {
+pub(crate) enum Instructions {
     Baseline,
     Avx2,
     Avx512,
@@ -218,7 +253,7 @@ enum Instructions {
 
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 impl Instructions {
-    fn of_this_processor() -> Self {
+    pub(crate) fn of_this_processor() -> Self {
         let avx2 = is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("bmi1")
             && is_x86_feature_detected!("bmi2")
@@ -235,9 +270,20 @@ impl Instructions {
 
 /// Whether the processor has AVX-512 F, BW, DQ and VL.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
-fn has_avx512() -> bool {
+pub(crate) fn has_avx512() -> bool {
     is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512dq")
         && is_x86_feature_detected!("avx512vl")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn naps_are_a_small_part_of_the_pause() {
+        let all = [0, 100, 10_000, 100_000, 10_000_000, u64::MAX].map(|idle| nap(idle).as_micros());
+        assert_eq!(all, [10, 10, 39, 390, 500, 500]);
+    }
 }

@@ -1,5 +1,7 @@
-//! FRR as Debian ships it: zebra and bgpd in one namespace, started by hand, with sockets and files of their own.
+//! FRR as Debian ships it: zebra, bgpd and where wanted bfdd in one namespace, started by hand, with sockets and files
+//! of their own.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::{DirBuilderExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,12 +18,13 @@ const DAEMONS: &str = "/usr/lib/frr";
 /// How long a daemon may take to answer after its start, on a busy machine.
 const START: Duration = Duration::from_secs(15);
 
-/// zebra and bgpd of one router.
+/// The daemons of one router.
 #[derive(Debug)]
 pub struct Frr {
     netns: String,
     dir: PathBuf,
     zebra: Option<Daemon>,
+    bfdd: Option<Daemon>,
     bgpd: Option<Daemon>,
 }
 
@@ -39,7 +42,7 @@ impl Frr {
         for path in [dir.clone(), dir.join("frr.conf"), dir.join("zebra.conf")] {
             chown(&path, Some(user), Some(group)).expect("hand files to frr");
         }
-        let mut frr = Self { netns: netns.name().to_owned(), dir, zebra: None, bgpd: None };
+        let mut frr = Self { netns: netns.name().to_owned(), dir, zebra: None, bfdd: None, bgpd: None };
         frr.resume();
         frr
     }
@@ -81,14 +84,44 @@ impl Frr {
         }
     }
 
+    /// Starts bfdd, and has bgpd ask it for a session with each of these neighbours, at its default of 300 ms × 3.
+    #[track_caller]
+    pub fn start_bfd(&mut self, asn: u32, neighbours: &[&str]) {
+        std::fs::write(self.dir.join("bfdd.conf"), "log stdout\n").expect("configuration of bfdd");
+        let control = self.dir.join("bfdd.sock").to_string_lossy().into_owned();
+        self.bfdd = Some(self.daemon("bfdd", "bfdd.conf", &["--bfdctl", &control]));
+        wait::until_true(START, "bfdd's socket", || self.dir.join("bfdd.vty").exists());
+        let lines: Vec<_> = neighbours.iter().map(|peer| format!("neighbor {peer} bfd")).collect();
+        let router = format!("router bgp {asn}");
+        self.configure(
+            &[&[router.as_str()], &lines.iter().map(String::as_str).collect::<Vec<_>>()[..]].concat(),
+        );
+    }
+
+    /// How often each BFD session that is up has come up, by its peer; those that are not up are left out.
+    #[track_caller]
+    pub fn bfd_sessions(&self) -> BTreeMap<String, u64> {
+        let counters = self.json("show bfd peers counters json");
+        let ups = |peer: &str| {
+            let fits = |counted: &&Value| counted["peer"] == peer;
+            counters.as_array()?.iter().find(fits)?["session-up"].as_u64()
+        };
+        let up = |shown: &Value| {
+            let peer = (shown["status"] == "up").then(|| shown["peer"].as_str())??;
+            Some((peer.to_owned(), ups(peer)?))
+        };
+        self.json("show bfd peers json").as_array().into_iter().flatten().filter_map(up).collect()
+    }
+
     /// Kills bgpd with SIGKILL: its sessions end without a word of BGP.
     pub fn kill_bgpd(&mut self) {
         self.bgpd = None;
     }
 
-    /// Kills both daemons with SIGKILL.
+    /// Kills all daemons with SIGKILL.
     pub fn kill(&mut self) {
         self.bgpd = None;
+        self.bfdd = None;
         self.zebra = None;
     }
 
@@ -123,6 +156,13 @@ impl Frr {
     pub fn established(&self, neighbour: &str) -> bool {
         let shown = self.json(&format!("show bgp neighbors {neighbour} json"));
         shown[neighbour]["bgpState"] == "Established"
+    }
+
+    /// How often the session with `neighbour` has gone down.
+    #[track_caller]
+    pub fn dropped(&self, neighbour: &str) -> u64 {
+        let shown = self.json(&format!("show bgp neighbors {neighbour} json"));
+        shown[neighbour]["connectionsDropped"].as_u64().expect("a count of lost connections")
     }
 
     /// Next hops of all paths to `prefix` that bgpd holds.

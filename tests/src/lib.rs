@@ -11,6 +11,7 @@
     reason = "this crate is tests; a panic with a message is their way to fail"
 )]
 
+pub mod access;
 pub mod bench;
 pub mod bird;
 pub mod circuit;
@@ -21,10 +22,12 @@ pub mod echo;
 pub mod edge;
 pub mod frame;
 pub mod frr;
+pub mod guards;
 pub mod host;
 pub mod hostile;
 pub mod judge;
 pub mod lab;
+pub mod overload;
 pub mod paths;
 pub mod pcap;
 pub mod plan;
@@ -41,5 +44,6 @@ pub mod suite;
 pub mod sys;
 pub mod tables;
 pub mod wait;
+pub mod watching;
 pub mod wire;
 pub mod zebra;

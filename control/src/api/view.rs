@@ -157,6 +157,41 @@ pub struct DropReport {
     pub control: Control,
 }
 
+/// An access list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acl {
+    /// Its name.
+    pub name: String,
+    /// The sub-interfaces that it is in force on for what comes in.
+    pub inbound: Vec<String>,
+    /// Those for what goes out.
+    pub outbound: Vec<String>,
+    /// Its rules in order, and last what none of them matched.
+    pub rules: Vec<AclRule>,
+}
+
+/// A rule of an access list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AclRule {
+    /// The rule.
+    pub rule: String,
+    /// Packets that it was the first to match; of a `count` rule, all that came to it and matched.
+    pub packets: u64,
+    /// Bytes of their IP packets.
+    pub bytes: u64,
+}
+
+/// What came of a reload of the access lists.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AclReload {
+    /// Lists in force.
+    pub lists: usize,
+    /// Rules in them.
+    pub rules: usize,
+    /// Rules that stood before, and count on.
+    pub kept: usize,
+}
+
 /// A neighbour.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Neighbour {

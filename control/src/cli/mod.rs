@@ -1,9 +1,12 @@
 //! The command line of `turnpike`.
 
+pub mod acl;
+pub mod capture;
 pub mod check;
 pub mod run;
 pub mod show;
 pub mod table;
+pub mod trace;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -12,7 +15,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::api::client::Client;
-use crate::api::{BgpOrder, Order, Request};
+use crate::api::{BgpOrder, Order};
 
 /// The data plane of a customer-edge router in front of a private cloud circuit.
 #[derive(Debug, Parser)]
@@ -47,6 +50,11 @@ enum Command {
         #[arg(long, default_value = crate::config::DEFAULT_SOCKET)]
         socket: PathBuf,
     },
+    /// Access lists of a running turnpike.
+    Acl {
+        #[command(subcommand)]
+        order: AclOrder,
+    },
     /// Take a neighbour for dead, or no longer: for BFD, or whoever knows it sooner than ARP and ND do. Its traffic goes
     /// to the other members of its groups, or to their backup, at once.
     Neighbour {
@@ -61,6 +69,10 @@ enum Command {
         #[arg(long, default_value = crate::config::DEFAULT_SOCKET)]
         socket: PathBuf,
     },
+    /// Print each packet's way through a running turnpike: what it was, and what was decided about it, stage by stage.
+    Trace(trace::Trace),
+    /// Write frames that a running turnpike receives, sends and drops to a file that Wireshark and tshark read.
+    Capture(capture::Capture),
     /// Forward built-in traffic between virtual ports, with routes from a built-in BGP speaker, and show it live.
     Demo {
         /// End after so many seconds; 0: on Ctrl-C.
@@ -78,6 +90,20 @@ enum BgpVerb {
     Refresh,
     /// End the session; let the peer in again if it was kept out for announcing too much.
     Reset,
+}
+
+/// What can be done with access lists.
+#[derive(Debug, Subcommand)]
+enum AclOrder {
+    /// Read them anew from the configuration file, and put all of them in force at once. If anything is wrong with the
+    /// file, nothing changes.
+    Reload {
+        /// The configuration file; by default that which turnpike was started with.
+        file: Option<PathBuf>,
+        /// The socket of the turnpike to tell.
+        #[arg(long, default_value = crate::config::DEFAULT_SOCKET)]
+        socket: PathBuf,
+    },
 }
 
 /// What to take a neighbour for.
@@ -127,6 +153,8 @@ pub enum What {
     Workers,
     /// Drops and punts by port and reason.
     Drops,
+    /// Access lists, and what each rule matched.
+    Acls,
     /// BGP sessions.
     Bgp,
     /// Route sources: state, counts, rates, lag, last error.
@@ -151,8 +179,12 @@ fn bgp(order: BgpVerb, peer: String, socket: &std::path::Path) -> Result<(), Str
         BgpVerb::Refresh => BgpOrder::Refresh,
         BgpVerb::Reset => BgpOrder::Reset,
     };
-    let told = Client::connect(socket).and_then(|mut client| client.ask(&Request::BgpPeer { peer, order }));
-    told.map(|_| ()).map_err(|error| error.to_string())
+    give(&Order::Bgp { peer, order }, socket)
+}
+
+fn give(order: &Order, socket: &std::path::Path) -> Result<(), String> {
+    let done = Client::connect(socket).and_then(|mut client| client.ask(order));
+    done.map(|_| ()).map_err(|error| error.to_string())
 }
 
 /// Runs the command that the arguments name.
@@ -163,10 +195,11 @@ pub fn main() -> ExitCode {
         Command::Show(show) => show::show(&show),
         Command::Bgp { order, peer, socket } => bgp(order, peer, &socket),
         Command::Neighbour { address, state, interface, socket } => {
-            let order = Order::Neighbour { address, interface, down: state == Holding::Down };
-            let done = Client::connect(&socket).and_then(|mut client| client.ask(&order));
-            done.map(|_| ()).map_err(|error| error.to_string())
+            give(&Order::Neighbour { address, interface, down: state == Holding::Down }, &socket)
         }
+        Command::Trace(trace) => trace::trace(&trace),
+        Command::Capture(capture) => capture::capture(&capture),
+        Command::Acl { order: AclOrder::Reload { file, socket } } => acl::reload(file.as_deref(), &socket),
         Command::Demo { seconds } => crate::demo::run(seconds),
         Command::Version => {
             print(&format!("turnpike {} with DPDK {}\n", env!("CARGO_PKG_VERSION"), dpdk_sys::DPDK_VERSION))

@@ -23,6 +23,7 @@ pub fn run(file: &Path) -> Result<(), String> {
     let summary = super::check::describe(&config);
     let socket = config.api_socket.clone();
     let mut router = Router::start(config).map_err(|error| with_rights(&error))?;
+    router.reload_from(file);
     tracing::info!("forwarding: {summary}; `turnpike show` asks at {}", socket.display());
     let result = router.run(&stop);
     tracing::info!("stopping");

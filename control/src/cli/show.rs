@@ -27,6 +27,7 @@ pub fn show(show: &Show) -> Result<(), String> {
         What::Groups => groups(&parse::<Vec<_>>(value)?),
         What::Workers => workers(&parse(value)?),
         What::Drops => drops(&parse(value)?),
+        What::Acls => acls(&parse::<Vec<_>>(value)?),
         What::Bgp if value.as_array().is_some_and(Vec::is_empty) => {
             "no `[[bgp.peer]]` is configured\n".into()
         }
@@ -49,6 +50,7 @@ fn request(show: &Show, after: Option<String>) -> Request {
         What::Groups => Request::Groups,
         What::Workers => Request::Workers,
         What::Drops => Request::Drops,
+        What::Acls => Request::Acls,
         What::Bgp => Request::Bgp,
         What::Sources => Request::Sources,
     }
@@ -319,6 +321,27 @@ fn drops(report: &view::DropReport) -> String {
         table.row(["(control)".to_string(), "ended".to_string(), outcome.clone(), thousands(*count)]);
     }
     if table.is_empty() { "nothing was dropped or punted\n".into() } else { table.to_string() }
+}
+
+fn acls(acls: &[view::Acl]) -> String {
+    if acls.is_empty() {
+        return "no `[[acl]]` is in force\n".into();
+    }
+    let names = |names: &[String]| if names.is_empty() { "-".to_string() } else { names.join(" ") };
+    let mut out = String::new();
+    for acl in acls {
+        if !out.is_empty() {
+            out.push('\n');
+        }
+        out.push_str(&format!("{}: in {}, out {}\n", acl.name, names(&acl.inbound), names(&acl.outbound)));
+        let mut table = Table::new(&[">", "rule", ">packets", ">bytes"]);
+        for (at, rule) in acl.rules.iter().enumerate() {
+            let number = if at + 1 == acl.rules.len() { String::new() } else { (at + 1).to_string() };
+            table.row([number, rule.rule.clone(), thousands(rule.packets), thousands(rule.bytes)]);
+        }
+        out.push_str(&table.to_string());
+    }
+    out
 }
 
 /// Any value as an indented outline: for what is a tree and not a table.

@@ -9,7 +9,7 @@ use super::errors::Report;
 use super::model::{self, Config, SubInterface};
 use super::names::Names;
 use super::vrfs::Vrfs;
-use super::{bgp_references, check, references, tables, tap};
+use super::{acl, bgp_references, check, references, tables, tap};
 
 /// IPv6's least MTU (RFC 8200, section 5).
 const IPV6_MIN_MTU: u16 = 1280;
@@ -24,6 +24,8 @@ pub(super) fn assemble(mut draft: Draft, report: &mut Report<'_>) -> Option<Conf
     forget_repeated_links(&mut draft.subs);
     let sub_names = Names::index("an interface", draft.subs.iter().map(|s| s.name.as_ref()), report);
     let vrfs = Vrfs::collect(&draft, report);
+    let acl_names = Names::index("an access list", draft.acls.iter().map(|a| a.name.as_ref()), report);
+    let acls = acl::lists(std::mem::take(&mut draft.acls), report);
     let taps = tap::names(&draft.subs, &draft.ports, report);
 
     let ports = ports(&draft.ports);
@@ -31,7 +33,7 @@ pub(super) fn assemble(mut draft: Draft, report: &mut Report<'_>) -> Option<Conf
         .subs
         .iter()
         .zip(taps)
-        .map(|(sub, tap)| sub_interface(sub, tap, &port_names, &draft.ports, &vrfs, report))
+        .map(|(sub, tap)| sub_interface(sub, tap, [&port_names, &acl_names], &draft.ports, &vrfs, report))
         .collect();
     let seen = check::Subs { drafts: &draft.subs, models: &subs };
     check::devices(&draft.ports, report);
@@ -39,6 +41,7 @@ pub(super) fn assemble(mut draft: Draft, report: &mut Report<'_>) -> Option<Conf
     check::peering_vrfs(&seen, report);
     check::overlaps(&seen, &vrfs.list, draft.kernel.taps, report);
     let routes = references::routes(&draft.routes, &seen, &vrfs, report);
+    let leaks = references::leaks(&draft.leaks, &vrfs, report);
     let neighbours = references::neighbours(&draft.neighbours, &seen, &sub_names, report);
     let peers = bgp_references::peers(&draft, &seen, &vrfs, report);
     let fpm_tables = tables::resolve(&draft.fpm_tables, &vrfs, report);
@@ -52,7 +55,9 @@ pub(super) fn assemble(mut draft: Draft, report: &mut Report<'_>) -> Option<Conf
         vrfs: vrfs.list,
         sub_interfaces: subs.into_iter().collect::<Option<_>>()?,
         circuits: draft.circuits.into_iter().map(|c| c.model).collect(),
+        acls: acls?,
         routes: routes.into_iter().collect::<Option<_>>()?,
+        leaks: leaks.into_iter().collect::<Option<_>>()?,
         neighbours: neighbours.into_iter().collect::<Option<_>>()?,
         workers: draft.workers,
         sources: draft.sources,
@@ -99,7 +104,7 @@ fn ports(drafts: &[Port]) -> Vec<Option<model::Port>> {
 fn sub_interface(
     sub: &Sub,
     tap: String,
-    names: &Names,
+    [names, acls]: [&Names; 2],
     ports: &[Port],
     vrfs: &Vrfs,
     report: &mut Report<'_>,
@@ -125,6 +130,8 @@ fn sub_interface(
             format!("{mtu} is too small for its IPv6 addresses: at least {IPV6_MIN_MTU} (RFC 8200)");
         report.error_once(sub.mtu_place, message);
     }
+    let [acl_in, acl_out] =
+        sub.acls.each_ref().map(|name| name.as_ref().and_then(|name| acls.resolve(name, report)));
     Some(SubInterface {
         name: sub.name.as_ref()?.value.clone(),
         tap,
@@ -134,6 +141,9 @@ fn sub_interface(
         addresses: sub.addresses.iter().map(|a| a.value).collect(),
         mtu: mtu?,
         pcp: sub.pcp,
+        policy: sub.policy.with_mtu(mtu?),
+        acl_in,
+        acl_out,
         link: sub.link,
     })
 }

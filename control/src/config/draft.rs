@@ -7,9 +7,10 @@ use std::path::PathBuf;
 
 use super::errors::{At, Place};
 use super::model::{
-    Bgp, BgpPeer, Circuit, CircuitLink, Encapsulation, Filter, Fpm, IcmpRates, Kernel, Memory, Netlink,
-    Sources, Target, Workers,
+    AccessRule, Bgp, BgpPeer, Circuit, CircuitLink, Encapsulation, Filter, Fpm, Icmp, Kernel, Memory,
+    Netlink, Sources, Target, Workers,
 };
+use super::policy::PolicyDraft;
 
 /// A whole text, section by section.
 pub(super) struct Draft {
@@ -18,7 +19,9 @@ pub(super) struct Draft {
     pub circuits: Vec<NamedCircuit>,
     /// Of circuits, then of `[[interface]]`.
     pub subs: Vec<Sub>,
+    pub acls: Vec<NamedList>,
     pub routes: Vec<Route>,
+    pub leaks: Vec<Leak>,
     pub neighbours: Vec<Neighbour>,
     pub workers: Workers,
     pub sources: Sources,
@@ -35,7 +38,7 @@ pub(super) struct Draft {
     pub netlink_tables: Vec<RouteTable>,
     pub kernel: Kernel,
     pub api_socket: PathBuf,
-    pub icmp: IcmpRates,
+    pub icmp: Icmp,
     pub punt: Budgets,
     pub memory: Memory,
 }
@@ -78,7 +81,19 @@ pub(super) struct Sub {
     /// Where the MTU stands, or would stand.
     pub mtu_place: Place,
     pub pcp: Option<u8>,
+    pub policy: PolicyDraft,
+    /// The names of the access lists for what comes in, and for what goes out.
+    pub acls: [Option<At<String>>; 2],
     pub link: Option<CircuitLink>,
+}
+
+/// `[[acl]]`, with the place of its rules.
+pub(super) struct NamedList {
+    pub name: Option<At<String>>,
+    pub rules: Vec<Option<AccessRule>>,
+    /// Whether `rules` are all that were meant.
+    pub whole: bool,
+    pub place: Place,
 }
 
 /// `[[route]]`.
@@ -86,6 +101,14 @@ pub(super) struct Route {
     pub prefix: Option<At<IpNetwork>>,
     pub vrf: Option<At<String>>,
     pub target: Option<At<Target>>,
+}
+
+/// `[[leak]]`.
+pub(super) struct Leak {
+    pub from: Option<At<String>>,
+    pub to: Option<At<String>>,
+    pub prefixes: Vec<Option<At<IpNetwork>>>,
+    pub exact: bool,
 }
 
 /// `[[neighbour]]`.

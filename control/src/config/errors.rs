@@ -149,6 +149,14 @@ impl<'t> Report<'t> {
         self.lines.place(self.text, place.offset).0
     }
 
+    /// Where the value `text` of `place` begins in the file, behind its quotes; `None` if it stands there with escapes.
+    pub fn start_of(&self, place: Place, text: &str) -> Option<usize> {
+        let stands =
+            |start: &usize| self.text.get(*start..).is_some_and(|rest| rest.starts_with(text.as_bytes()));
+        // One quote, or three, and then perhaps a line break that does not count.
+        [0, 1, 3, 4, 5].into_iter().map(|quotes| place.offset + quotes).find(stands)
+    }
+
     pub fn is_clean(&self) -> bool {
         self.entries.is_empty()
     }

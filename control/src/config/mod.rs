@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 
+pub mod acl;
 mod address;
 mod assemble;
 mod bgp;
@@ -21,10 +22,11 @@ mod errors;
 mod limits;
 pub mod model;
 mod names;
+mod policy;
 mod references;
 mod section;
 mod sections;
-mod suggest;
+pub(crate) mod suggest;
 mod tables;
 mod tap;
 #[cfg(test)]

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use dataplane::ids::{PortId, SubIfId, VrfId};
+use dataplane::policy::Policy;
 use dataplane::punt::Budgets;
 use ipnetwork::IpNetwork;
 
@@ -27,8 +28,12 @@ pub struct Config {
     pub sub_interfaces: Vec<SubInterface>,
     /// The circuits, for what concerns them as a whole.
     pub circuits: Vec<Circuit>,
+    /// `[[acl]]`: the access lists.
+    pub acls: Vec<AccessList>,
     /// `[[route]]`.
     pub routes: Vec<StaticRoute>,
+    /// `[[leak]]`.
+    pub leaks: Vec<Leak>,
     /// `[[neighbour]]`.
     pub neighbours: Vec<StaticNeighbour>,
     /// `[workers]`.
@@ -44,7 +49,7 @@ pub struct Config {
     /// `[kernel]`.
     pub kernel: Kernel,
     /// `[icmp]`.
-    pub icmp: IcmpRates,
+    pub icmp: Icmp,
     /// `[punt]`: what each worker may send to the control thread, by reason.
     pub punt: Budgets,
     /// `[api]`: where the unix socket is.
@@ -121,8 +126,32 @@ pub struct SubInterface {
     pub mtu: u16,
     /// PCP to set on what is sent here; `None`: carried over from the received tag, else 0.
     pub pcp: Option<u8>,
+    /// What it does with packets besides forwarding them.
+    pub policy: Policy,
+    /// The access list for what comes in, an index into `Config::acls`.
+    pub acl_in: Option<usize>,
+    /// The access list for what goes out.
+    pub acl_out: Option<usize>,
     /// The circuit link it is, if any.
     pub link: Option<CircuitLink>,
+}
+
+/// `[[acl]]`: an access list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessList {
+    /// Its name.
+    pub name: String,
+    /// Its rules; the first that matches decides, and what none matches is denied.
+    pub rules: Vec<AccessRule>,
+}
+
+/// A rule, as it is written and as it is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessRule {
+    /// The text, with single spaces.
+    pub text: String,
+    /// What it says.
+    pub rule: dataplane::acl::Rule,
 }
 
 /// Which link of which circuit a sub-interface is.
@@ -196,6 +225,19 @@ pub struct StaticRoute {
     pub prefix: IpNetwork,
     /// Where it leads.
     pub target: Target,
+}
+
+/// `[[leak]]`: routes of one VRF that are another's as well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leak {
+    /// Whose they are.
+    pub from: VrfId,
+    /// Where they are used as well.
+    pub to: VrfId,
+    /// Which: those within these prefixes.
+    pub prefixes: Vec<IpNetwork>,
+    /// Whether they are these prefixes only, and not what is within them.
+    pub exact: bool,
 }
 
 /// `[[neighbour]]`: an address whose MAC is given, not asked for.
@@ -308,13 +350,15 @@ pub struct Kernel {
     pub taps: bool,
 }
 
-/// `[icmp]`: how many errors of each kind we send a second; 0: no limit.
+/// `[icmp]`: what errors we send, and how many of each kind a second; 0: no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct IcmpRates {
+pub struct Icmp {
     /// About what came in on one sub-interface.
     pub per_interface: u32,
     /// About what came in on one sub-interface, to one IPv4 address or IPv6 /64.
     pub per_destination: u32,
+    /// Whether senders are told of what a guard or an access list refuses.
+    pub prohibited: bool,
 }
 
 /// `[memory]`.

@@ -13,6 +13,7 @@ use super::groups::{GroupKey, Member};
 use super::prefix::{AnyPrefix, Prefix, V4, V6, with_prefix};
 use super::resolve::Hop;
 use super::table::{Entry, Path};
+use crate::prefix::Prefix as _;
 use crate::source::{Family, Origin, SourceId};
 
 /// A (sub-interface, gateway) pair that a next hop resolves to.
@@ -153,7 +154,7 @@ pub struct SourceView {
     pub source: u32,
     /// Its table.
     pub vrf: u16,
-    /// `connected`, `static`, `bgp`, `fpm` or `netlink`.
+    /// `connected`, `static`, `bgp`, `fpm`, `netlink` or `leak`.
     pub kind: &'static str,
     /// Administrative distance.
     pub distance: u8,
@@ -165,6 +166,8 @@ pub struct SourceView {
     pub ipv6: usize,
     /// Those of them that are stale.
     pub ipv6_stale: usize,
+    /// Default routes that were refused; see `docs/routes.md`.
+    pub refused_defaults: u64,
 }
 
 /// Most prefixes that are looked at for a page.
@@ -278,10 +281,11 @@ impl Rib {
             Target::Discard => (source.kind.name(), "discard", None),
             Target::Via(_) => (source.kind.name(), "via", None),
         };
-        let next_hops = slot.legs().iter().filter_map(|leg| {
-            let tracked = self.next_hops.get(leg.nh)?;
-            let resolved = tracked.hops().iter().map(hop_view).collect();
-            Some(NextHopView { address: tracked.address, weight: leg.weight, resolved })
+        let named = slot.legs().iter().flat_map(|leg| self.next_hops.named(leg));
+        let next_hops = named.map(|(tracked, weight)| NextHopView {
+            address: tracked.address,
+            weight,
+            resolved: tracked.hops().iter().map(hop_view).collect(),
         });
         PathView {
             source: source.id.0,
@@ -391,6 +395,7 @@ impl Rib {
                 ipv4_stale: v4.stale,
                 ipv6: v6.total,
                 ipv6_stale: v6.stale,
+                refused_defaults: source.refused_defaults,
             }
         })
     }

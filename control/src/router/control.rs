@@ -1,13 +1,16 @@
 //! The control thread: takes what comes from workers, kernel, route sources and API, a bounded amount of each in
 //! turn, so that none holds up another.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Select, Sender};
 use dataplane::histogram::Histogram;
 use dataplane::ids::{AdjId, PortId};
+use dataplane::watch::Session;
 
+use super::acl_reload::AclsInForce;
 use super::error::RouterError;
 use super::hardware::{Hardware, OpenPort};
 use super::neighbours::{Neighbours, Released};
@@ -19,13 +22,14 @@ use super::table_sources::TableSources;
 use super::workers::Workers;
 use super::{bgp_source, sub_if_ids};
 use crate::api::server::Call;
-use crate::api::{Reply, Request};
+use crate::api::{Order, Reply, Request};
 use crate::config::model::{Bgp, Config};
 use crate::kernel::{KernelSide, NeighbourEvent, TapFrame};
-use crate::rib::{AdjacencyDesc, Rib};
-use crate::source::SourceId;
+use crate::rib::{AdjacencyDesc, RefusedDefault, Rib};
 use crate::source::bgp::{BgpError, BgpSpeaker};
+use crate::source::limit::RateLimit;
 use crate::source::queue::{Feed, Inbox};
+use crate::source::{Family, SourceId};
 
 /// Where the control thread's work comes from.
 pub struct Inputs {
@@ -50,6 +54,8 @@ pub struct Parts {
     pub fibs: Fibs,
     /// The tables' writer.
     pub publisher: Publisher,
+    /// The access lists.
+    pub acls: AclsInForce,
     /// The TAPs.
     pub kernel: Option<KernelSide>,
     /// The workers.
@@ -71,15 +77,20 @@ pub struct Control {
     pub(super) rates: Rates,
     pub(super) rib: Rib,
     pub(super) fibs: Fibs,
-    publisher: Publisher,
+    pub(super) publisher: Publisher,
+    pub(super) acls: AclsInForce,
     pub(super) neighbours: Neighbours<Held>,
     pub(super) links: Vec<bool>,
+    /// Traces and captures that workers serve.
+    pub(super) watches: Vec<Arc<Session>>,
     /// What sources said and what is to be done of it later.
     pub(super) route_events: RouteEvents,
     /// Whether the FIB refused a write that is to be tried again.
     unwritten: bool,
     /// When it was last told of.
     complained: Option<Instant>,
+    /// How often refused default routes are told of.
+    refusals: RateLimit,
     /// How long each turn of the thread took, in nanoseconds, naps aside: so long did everything else wait.
     pub(super) turns: Histogram,
     // Dropped last, in this order: the TAPs, the workers, what they hold of the pool, the ports.
@@ -96,7 +107,7 @@ const SLICE: Duration = Duration::from_millis(1);
 /// How often failed writes are told of.
 const COMPLAIN: Duration = Duration::from_secs(1);
 /// How often the ports' links are looked at.
-const LINK_TICK: Duration = Duration::from_millis(5);
+const LINK_TICK: Duration = Duration::from_millis(2);
 /// How long the BGP sessions may take to end.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// How long their last packets are served after that.
@@ -109,7 +120,7 @@ const TICK: Duration = Duration::from_millis(100);
 impl Control {
     /// The control thread's state before its first turn.
     pub fn new(config: Config, inputs: Inputs, parts: Parts) -> Self {
-        let Parts { rib, fibs, publisher, kernel, workers, hardware, punts } = parts;
+        let Parts { rib, fibs, publisher, acls, kernel, workers, hardware, punts } = parts;
         // Before a port is started its link is down.
         let up = |port: &OpenPort| port.port.link().map_or(port.info.link.up, |link| link.up);
         let links: Vec<_> = hardware.ports.iter().map(up).collect();
@@ -123,11 +134,14 @@ impl Control {
             rib,
             fibs,
             publisher,
+            acls,
             neighbours: Neighbours::default(),
             links,
+            watches: Vec::new(),
             route_events: RouteEvents::default(),
             unwritten: false,
             complained: None,
+            refusals: RateLimit::new(Instant::now()),
             turns: Histogram::default(),
             kernel,
             workers,
@@ -178,6 +192,7 @@ impl Control {
             worked |= self.kernel_neighbours();
             worked |= self.routes();
             worked |= self.calls();
+            worked |= self.end_reload();
             if tick.elapsed() >= TICK {
                 tick = Instant::now();
                 self.tick();
@@ -201,9 +216,8 @@ impl Control {
         }
         self.take_leave();
         self.tables = TableSources::default();
-        for call in self.inputs.calls.try_iter() {
-            let _ = call.reply.send(Reply::Error("turnpike is stopping".into()));
-        }
+        // Who waits for an answer hears that there will be none.
+        self.inputs.calls.try_iter().for_each(drop);
         result
     }
 
@@ -273,12 +287,33 @@ impl Control {
             self.complained = Some(start);
             tracing::error!("{failure} ({} writes are pending)", commit.pending);
         }
+        for refused in self.rib.refused_defaults() {
+            self.punts.outcomes.count("default_route_refused");
+            if let Some(more) = self.refusals.pass(start) {
+                self.tell_refused(&refused, more);
+            }
+        }
         // What earlier commits let go may be reused: a new meaning is published before the FIB refers to it.
         self.rib.reclaim(|ticket| ticket < commit.ticket);
         self.fibs.reclaim();
         if commit.published > 0 {
             self.neighbours.ask_for_wanted(&self.rib, self.kernel.as_ref());
         }
+    }
+
+    fn tell_refused(&self, refused: &RefusedDefault, more: u64) {
+        let prefix = match refused.family {
+            Family::Ipv4 => "0.0.0.0/0",
+            Family::Ipv6 => "::/0",
+        };
+        let more = if more > 0 { format!(" ({more} like it before)") } else { String::new() };
+        tracing::warn!(
+            "default route {prefix} of {} in VRF {} leads over Microsoft peering `{}`, and is not used: filter it \
+             there{more}",
+            self.source_name(refused.source.0),
+            self.vrf_name(refused.vrf),
+            self.config.sub_interfaces.get(usize::from(refused.sub_if.0)).map_or("", |sub_if| &sub_if.name),
+        );
     }
 
     fn punted(&mut self) -> bool {
@@ -336,24 +371,35 @@ impl Control {
 
     fn calls(&mut self) -> bool {
         let calls: Vec<_> = self.inputs.calls.try_iter().take(4).collect();
-        for call in &calls {
+        let worked = !calls.is_empty();
+        for call in calls {
             // A client that did not wait gets no answer.
-            let reply = match &call.request {
-                Request::Do(order) => self.obey(order),
-                question => self.answer(question),
-            };
-            let _ = call.reply.send(reply);
+            match call {
+                Call::Ask { request: Request::Do(Order::ReloadAcls { file }), reply } => {
+                    // The answer follows, unless it does not begin.
+                    if let Err(why) = self.start_reload(file.as_deref(), reply.clone()) {
+                        let _ = reply.send(Reply::Error(why));
+                    }
+                }
+                Call::Ask { request: Request::Do(order), reply } => drop(reply.send(self.obey(&order))),
+                Call::Ask { request, reply } => drop(reply.send(self.answer(&request))),
+                Call::Watch { request, reply } => drop(reply.send(self.watch(&request))),
+                Call::Explain { questions, reply } => drop(reply.send(self.explain(&questions))),
+            }
         }
-        !calls.is_empty()
+        worked
     }
 
     fn tick(&mut self) {
         let now = Instant::now();
         self.route_timers(now);
+        let expired = self.neighbours.tick();
+        // Before packets to whomever take what may be asked.
         self.neighbours.ask_for_wanted(&self.rib, self.kernel.as_ref());
-        for (from, held) in self.neighbours.tick() {
+        for (from, held) in expired {
             self.release(from, held, false);
         }
+        self.end_closed_watches();
         self.fibs.reclaim();
         let vrfs = &self.config.vrfs;
         self.fibs
@@ -405,6 +451,7 @@ impl Control {
         match SourceId(source) {
             Rib::CONNECTED => "connected".into(),
             Rib::STATIC => "static".into(),
+            id if Rib::is_leak(id) => "leak".into(),
             id if TableSources::is(id) => TableSources::name(id),
             _ => {
                 let peers = self.config.bgp.iter().flat_map(|bgp| &bgp.peers);

@@ -70,6 +70,9 @@ pub enum RouterError {
     /// The look-up tables.
     #[error("no memory for the look-up tables: {0}")]
     Fib(#[from] dataplane::fib::FibError),
+    /// The access lists.
+    #[error("{0}")]
+    AccessLists(String),
     /// The sub-interfaces.
     #[error("the sub-interfaces cannot be: {0}")]
     SubInterfaces(#[from] dataplane::sub_interface::SubInterfaceError),

@@ -3,14 +3,15 @@
 
 use std::sync::Arc;
 
+use dataplane::acl::RuleCounters;
 use dataplane::adjacency::Adjacency;
-use dataplane::burst::Burst;
+use dataplane::burst::{Burst, SeenTo};
 use dataplane::ids::SubIfId;
 use dataplane::punt::{Injected, Punted, Rings};
 use dataplane::stage;
 use dataplane::sub_interface::{SubInterface, Tags};
 use dataplane::tables::Tables;
-use dataplane::verdict::Verdict;
+use dataplane::verdict::{DropReason, PuntReason, Verdict};
 use dpdk_sys::{Mbuf, Mempool};
 
 /// What became of a packet that was to be forwarded.
@@ -20,6 +21,25 @@ pub enum Decided {
     Done(Outcome),
     /// It is for the control thread once more, as a worker would have punted it.
     Punted(Punted<Mbuf>),
+    /// It ended for this reason, and its sender is to be told that it is prohibited.
+    Refused(DropReason, Punted<Mbuf>),
+}
+
+/// What has been done of a packet that control forwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Its options were checked, nothing else.
+    Received,
+    /// It passed the checks of what comes in, and waited for a neighbour.
+    Admitted,
+    /// It is our own, or a part of one that passed all checks.
+    Ours,
+}
+
+impl From<Stage> for SeenTo {
+    fn from(stage: Stage) -> Self {
+        Self { options: true, ingress: stage != Stage::Received, egress: stage == Stage::Ours }
+    }
 }
 
 /// What became of a packet.
@@ -47,19 +67,29 @@ pub struct Forwarder {
     pool: Arc<Mempool>,
     rings: Vec<Rings<Mbuf>>,
     burst: Box<Burst<Mbuf>>,
+    rule_counters: Arc<RuleCounters>,
 }
 
 impl Forwarder {
-    /// A forwarder that takes buffers from `pool` and leaves over the workers of `rings`.
-    pub fn new(pool: Arc<Mempool>, rings: Vec<Rings<Mbuf>>) -> Self {
-        Self { pool, rings, burst: Box::default() }
+    /// Where rules of access lists count what this thread forwards.
+    pub fn rule_counters(&self) -> &Arc<RuleCounters> {
+        &self.rule_counters
     }
 
-    /// Forwards a frame as if it had been received on the port of `sub_if` just now, its options having been checked.
+    /// A forwarder that takes buffers from `pool` and leaves over the workers of `rings`.
+    pub fn new(pool: Arc<Mempool>, rings: Vec<Rings<Mbuf>>) -> Self {
+        let rule_counters = Arc::<RuleCounters>::default();
+        let mut burst = Box::<Burst<Mbuf>>::default();
+        burst.rule_counters = Some(Arc::clone(&rule_counters));
+        Self { pool, rings, burst, rule_counters }
+    }
+
+    /// Forwards a frame that was received on the port of `sub_if`, or as if it had been, from `stage` on.
     /// `record` writes into the IPv4 options of a packet that leaves over the sub-interface it is given.
     pub fn forward(
         &mut self,
         packet: Mbuf,
+        stage: Stage,
         sub_if: &SubInterface,
         tables: &Tables,
         record: impl FnOnce(SubIfId, &mut [u8]),
@@ -68,21 +98,23 @@ impl Forwarder {
         burst.frame_len[0] = packet.bytes().len() as u16;
         burst.packets[0] = Some(packet);
         burst.begin(sub_if.port, 1);
-        burst.options_done = true;
+        burst.seen_to = stage.into();
         stage::decide(burst, tables);
         let Some(mut packet) = burst.packets[0].take() else { return Decided::Done(Outcome::Ended("lost")) };
         let verdict = if burst.alive == 1 { Verdict::Forward } else { burst.verdict[0] };
+        let punted = |packet, reason| Punted {
+            packet,
+            reason,
+            port: sub_if.port,
+            sub_if: burst.sub_if[0],
+            l3_offset: burst.l3_offset[0],
+            adjacency: burst.adjacency[0],
+        };
         match verdict {
             Verdict::Drop(reason) => return Decided::Done(Outcome::Ended(reason.name())),
-            Verdict::Punt(reason) => {
-                return Decided::Punted(Punted {
-                    packet,
-                    reason,
-                    port: sub_if.port,
-                    sub_if: burst.sub_if[0],
-                    l3_offset: burst.l3_offset[0],
-                    adjacency: burst.adjacency[0],
-                });
+            Verdict::Punt(reason) => return Decided::Punted(punted(packet, reason)),
+            Verdict::Refuse(reason) => {
+                return Decided::Refused(reason, punted(packet, PuntReason::Prohibited));
             }
             Verdict::Forward => {}
         }

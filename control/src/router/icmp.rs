@@ -2,7 +2,7 @@
 
 mod limit;
 
-pub use limit::Limiter;
+pub use limit::{Bucket, Limiter};
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -19,6 +19,8 @@ pub enum Fault {
     HostUnreachable,
     /// No route covers the destination.
     NoRoute,
+    /// A guard or an access list forbids it.
+    Prohibited,
     /// The byte at this place of the IPv4 header is wrong.
     Header(u8),
     /// The byte at this place of the IPv6 packet is wrong.
@@ -29,7 +31,7 @@ pub enum Fault {
 
 impl Fault {
     /// How many kinds there are.
-    pub const KINDS: usize = 5;
+    pub const KINDS: usize = 6;
 
     /// Its kind, as an index.
     pub fn kind(self) -> usize {
@@ -39,6 +41,7 @@ impl Fault {
             Self::HostUnreachable => 2,
             Self::NoRoute => 3,
             Self::Header(_) | Self::Header6(_) | Self::Option6(_) => 4,
+            Self::Prohibited => 5,
         }
     }
 }
@@ -86,6 +89,7 @@ fn error4(packet: &[u8], fault: Fault, from: Ipv4Addr, ident: u16) -> Option<Vec
         Fault::TooBig(mtu) => (3, 4, [0, 0, mtu.to_be_bytes()[0], mtu.to_be_bytes()[1]]),
         Fault::HostUnreachable => (3, 1, [0; 4]),
         Fault::NoRoute => (3, 0, [0; 4]),
+        Fault::Prohibited => (3, 13, [0; 4]),
         Fault::Header(at) => (12, 0, [at, 0, 0, 0]),
         Fault::Header6(_) | Fault::Option6(_) => return None,
     };
@@ -118,6 +122,7 @@ fn error6(packet: &[u8], fault: Fault, from: Ipv6Addr) -> Option<Vec<u8>> {
         Fault::TooBig(mtu) => (2, 0, u32::from(mtu)),
         Fault::HostUnreachable => (1, 3, 0),
         Fault::NoRoute => (1, 0, 0),
+        Fault::Prohibited => (1, 1, 0),
         Fault::Header6(at) => (4, 0, at),
         Fault::Option6(at) => (4, 2, at),
         Fault::Header(_) => return None,
@@ -221,6 +226,7 @@ mod tests {
         assert_eq!(message(Fault::TooBig(1400)), (3, 4, vec![0, 0, 5, 0x78]));
         assert_eq!(message(Fault::HostUnreachable), (3, 1, vec![0; 4]));
         assert_eq!(message(Fault::NoRoute), (3, 0, vec![0; 4]));
+        assert_eq!(message(Fault::Prohibited), (3, 13, vec![0; 4]));
         assert_eq!(message(Fault::Header(22)), (12, 0, vec![22, 0, 0, 0]));
         let message6 = |fault| {
             let from: Ipv6Addr = "fd00::ff".parse().unwrap();
@@ -230,6 +236,7 @@ mod tests {
         assert_eq!(message6(Fault::TimeExceeded), (3, 0, vec![0; 4]));
         assert_eq!(message6(Fault::HostUnreachable), (1, 3, vec![0; 4]));
         assert_eq!(message6(Fault::NoRoute), (1, 0, vec![0; 4]));
+        assert_eq!(message6(Fault::Prohibited), (1, 1, vec![0; 4]));
         assert_eq!(message6(Fault::Header6(44)), (4, 0, vec![0, 0, 0, 44]));
         assert_eq!(message6(Fault::Option6(42)), (4, 2, vec![0, 0, 0, 42]));
     }

@@ -1,14 +1,18 @@
 //! The running router: what starts, in which order, and how it ends.
 
+mod acl_reload;
+mod acls;
 mod control;
 mod error;
 mod forward;
 mod fragment;
+pub mod fuzz;
 mod hardware;
 mod hop_by_hop;
 mod icmp;
 mod ip_options;
 mod neighbours;
+mod newcomers;
 mod orders;
 mod publish;
 mod punts;
@@ -18,8 +22,10 @@ mod slow;
 mod sources;
 mod table_sources;
 mod views;
+mod watching;
 mod workers;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -34,13 +40,15 @@ use crate::api::server::Server;
 use crate::api::view::Summary;
 use crate::config::model::Config;
 use crate::kernel::{KernelSide, TapSpec};
-use crate::rib::Rib;
+use crate::rib::{Rib, RibError};
 use crate::source::SourceKind;
 use crate::source::bgp::BgpSpeaker;
 use crate::source::queue::Inbox;
+use acl_reload::AclsInForce;
 use control::{Control, Inputs};
 pub use error::RouterError;
 use forward::Forwarder;
+use newcomers::Newcomers;
 use publish::{Fibs, Publisher};
 use punts::Punts;
 use workers::Workers;
@@ -75,15 +83,12 @@ impl Router {
         let (domain, readers) = Domain::new(first.clone(), cores.len());
         let grace: Arc<dyn GracePeriod> = Arc::clone(&domain) as _;
         let fibs = Fibs::new(config.vrfs.len(), &grace)?;
-        let tables = Tables { vrfs: fibs.readers().into(), ..first };
+        let (acls, policies) = AclsInForce::new(&config).map_err(RouterError::AccessLists)?;
+        let tables = Tables { vrfs: fibs.readers().into(), policies: Arc::new(policies), ..first };
         let publisher = Publisher::new(domain, tables);
 
-        let mut rib = Rib::new(config.vrfs.len(), &config.sources);
-        for (id, sub_if) in sub_if_ids(&config) {
-            // Control tells of the links that are up.
-            rib.add_interface(id, sub_if, false)?;
-        }
-        rib.set_static_routes(&config.routes)?;
+        // Control tells of the links that are up.
+        let mut rib = configured_rib(&config, false)?;
         for i in 0..config.bgp.as_ref().map_or(0, |bgp| bgp.peers.len()) {
             rib.add_source(bgp_source(i), SourceKind::Bgp);
         }
@@ -104,6 +109,7 @@ impl Router {
         };
         let workers = Workers::start(&config, cores, ios, readers, &hardware.eal)?;
         let limiter = icmp::Limiter::new(config.icmp, config.sub_interfaces.len(), Instant::now());
+        let newcomers = Newcomers::new(config.sub_interfaces.len(), Instant::now());
         let forwarder = Forwarder::new(Arc::clone(&hardware.pool), workers.rings.clone());
         let inputs = Inputs {
             calls: call_queue,
@@ -119,10 +125,11 @@ impl Router {
                 rib,
                 fibs,
                 publisher,
+                acls,
                 kernel,
                 workers,
                 hardware,
-                punts: Punts::new(forwarder, limiter),
+                punts: Punts::new(forwarder, limiter, newcomers),
             },
         );
         // Connected and static routes forward before the first peer is listened to.
@@ -131,6 +138,13 @@ impl Router {
         control.start_bgp(|bgp| BgpSpeaker::start(bgp, Rib::FIRST_DYNAMIC, feeds))?;
         control.start_tables()?;
         Ok(Self { api: Some(api), control })
+    }
+
+    /// Says which file the access lists are read from when they are reloaded.
+    pub fn reload_from(&mut self, file: &Path) {
+        // Without a working directory the path stays as it is.
+        let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+        self.control.acls.reload_from(file);
     }
 
     /// Runs until `stop` is set.
@@ -149,6 +163,17 @@ impl Router {
         self.control.workers.stop();
         self.control.summary()
     }
+}
+
+/// The RIB as the configuration has it, without its sources of further routes. `up`: whether links are.
+fn configured_rib(config: &Config, up: bool) -> Result<Rib, RibError> {
+    let mut rib = Rib::new(config.vrfs.len(), &config.sources);
+    rib.set_leaks(&config.leaks)?;
+    for (id, sub_if) in sub_if_ids(config) {
+        rib.add_interface(id, sub_if, up)?;
+    }
+    rib.set_static_routes(&config.routes)?;
+    Ok(rib)
 }
 
 /// The source number of a BGP peer, by its place in the configuration.

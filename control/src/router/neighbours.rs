@@ -15,12 +15,17 @@ use crate::rib::{Neighbour, Rib};
 const HELD_EACH: usize = 8;
 /// Packets that wait in all.
 const HELD_ALL: usize = 1024;
+/// Packets that wait of those that came in on one sub-interface: a flood on it leaves the others some room.
+const HELD_FROM: usize = 256;
 /// How long a packet waits.
 const HOLD_TIME: Duration = Duration::from_secs(3);
 /// How long until the kernel is asked again for the same neighbour.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// Questions to the kernel between two calls of [`Neighbours::tick`]: each takes its time, and its table is bounded.
-const ASKS_EACH_TICK: usize = 50;
+/// For three seconds a neighbour that does not answer takes a place of 1024 there.
+const ASKS_EACH_TICK: usize = 25;
+/// Of them, for packets that came in on one sub-interface.
+const ASKS_FROM: usize = 15;
 /// How long a neighbour without a MAC address is remembered after it was last asked for.
 const FORGET: Duration = Duration::from_secs(30);
 /// How often a refusal of the kernel is logged.
@@ -92,9 +97,19 @@ pub struct Neighbours<P> {
     known: BTreeMap<(SubIfId, IpAddr), Known<P>>,
     held: usize,
     asks_left: usize,
+    /// By the sub-interface that packets came in on.
+    shares: BTreeMap<SubIfId, Share>,
     logged: Option<Instant>,
     /// Who spoke ARP last on each sub-interface without being a neighbour.
     strangers: BTreeMap<SubIfId, Stranger>,
+}
+
+/// What the packets of one sub-interface take of what there is.
+#[derive(Clone, Copy, Debug, Default)]
+struct Share {
+    held: usize,
+    /// Since the last tick.
+    asked: usize,
 }
 
 /// Somebody on a link who is no neighbour of ours: on a link of two, the far side with a wrong address.
@@ -122,6 +137,7 @@ impl<P> Default for Neighbours<P> {
             known: BTreeMap::new(),
             held: 0,
             asks_left: ASKS_EACH_TICK,
+            shares: BTreeMap::new(),
             logged: None,
             strangers: BTreeMap::new(),
         }
@@ -189,7 +205,9 @@ impl<P> Neighbours<P> {
         }
         let released: Vec<_> =
             std::mem::take(&mut known.held).into_iter().map(|(_, from, p)| (from, p)).collect();
-        self.held -= released.len();
+        for (from, _) in &released {
+            self.let_go(*from);
+        }
         let news = match event.state.mac() {
             Some(mac) => Neighbour::Reachable(mac),
             None if event.state == NeighbourState::Gone => Neighbour::Gone,
@@ -226,13 +244,19 @@ impl<P> Neighbours<P> {
     ) -> Result<(), &'static str> {
         let Some(resolver) = resolver else { return Err("unresolved_no_tap") };
         let key = (sub_if, address);
-        if self.held >= HELD_ALL || self.known.get(&key).is_some_and(|known| known.held.len() >= HELD_EACH) {
+        let share = self.shares.get(&from).copied().unwrap_or_default();
+        let no_room = self.held >= HELD_ALL || share.held >= HELD_FROM;
+        if no_room || self.known.get(&key).is_some_and(|known| known.held.len() >= HELD_EACH) {
             return Err("hold_queue_full");
         }
-        if self.is_due(key) && !self.ask(resolver, key) {
-            return Err("resolution_refused");
+        if self.is_due(key) {
+            if share.asked >= ASKS_FROM || !self.ask(resolver, key) {
+                return Err("resolution_refused");
+            }
+            self.shares.entry(from).or_default().asked += 1;
         }
         self.known.entry(key).or_default().held.push_back((Instant::now(), from, packet));
+        self.shares.entry(from).or_default().held += 1;
         self.held += 1;
         Ok(())
     }
@@ -250,6 +274,14 @@ impl<P> Neighbours<P> {
         let due: Vec<_> = stale.filter(|key| self.is_due(*key)).take(self.asks_left).collect();
         for key in due {
             self.ask(resolver, key);
+        }
+    }
+
+    /// A packet that came in on `from` waits no longer.
+    fn let_go(&mut self, from: SubIfId) {
+        self.held -= 1;
+        if let Some(share) = self.shares.get_mut(&from) {
+            share.held = share.held.saturating_sub(1);
         }
     }
 
@@ -284,6 +316,7 @@ impl<P> Neighbours<P> {
     /// neighbours that nobody asks for any more. To be called ten times a second or so.
     pub fn tick(&mut self) -> Vec<(SubIfId, P)> {
         self.asks_left = ASKS_EACH_TICK;
+        self.shares.values_mut().for_each(|share| share.asked = 0);
         let mut expired = Vec::new();
         self.known.retain(|_, known| {
             while known.held.front().is_some_and(|(since, ..)| since.elapsed() > HOLD_TIME) {
@@ -292,7 +325,9 @@ impl<P> Neighbours<P> {
             let wanted = known.asked.is_some_and(|asked| asked.elapsed() < FORGET);
             known.mac.is_some() || !known.held.is_empty() || wanted
         });
-        self.held -= expired.len();
+        for (from, _) in &expired {
+            self.let_go(*from);
+        }
         expired
     }
 
@@ -439,11 +474,34 @@ mod tests {
         let (mut neighbours, asked) = (Neighbours::default(), Asked::default());
         let outcomes: Vec<_> =
             (0..200).map(|i| neighbours.hold(LAN, host(i), FROM, i, Some(&asked))).collect();
-        assert_eq!(outcomes.iter().filter(|o| o.is_ok()).count(), ASKS_EACH_TICK);
-        assert_eq!(asked.all.borrow().len(), ASKS_EACH_TICK);
-        assert_eq!(neighbours.views().count(), ASKS_EACH_TICK);
+        assert_eq!(outcomes.iter().filter(|o| o.is_ok()).count(), ASKS_FROM);
+        assert_eq!(asked.all.borrow().len(), ASKS_FROM);
+        assert_eq!(neighbours.views().count(), ASKS_FROM);
+        assert_eq!(neighbours.hold(LAN, host(201), LAN, 0, Some(&asked)), Ok(()), "from elsewhere");
         assert!(neighbours.tick().is_empty(), "none has waited long");
         assert_eq!(neighbours.hold(LAN, host(250), FROM, 0, Some(&asked)), Ok(()), "a new share");
+    }
+
+    #[test]
+    fn what_waits_of_one_link_leaves_room_for_the_others() {
+        let (mut neighbours, asked, mut rib) = (Neighbours::default(), Asked::default(), rib());
+        let mut ticks = 0;
+        while neighbours.held < HELD_FROM {
+            for packet in 0..ASKS_FROM * HELD_EACH {
+                let address = IpAddr::from([10, ticks, 0, (packet / HELD_EACH) as u8]);
+                let _ = neighbours.hold(LAN, address, FROM, packet, Some(&asked));
+            }
+            assert!(neighbours.tick().is_empty());
+            ticks += 1;
+        }
+        assert_eq!(neighbours.held, HELD_FROM);
+        assert_eq!(neighbours.hold(LAN, host(1), FROM, 0, Some(&asked)), Err("hold_queue_full"));
+        assert_eq!(neighbours.hold(LAN, host(1), LAN, 0, Some(&asked)), Ok(()), "from elsewhere");
+        // Room comes back as they go on.
+        let address = IpAddr::from([10, 0, 0, 0]);
+        let state = NeighbourState::Reachable { mac: MAC };
+        neighbours.event(&NeighbourEvent { interface: LAN, address, state }, &mut rib, Some(&asked));
+        assert_eq!(neighbours.hold(LAN, host(2), FROM, 0, Some(&asked)), Ok(()));
     }
 
     #[test]

@@ -7,10 +7,12 @@ use dataplane::adjacency::{Adjacency, Forward};
 use dataplane::fib::{Fib4Writer, Fib6Writer, FibError};
 use dataplane::grace::GracePeriod;
 use dataplane::ids::{AdjId, SubIfId, VrfId};
+use dataplane::policy::{Features, Policies};
 use dataplane::qsbr::Domain;
 use dataplane::sub_interface::{SubInterface, SubInterfaces, Tag, Tags};
-use dataplane::tables::{Group, Tables, VrfTables};
+use dataplane::tables::{Group, ReversePaths, Tables, VrfTables};
 use dataplane::verdict::{DropReason, PuntReason};
+use dataplane::watch::Watch;
 
 use crate::config::model::{self, Config, Encapsulation};
 use crate::rib::{AdjacencyDesc, Change, FibSink, FibSinkError, GroupsSnapshot};
@@ -32,6 +34,12 @@ pub fn sub_interfaces(config: &Config, macs: &[[u8; 6]]) -> Vec<SubInterface> {
         pcp: sub_if.pcp,
     };
     config.sub_interfaces.iter().map(one).collect()
+}
+
+/// What the sub-interfaces of a configuration do besides forwarding.
+pub fn policies(config: &Config) -> Policies {
+    let all = config.sub_interfaces.iter().map(|sub_if| sub_if.policy.clone()).collect();
+    Policies::new(all, config.icmp.prohibited)
 }
 
 /// The FIBs of all VRFs, as the RIB writes them.
@@ -69,9 +77,9 @@ impl Fibs {
                 };
                 let Some(huge) = huge.filter(|_| !*told) else { continue };
                 *told = true;
-                let (name, bytes) = match family {
-                    Family::Ipv4 => ("IPv4", v4.memory()),
-                    Family::Ipv6 => ("IPv6", v6.memory()),
+                let name = match family {
+                    Family::Ipv4 => "IPv4",
+                    Family::Ipv6 => "IPv6",
                 };
                 let pages = if huge {
                     "on huge pages"
@@ -79,7 +87,8 @@ impl Fibs {
                     "on ordinary pages: the kernel grants no huge ones (/sys/kernel/mm/transparent_hugepage/enabled)"
                 };
                 let vrf = vrf_name(VrfId(vrf as u16));
-                tracing::info!("{name} FIB of VRF {vrf}: {:.1} MB, {pages}", bytes as f64 / 1e6);
+                // Not how large it is: to find that out, all of its root is read.
+                tracing::info!("{name} FIB of VRF {vrf} has become large: it is {pages}");
             }
         }
     }
@@ -143,6 +152,20 @@ impl Publisher {
         let next_hops = groups.groups.iter().map(group).collect();
         self.tables.set_next_hops(next_hops, groups.buckets.clone(), adjacencies);
         self.adjacencies.clone_from(&groups.adjacencies);
+        if self.tables.policies.any().any_of(Features::REVERSE_PATH) {
+            self.tables.reverse_paths = reverse_paths(groups);
+        }
+        self.publish_tables();
+    }
+
+    /// Publishes traces and captures, and returns when each worker serves these and no others.
+    pub fn set_watch(&mut self, watch: Option<Arc<Watch>>) {
+        self.tables.watch = watch;
+        self.publish_tables();
+    }
+
+    /// Publishes what `tables` holds now, and returns when each worker uses it.
+    pub fn publish_tables(&mut self) {
         let ticket = self.domain.publish(self.tables.clone());
         let started = Instant::now();
         let mut complained = false;
@@ -160,6 +183,22 @@ impl Publisher {
     pub fn adjacency(&self, id: AdjId) -> AdjacencyDesc {
         self.adjacencies.get(id.0 as usize).copied().unwrap_or(AdjacencyDesc::NoRoute)
     }
+}
+
+/// The sub-interfaces that each group leads out of, whether their neighbours are known or not.
+fn reverse_paths(groups: &GroupsSnapshot) -> ReversePaths {
+    let sub_if = |id: &AdjId| match groups.adjacencies.get(id.0 as usize)? {
+        AdjacencyDesc::Glean { subif }
+        | AdjacencyDesc::Incomplete { subif, .. }
+        | AdjacencyDesc::Forward { subif, .. } => Some(*subif),
+        AdjacencyDesc::NoRoute | AdjacencyDesc::Discard | AdjacencyDesc::Local => None,
+    };
+    let mut paths = ReversePaths::default();
+    for group in &groups.groups {
+        let buckets = groups.buckets.iter().skip(group.first_bucket as usize).take(group.buckets as usize);
+        paths.push(buckets.filter_map(sub_if));
+    }
+    paths
 }
 
 fn adjacency(desc: AdjacencyDesc, sub_interfaces: &SubInterfaces) -> Adjacency {

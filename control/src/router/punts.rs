@@ -3,17 +3,20 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 use std::time::Instant;
 
+use dataplane::acl::RuleCounters;
 use dataplane::ids::{SubIfId, VrfId};
 use dataplane::punt::Punted;
 use dataplane::tables::Tables;
-use dataplane::verdict::PuntReason;
+use dataplane::verdict::{DropReason, PuntReason};
 use dpdk_sys::Mbuf;
 
-use super::forward::{Decided, Forwarder, Outcome, header};
+use super::forward::{Decided, Forwarder, Outcome, Stage, header};
 use super::icmp::{self, Fault, Limiter};
 use super::neighbours::{Neighbours, Stranger};
+use super::newcomers::{self, Newcomers};
 use super::publish::Publisher;
 use super::slow;
 use ipnetwork::IpNetwork;
@@ -55,6 +58,7 @@ pub struct Punts {
     pub outcomes: Outcomes,
     pub(super) forwarder: Forwarder,
     icmp: Limiter,
+    newcomers: Newcomers,
     /// Identification of the next IPv4 error.
     ident: u16,
 }
@@ -80,9 +84,15 @@ fn is_broadcast(config: &Config, vrf: VrfId, address: Ipv4Addr) -> bool {
 }
 
 impl Punts {
-    /// The way of punted packets, those that go on over `forwarder`; `icmp` limits our errors.
-    pub fn new(forwarder: Forwarder, icmp: Limiter) -> Self {
-        Self { outcomes: Outcomes::default(), forwarder, icmp, ident: 0 }
+    /// The way of punted packets, those that go on over `forwarder`; `icmp` limits our errors, and `newcomers` what
+    /// makes neighbours in the kernel's table.
+    pub fn new(forwarder: Forwarder, icmp: Limiter, newcomers: Newcomers) -> Self {
+        Self { outcomes: Outcomes::default(), forwarder, icmp, newcomers, ident: 0 }
+    }
+
+    /// Where rules of access lists count what this thread forwards.
+    pub fn rule_counters(&self) -> &Arc<RuleCounters> {
+        self.forwarder.rule_counters()
     }
 
     /// Handles a packet that a worker punted.
@@ -98,28 +108,34 @@ impl Punts {
                 self.error(&punted, Fault::TooBig(mtu), neighbours, with);
             }
             PuntReason::NoRoute => self.error(&punted, Fault::NoRoute, neighbours, with),
+            PuntReason::Prohibited => self.error(&punted, Fault::Prohibited, neighbours, with),
             PuntReason::Fragment => self.fragment(&punted, neighbours, with),
             PuntReason::IpOptions => self.ip_options(punted, neighbours, with),
             PuntReason::HopByHop => self.hop_by_hop(punted, neighbours, with),
             PuntReason::Arp => {
-                let arp = punted.packet.bytes().get(usize::from(punted.l3_offset)..);
-                if let Some(sender) = arp.and_then(Stranger::of_arp) {
+                if let Some(sender) = Stranger::of_arp(slow::l3(&punted)) {
                     neighbours.saw(punted.sub_if, sender);
                 }
-                self.give_kernel(&punted, with);
+                self.give_kernel(&punted, neighbours, with);
             }
             PuntReason::NeighbourDiscovery
             | PuntReason::Bgp
             | PuntReason::Bfd
             | PuntReason::Local
             | PuntReason::Multicast
-            | PuntReason::LinkControl => self.give_kernel(&punted, with),
+            | PuntReason::LinkControl => self.give_kernel(&punted, neighbours, with),
         }
     }
 
     /// Writes the frame, without its tags, into the TAP.
-    fn give_kernel(&mut self, punted: &Punted<Mbuf>, with: &Surroundings) {
+    fn give_kernel(&mut self, punted: &Punted<Mbuf>, neighbours: &Neighbours<Held>, with: &Surroundings) {
         let Some(kernel) = with.kernel else { return self.outcomes.count("no_tap") };
+        let sub_if = punted.sub_if;
+        let sender = newcomers::sender(slow::l3(punted), punted.reason, sub_if, with.config);
+        let is_new = sender.is_some_and(|sender| !neighbours.is_resolved(sub_if, sender));
+        if is_new && !self.newcomers.allows(sub_if, Instant::now()) {
+            return self.outcomes.count("too_many_newcomers");
+        }
         let frame = punted.packet.bytes();
         let ethertype = usize::from(punted.l3_offset).saturating_sub(2);
         let (Some(addresses), Some(rest)) = (frame.get(..12), frame.get(ethertype..)) else {
@@ -180,7 +196,8 @@ impl Punts {
     ) {
         let tables = &with.publisher.tables;
         let Some(sub_if) = tables.sub_interfaces.get(from) else { return };
-        match self.forwarder.forward(held.packet, sub_if, tables, slow::recorder(with.config, from)) {
+        let record = slow::recorder(with.config, from);
+        match self.forwarder.forward(held.packet, Stage::Admitted, sub_if, tables, record) {
             Decided::Done(Outcome::Sent) => self.outcomes.count("released"),
             Decided::Done(Outcome::Ended(why)) => self.outcomes.count(why),
             // It waits once; if it must wait again, the neighbour has gone meanwhile.
@@ -188,7 +205,20 @@ impl Punts {
                 self.outcomes.count("unresolved_again");
             }
             Decided::Punted(punted) => self.handle(punted, neighbours, with),
+            Decided::Refused(why, punted) => self.refused(why, &punted, neighbours, with),
         }
+    }
+
+    /// Tells the sender of a packet that a guard or an access list refused, for `why`.
+    pub(super) fn refused(
+        &mut self,
+        why: DropReason,
+        punted: &Punted<Mbuf>,
+        neighbours: &mut Neighbours<Held>,
+        with: &Surroundings,
+    ) {
+        self.outcomes.count(why.name());
+        self.error(punted, Fault::Prohibited, neighbours, with);
     }
 
     /// Ends a packet that waited in vain, received on `from`.
@@ -253,7 +283,7 @@ impl Punts {
         }
         self.ident = self.ident.wrapping_add(1);
         let decided = match self.forwarder.wrap(&header(ethertype, 0, sub_if), &error) {
-            Ok(frame) => self.forwarder.forward(frame, sub_if, tables, |_, _| {}),
+            Ok(frame) => self.forwarder.forward(frame, Stage::Ours, sub_if, tables, |_, _| {}),
             Err(outcome) => Decided::Done(outcome),
         };
         match decided {
@@ -264,6 +294,7 @@ impl Punts {
                 self.unresolved(punted, neighbours, with);
             }
             Decided::Punted(punted) => self.outcomes.count(punted.reason.name()),
+            Decided::Refused(why, _) => self.outcomes.count(why.name()),
         }
     }
 

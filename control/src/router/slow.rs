@@ -11,7 +11,7 @@ use dataplane::punt::Punted;
 use dataplane::verdict::PuntReason;
 use dpdk_sys::Mbuf;
 
-use super::forward::{Decided, Outcome, header};
+use super::forward::{Decided, Outcome, Stage, header};
 use super::fragment;
 use super::hop_by_hop::{self, Refusal};
 use super::icmp::Fault;
@@ -56,10 +56,12 @@ impl Punts {
     fn resume(&mut self, punted: Punted<Mbuf>, neighbours: &mut Neighbours<Held>, with: &Surroundings) {
         let tables = &with.publisher.tables;
         let Some(sub_if) = tables.sub_interfaces.get(punted.sub_if) else { return };
-        match self.forwarder.forward(punted.packet, sub_if, tables, recorder(with.config, punted.sub_if)) {
+        let record = recorder(with.config, punted.sub_if);
+        match self.forwarder.forward(punted.packet, Stage::Received, sub_if, tables, record) {
             Decided::Done(Outcome::Sent) => self.outcomes.count("forwarded"),
             Decided::Done(Outcome::Ended(why)) => self.outcomes.count(why),
             Decided::Punted(punted) => self.handle(punted, neighbours, with),
+            Decided::Refused(why, punted) => self.refused(why, &punted, neighbours, with),
         }
     }
 
@@ -85,7 +87,7 @@ impl Punts {
         let l2 = received_header(punted, sub_if);
         for fragment in fragments {
             let decided = match self.forwarder.wrap(&l2, &fragment) {
-                Ok(frame) => self.forwarder.forward(frame, sub_if, tables, |_, _| {}),
+                Ok(frame) => self.forwarder.forward(frame, Stage::Ours, sub_if, tables, |_, _| {}),
                 Err(outcome) => Decided::Done(outcome),
             };
             match decided {
@@ -96,13 +98,14 @@ impl Punts {
                 }
                 // By addresses alone, fragments may take another link than the packet: one of a lower MTU, say.
                 Decided::Punted(punted) => self.outcomes.count(punted.reason.name()),
+                Decided::Refused(why, _) => self.outcomes.count(why.name()),
             }
         }
     }
 }
 
-/// The IP packet, with whatever lies behind its end.
-fn l3(punted: &Punted<Mbuf>) -> &[u8] {
+/// The IP or ARP packet, with whatever lies behind its end.
+pub(super) fn l3(punted: &Punted<Mbuf>) -> &[u8] {
     punted.packet.bytes().get(usize::from(punted.l3_offset)..).unwrap_or(&[])
 }
 

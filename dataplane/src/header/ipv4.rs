@@ -1,6 +1,6 @@
 //! IPv4 (RFC 791, section 3.1).
 
-use super::{be16, be32};
+use super::{be16, be32, checksum, tcp};
 
 /// Length of a header without options, in bytes.
 pub const MIN_HEADER_LEN: usize = 20;
@@ -52,6 +52,35 @@ pub fn source(header: &[u8]) -> u32 {
 /// Destination address, host byte order.
 pub fn destination(header: &[u8]) -> u32 {
     be32(header, 16)
+}
+
+/// Whether an address, host byte order, is for private use (RFC 1918), or shared within a provider (RFC 6598).
+pub const fn is_private_or_shared(address: u32) -> bool {
+    address >> 24 == 10 || address >> 20 == 0xac1 || address >> 16 == 0xc0a8 || address >> 22 == 0x6440 >> 6
+}
+
+/// The TOS byte: DSCP and, in its two low bits, ECN.
+pub fn tos(header: &[u8]) -> u8 {
+    header.get(1).copied().unwrap_or(0)
+}
+
+/// Sets the TOS byte, and mends the checksum (RFC 1624).
+pub fn set_tos(header: &mut [u8], tos: u8) {
+    let Some(header) = header.first_chunk_mut::<MIN_HEADER_LEN>() else { return };
+    let old = u16::from_be_bytes([header[0], header[1]]);
+    header[1] = tos;
+    let sum = checksum::update(be16(header, CHECKSUM), old, u16::from_be_bytes([header[0], tos]));
+    header[CHECKSUM..CHECKSUM + 2].copy_from_slice(&sum.to_be_bytes());
+}
+
+/// Where the TCP header of a packet starts; `None` if it has none.
+pub fn tcp(packet: &[u8]) -> Option<usize> {
+    (protocol(packet) == tcp::PROTOCOL && fragment_field(packet) & 0x1fff == 0).then(|| header_len(packet))
+}
+
+/// What [`aged`] makes of a header's TTL and checksum.
+pub fn aged_of(header: &[u8]) -> u32 {
+    header.get(TTL..).and_then(<[u8]>::first_chunk).map_or(0, |word| aged(u32::from_le_bytes(*word)))
 }
 
 /// Takes one off the TTL of a header with a TTL of 1 or more, and mends its checksum (RFC 1624).
@@ -124,10 +153,56 @@ static SPECIAL: [bool; 256] = {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::header::checksum;
     use proptest::prelude::*;
 
+    #[test]
+    fn private_and_shared_addresses() {
+        let is = |a: [u8; 4]| is_private_or_shared(u32::from_be_bytes(a));
+        for inside in [
+            [10, 0, 0, 0],
+            [10, 255, 255, 255],
+            [172, 16, 0, 0],
+            [172, 31, 255, 255],
+            [192, 168, 0, 0],
+            [192, 168, 255, 255],
+            [100, 64, 0, 0],
+            [100, 127, 255, 255],
+        ] {
+            assert!(is(inside), "{inside:?}");
+        }
+        for outside in [
+            [9, 255, 255, 255],
+            [11, 0, 0, 0],
+            [172, 15, 255, 255],
+            [172, 32, 0, 0],
+            [192, 167, 255, 255],
+            [192, 169, 0, 0],
+            [100, 63, 255, 255],
+            [100, 128, 0, 0],
+        ] {
+            assert!(!is(outside), "{outside:?}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn the_tos_is_set_and_the_checksum_stays_right(mut header: [u8; 20], tos: u8) {
+            header[0] = 0x45;
+            header[CHECKSUM..CHECKSUM + 2].fill(0);
+            let sum = !checksum::sum(&header);
+            header[CHECKSUM..CHECKSUM + 2].copy_from_slice(&sum.to_be_bytes());
+            let before = header;
+            set_tos(&mut header, tos);
+            prop_assert_eq!(header[1], tos);
+            prop_assert_eq!(aged_of(&header).to_le_bytes()[0], header[TTL].wrapping_sub(1));
+            let got = be16(&header, CHECKSUM);
+            header[CHECKSUM..CHECKSUM + 2].fill(0);
+            prop_assert_eq!(got, !checksum::sum(&header));
+            header[1] = before[1];
+            header[CHECKSUM..CHECKSUM + 2].copy_from_slice(&before[CHECKSUM..CHECKSUM + 2]);
+            prop_assert_eq!(header, before);
+        }
+
         #[test]
         fn the_ttl_goes_down_and_the_checksum_stays_right(mut header: [u8; 20]) {
             header[0] = 0x45;

@@ -7,6 +7,7 @@ pub mod flow;
 pub mod ipv4;
 pub mod ipv6;
 pub mod options;
+pub mod tcp;
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 pub mod wide;
 

@@ -2,6 +2,7 @@
 //! vector over the frames.
 #![allow(unsafe_code)] // Vector instructions after a check for them, and loads in bounds that the callers know.
 #![allow(clippy::wildcard_imports)] // One intrinsic for each line.
+#![allow(clippy::cast_possible_wrap)] // Vectors are of signed words; lengths and offsets are small.
 
 use std::arch::x86_64::*;
 
@@ -26,7 +27,7 @@ pub struct Frames {
 impl Frames {
     /// None.
     #[inline(always)]
-    pub fn new() -> Self {
+    pub fn none() -> Self {
         Self { start: [NO_FRAME.as_ptr(); ROOM], len: [0; ROOM] }
     }
 }
@@ -118,6 +119,7 @@ pub unsafe fn kinds(frames: &Frames, from: usize) -> [u16; KINDS] {
 /// `from < to`, `to <= from + 16`, `to <= 64`, and each of the frames has at least [`end_of`] their kind bytes.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi2")]
+#[allow(clippy::too_many_lines)] // One pass over vectors that would have to be handed on.
 pub unsafe fn look<const TAGS: usize, const V6: bool>(
     frames: &Frames,
     from: usize,
@@ -149,16 +151,17 @@ pub unsafe fn look<const TAGS: usize, const V6: bool>(
         (transposed(starts, 0), transposed(starts, l3_offset - 12), transposed(starts, l3_offset + 4))
     };
 
-    let [a, b, c, d, e, f] = pattern.mac;
+    let mac = pattern.mac;
     let high_is = |word, ethertype: u16| {
         _mm512_cmpeq_epi32_mask(_mm512_srli_epi32::<16>(word), _mm512_set1_epi32(swapped(ethertype)))
     };
-    let mut l2 = _mm512_cmpeq_epi32_mask(mac_low, _mm512_set1_epi32(i32::from_le_bytes([a, b, c, d])))
-        & _mm512_cmpeq_epi32_mask(
-            _mm512_and_si512(mac_high, half),
-            _mm512_set1_epi32(i32::from_le_bytes([e, f, 0, 0])),
-        )
-        & high_is(tag3, if V6 { ethernet::IPV6 } else { ethernet::IPV4 });
+    let mut l2 = _mm512_cmpeq_epi32_mask(
+        mac_low,
+        _mm512_set1_epi32(i32::from_le_bytes([mac[0], mac[1], mac[2], mac[3]])),
+    ) & _mm512_cmpeq_epi32_mask(
+        _mm512_and_si512(mac_high, half),
+        _mm512_set1_epi32(i32::from_le_bytes([mac[4], mac[5], 0, 0])),
+    ) & high_is(tag3, if V6 { ethernet::IPV6 } else { ethernet::IPV4 });
     if TAGS == 1 {
         l2 &= high_is(tag2, pattern.tpids[0]);
     }

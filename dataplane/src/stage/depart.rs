@@ -15,6 +15,7 @@ type Chosen = [Exit; BURST];
 
 /// Chooses each packet's adjacency, and makes it ready to leave over it. `false`: a packet may be over an MTU, and
 /// nothing was done.
+#[allow(clippy::needless_bitwise_bool)] // A lazy operator is a branch.
 #[inline(always)]
 pub fn run<P: Packet>(burst: &mut Burst<P>, tables: &Tables) -> bool {
     let exits = tables.exits();

@@ -34,7 +34,7 @@ fn in_one<A, F>(lane: &mut Lane<A>, fib: Option<&F>, look_up: impl Fn(&F, &[A], 
 
 /// Where they are in several: gathers those of one VRF after another.
 #[inline(never)]
-fn in_several<A: Copy + Default, F>(
+pub(super) fn in_several<A: Copy + Default, F>(
     lane: &mut Lane<A>,
     vrf_of: &[VrfId; BURST],
     tables: &Tables,

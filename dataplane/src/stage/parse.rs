@@ -114,20 +114,7 @@ fn expected<P: Packet>(burst: &mut Burst<P>, on_port: OnPort<'_>) -> u64 {
 #[cold]
 #[inline(never)]
 fn keep(lane: &mut Lane<u32>, aged: &mut [u32; BURST], right: u64) -> u64 {
-    let mut others = 0;
-    let mut to = 0;
-    for from in 0..lane.len.min(BURST) {
-        if right >> from & 1 == 1 {
-            lane.packet[to] = lane.packet[from];
-            lane.destination[to] = lane.destination[from];
-            aged[to] = aged[from];
-            to += 1;
-        } else {
-            others |= 1 << lane.packet[from];
-        }
-    }
-    lane.len = to;
-    others
+    lane.keep(right, |from, to| aged[to] = aged[from])
 }
 
 /// A burst's IPv4 headers, those of its lane from the front.
@@ -294,5 +281,6 @@ fn long_way<P: Packet>(burst: &mut Burst<P>, i: usize, tables: &Tables) {
         Verdict::Forward => {}
         Verdict::Drop(reason) => burst.drop_packet(i, reason),
         Verdict::Punt(reason) => burst.punt(i, reason),
+        Verdict::Refuse(reason) => burst.refuse_packet(i, reason),
     }
 }

@@ -56,6 +56,14 @@ fn leave<P: Packet, const V6: bool, const L2: usize>(
     true
 }
 
+/// Ends packet `i` if it cannot leave over `adjacency`.
+pub fn stays<P: Packet, const V6: bool>(burst: &mut Burst<P>, i: usize, adjacency: &Forward) {
+    if burst.l3_len[i] > adjacency.mtu || burst.odd >> i & 1 == 1 {
+        let verdict = may_leave::<P, V6>(burst, i, adjacency);
+        end(burst, i, verdict);
+    }
+}
+
 /// What was not checked of a packet that is not as expected, or that is larger than the MTU.
 #[cold]
 #[inline(never)]
@@ -91,6 +99,7 @@ fn end<P: Packet>(burst: &mut Burst<P>, i: usize, verdict: Verdict) {
         Verdict::Forward => {}
         Verdict::Drop(reason) => burst.drop_packet(i, reason),
         Verdict::Punt(reason) => burst.punt(i, reason),
+        Verdict::Refuse(reason) => burst.refuse_packet(i, reason),
     }
 }
 

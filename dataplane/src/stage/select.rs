@@ -3,10 +3,21 @@
 use crate::adjacency::{Adjacency, Forward};
 use crate::burst::Burst;
 use crate::header::{be16, flow, ipv4, ipv6};
-use crate::ids::GroupId;
+use crate::ids::{AdjId, GroupId};
 use crate::packet::Packet;
 use crate::tables::Tables;
 use crate::verdict::PuntReason;
+
+/// The adjacency of a group with only one member.
+#[inline(always)]
+pub fn only(group: GroupId, tables: &Tables) -> Option<(AdjId, &Forward)> {
+    let group = tables.group(group);
+    let id = tables.member(group, 0);
+    match tables.adjacency(id) {
+        Adjacency::Forward(adjacency) if group.mask == 0 => Some((id, adjacency)),
+        _ => None,
+    }
+}
 
 /// Chooses the adjacency of packet `i`; `None` ends a packet whose adjacency drops or punts.
 #[inline(always)]

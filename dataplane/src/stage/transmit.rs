@@ -9,7 +9,7 @@ use crate::io::PortIo;
 use crate::packet::Packet;
 use crate::punt::{PuntPath, Punted};
 use crate::tables::Tables;
-use crate::verdict::{DropReason, Verdict};
+use crate::verdict::{DropReason, PuntReason, Verdict};
 
 /// Packets of a burst on their way to one port.
 struct Batch<P> {
@@ -68,7 +68,10 @@ fn all_to<I: PortIo, const WIDE: bool>(
     let bytes = sum(l2);
     count_sent(port, burst.port, sent, bytes, counters);
     if sent < len {
-        drop_unsent(&mut burst.packets[sent..len], burst.port, counters);
+        for i in sent..len {
+            let packet = burst.packets[i].take();
+            drop_unsent(burst, i, packet, DropReason::TxQueueFull, counters);
+        }
     }
 }
 
@@ -82,7 +85,7 @@ fn apart<I: PortIo, const WIDE: bool>(
     punts: &mut PuntPath<I::Packet>,
     counters: &WorkerCounters,
 ) {
-    punts.tick(io.cycles());
+    punts.tick(burst.port, io.cycles());
     for i in Bits(burst.all() & !burst.alive) {
         finish(burst, i, punts, counters);
     }
@@ -90,7 +93,7 @@ fn apart<I: PortIo, const WIDE: bool>(
         let Some(packet) = burst.packets[i].take() else { continue };
         let Adjacency::Forward(adjacency) = tables.adjacency(burst.adjacency[i]) else { continue };
         let Some(batch) = outbound.ports.get_mut(usize::from(adjacency.port.0)) else {
-            counters.port(burst.port).dropped[DropReason::InterfaceDown.index()].add(1);
+            drop_unsent(burst, i, Some(packet), DropReason::InterfaceDown, counters);
             continue;
         };
         batch.index[batch.len] = i as u8;
@@ -112,7 +115,10 @@ fn apart<I: PortIo, const WIDE: bool>(
         }
         count_sent(port, burst.port, sent, bytes, counters);
         if sent < len {
-            drop_unsent(&mut batch.packets[sent..len], burst.port, counters);
+            for (i, packet) in batch.index[sent..len].iter().zip(&mut batch.packets[sent..len]) {
+                let i = usize::from(*i) & (BURST - 1);
+                drop_unsent(burst, i, packet.take(), DropReason::TxQueueFull, counters);
+            }
         }
     }
 }
@@ -125,38 +131,49 @@ fn count_sent(port: PortId, ingress: PortId, sent: usize, bytes: u64, counters: 
     counters.port(ingress).forwarded.add(sent as u64);
 }
 
-/// Frees what a queue had no room for.
+/// Ends packet `i`, which was to be sent.
 #[cold]
 #[inline(never)]
-fn drop_unsent<P: Packet>(packets: &mut [Option<P>], ingress: PortId, counters: &WorkerCounters) {
-    counters.port(ingress).dropped[DropReason::TxQueueFull.index()].add(packets.len() as u64);
-    packets.fill_with(|| None);
+fn drop_unsent<P: Packet>(
+    burst: &mut Burst<P>,
+    i: usize,
+    packet: Option<P>,
+    reason: DropReason,
+    counters: &WorkerCounters,
+) {
+    counters.port(burst.port).dropped[reason.index()].add(1);
+    burst.drop_packet(i, reason);
+    burst.packets[i] = packet.filter(|_| burst.keep_unsent);
 }
 
 /// Ends a packet that is not forwarded: frees it, or gives it to the control thread.
 fn finish<P: Packet>(burst: &mut Burst<P>, i: usize, punts: &mut PuntPath<P>, counters: &WorkerCounters) {
     let port = counters.port(burst.port);
     let Some(packet) = burst.packets[i].take() else { return };
+    let punted = |packet, reason| Punted {
+        packet,
+        reason,
+        port: burst.port,
+        sub_if: burst.sub_if[i],
+        l3_offset: burst.l3_offset[i],
+        adjacency: burst.adjacency[i],
+    };
     let reason = match burst.verdict[i] {
-        // A packet that is not alive has one of the other two.
+        // A packet that is not alive has one of the others.
         Verdict::Forward => return,
         Verdict::Drop(reason) => reason,
-        Verdict::Punt(reason) => {
-            let punted = Punted {
-                packet,
-                reason,
-                port: burst.port,
-                sub_if: burst.sub_if[i],
-                l3_offset: burst.l3_offset[i],
-                adjacency: burst.adjacency[i],
-            };
-            match punts.give(punted) {
-                Ok(()) => return port.punted[reason.index()].add(1),
-                Err(dropped) => dropped,
-            }
+        Verdict::Punt(reason) => match punts.give(punted(packet, reason)) {
+            Ok(()) => return port.punted[reason.index()].add(1),
+            Err(dropped) => dropped,
+        },
+        Verdict::Refuse(reason) => {
+            // It is dropped; over the budget its sender is not told.
+            let _ = punts.give(punted(packet, PuntReason::Prohibited));
+            reason
         }
     };
     port.dropped[reason.index()].add(1);
+    burst.verdict[i] = Verdict::Drop(reason);
 }
 
 /// Counts what came in on the port and on each sub-interface, whatever becomes of it.

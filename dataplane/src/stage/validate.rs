@@ -42,7 +42,7 @@ fn validate4<P: Packet>(burst: &mut Burst<P>, i: usize) -> Verdict {
         return Verdict::Drop(DropReason::MartianDestination);
     }
     let link_local = ipv4::is_link_local(source) || ipv4::is_link_local(destination);
-    let verdict = if header_len > ipv4::MIN_HEADER_LEN && !burst.options_done {
+    let verdict = if header_len > ipv4::MIN_HEADER_LEN && !burst.seen_to.options {
         examine(burst.l3(i), header_len)
     } else {
         Verdict::Forward
@@ -102,7 +102,7 @@ fn validate6<P: Packet>(burst: &mut Burst<P>, i: usize) -> Verdict {
         return Verdict::Punt(reason);
     }
     burst.link_local |= u64::from(ipv6::is_link_local(source)) << i;
-    if hop_by_hop && !burst.options_done {
+    if hop_by_hop && !burst.seen_to.options {
         return Verdict::Punt(PuntReason::HopByHop);
     }
     burst.v6.push(i, destination);

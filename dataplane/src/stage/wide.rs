@@ -1,7 +1,7 @@
 //! `wide`: the work of `parse` on a processor with AVX-512, sixteen packets at a time. The packets of a burst that are
 //! of several kinds (family and number of tags) are first lined up by kind, each flow's in their order.
 
-use crate::burst::{BURST, Bits, Burst, IN_ORDER, Lane};
+use crate::burst::{BURST, Bits, Burst, IN_ORDER};
 use crate::expected::HEAD;
 use crate::header::wide::{Frames, KINDS, end_of, kinds, look};
 use crate::packet::Packet;
@@ -26,7 +26,7 @@ type Ends = [usize; KINDS];
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,lzcnt,movbe,popcnt")]
 fn expected<P: Packet>(burst: &mut Burst<P>, regular: Regular<'_>) -> Option<u64> {
     let len = burst.len.min(BURST);
-    let mut frames = Frames::new();
+    let mut frames = Frames::none();
     let mut oddity = 0;
     for (i, packet) in burst.packets[..len].iter().enumerate() {
         let packet = packet.as_ref()?;
@@ -96,7 +96,7 @@ fn line_up<P: Packet>(burst: &mut Burst<P>, frames: &mut Frames) -> Ends {
             ends[kind] = count;
         }
     }
-    let mut lined_up = Frames::new();
+    let mut lined_up = Frames::none();
     for (to, from) in order[..count.min(BURST)].iter().enumerate() {
         let from = usize::from(*from) & (BURST - 1);
         std::mem::swap(&mut burst.spare[to], &mut burst.packets[from]);
@@ -139,6 +139,7 @@ fn every<P: Packet>(burst: &mut Burst<P>, frames: &Frames, ends: Ends, regular: 
 #[allow(unsafe_code)]
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,lzcnt,movbe,popcnt")]
+#[allow(clippy::needless_bitwise_bool)] // A lazy operator is a branch.
 unsafe fn of_kind<P: Packet, const TAGS: usize, const V6: bool>(
     burst: &mut Burst<P>,
     frames: &Frames,
@@ -203,28 +204,18 @@ fn lanes<P: Packet>(burst: &mut Burst<P>, ends: Ends, right: u64, regular: Regul
     }
     let odd = burst.all() & !right;
     if odd != 0 {
-        let aged = &mut burst.aged;
-        keep(&mut burst.v4, right, |from, to| aged[to] = aged[from]);
-        keep(&mut burst.v6, right, |_, _| {});
+        leave_out(burst, right);
     }
     odd
 }
 
-/// Keeps only these packets of a lane; `moved` hears of each from where to where it goes.
+/// Keeps only these packets in the lanes.
 #[cold]
 #[inline(never)]
-fn keep<A: Copy>(lane: &mut Lane<A>, right: u64, mut moved: impl FnMut(usize, usize)) {
-    let mut to = 0;
-    for from in 0..lane.len.min(BURST) {
-        let packet = lane.packet[from] & (BURST as u8 - 1);
-        if right >> packet & 1 == 1 {
-            lane.packet[to] = packet;
-            lane.destination[to] = lane.destination[from];
-            moved(from, to);
-            to += 1;
-        }
-    }
-    lane.len = to;
+fn leave_out<P: Packet>(burst: &mut Burst<P>, right: u64) {
+    let aged = &mut burst.aged;
+    burst.v4.keep(burst.v4.places(right), |from, to| aged[to] = aged[from]);
+    burst.v6.keep(burst.v6.places(right), |_, _| {});
 }
 
 #[cfg(test)]
@@ -357,14 +348,6 @@ mod tests {
             .collect()
     }
 
-    fn has_avx512() -> bool {
-        is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512dq")
-            && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("bmi2")
-    }
-
     /// Which frames are of one flow as far as their order matters: those alike in tags and family.
     fn kind(frame: &[u8]) -> Vec<u8> {
         frame.iter().skip(12).take(14).copied().collect()
@@ -380,7 +363,7 @@ mod tests {
             count in 1..=BURST,
             pinned in any::<bool>(),
         ) {
-            if !has_avx512() {
+            if !crate::worker::has_avx512() || !is_x86_feature_detected!("bmi2") {
                 return Ok(());
             }
             // Bursts of one kind too, with some others between.

@@ -8,9 +8,10 @@ use dataplane::adjacency::{Adjacency, Forward};
 use dataplane::counters::WorkerCounters;
 use dataplane::fib::{Fib4Writer, Fib6Writer};
 use dataplane::grace::GracePeriod;
-use dataplane::ids::{GroupId, PortId, SubIfId, VrfId};
+use dataplane::ids::{AdjId, GroupId, PortId, SubIfId, VrfId};
 use dataplane::io::PortIo;
 use dataplane::packet::{HeapPacket, Packet};
+use dataplane::policy::Policies;
 use dataplane::punt::{PUNT_RING, Rings};
 use dataplane::qsbr::Domain;
 use dataplane::sub_interface::{SubInterface, SubInterfaces, Tag, Tags};
@@ -112,6 +113,15 @@ pub enum Target {
 
 impl Router {
     pub fn new(ports: usize, sub_interfaces: Vec<SubInterface>, routes: &Routes) -> Self {
+        Self::with_policies(ports, sub_interfaces, routes, Policies::default())
+    }
+
+    pub fn with_policies(
+        ports: usize,
+        sub_interfaces: Vec<SubInterface>,
+        routes: &Routes,
+        policies: Policies,
+    ) -> Self {
         let vrfs = usize::from(sub_interfaces.iter().map(|s| s.vrf.0).max().unwrap_or(0)) + 1;
         let sub_interfaces = Arc::new(SubInterfaces::new(sub_interfaces).unwrap());
         let grace: Arc<dyn GracePeriod> = Arc::new(dataplane::grace::NoReaders);
@@ -144,6 +154,16 @@ impl Router {
         for (vrf, prefix, len, target) in &routes.v6 {
             let group = group_of(target);
             writers[usize::from(*vrf)].1.insert(*prefix, *len, group).unwrap();
+        }
+        tables.policies = Arc::new(policies);
+        for group in tables.groups().to_vec() {
+            let members = tables.buckets(group);
+            let out = |id: &AdjId| match tables.adjacency(*id) {
+                Adjacency::Forward(forward) => Some(forward.sub_if),
+                _ => None,
+            };
+            let members: Vec<_> = members.iter().filter_map(out).collect();
+            tables.reverse_paths.push(members);
         }
         let io = SharedIo(Arc::new(std::sync::Mutex::new(MemoryIo {
             rx: vec![VecDeque::new(); ports],

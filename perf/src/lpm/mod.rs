@@ -1,14 +1,14 @@
 //! `perf lpm`: look-ups, updates, loading and memory of ours and DPDK's tables, in one process, interleaved.
 
-mod measure;
+pub mod measure;
 mod peers;
 pub mod random;
 mod report;
 mod ring;
 pub mod routes;
-mod table;
+pub mod table;
 mod update;
-mod workload;
+pub mod workload;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -6,7 +6,14 @@ use super::data::{Data, distinct, number, text};
 use super::forwarding::{family_name, figures};
 use super::page::{Table, figure, paragraph, section};
 use super::rates::{Cost, SIZES, mpps_at_100g, name};
-use super::svg::{Bar, Mark, bars, short};
+use super::svg::{Bar, Mark, bars, stacked};
+use crate::traffic::Sizes;
+
+/// Whether a row compares other rows: what stands there as the peer is ours, or on fewer cores.
+fn is_derived(row: &Value) -> bool {
+    let peer = text(row, "peer");
+    peer.starts_with("turnpike") || peer.contains("1 core")
+}
 
 /// `perf pipeline`: rates and ratios.
 pub fn pipeline(data: &Data) -> String {
@@ -26,7 +33,7 @@ pub fn pipeline(data: &Data) -> String {
             number(row, "spread").map_or(String::new(), |s| format!("{:.1} %", s * 100.0)),
             figures(row, "cycles_per_packet", 1),
         ]);
-        if let Some(ratio) = number(row, "ratio") {
+        if let Some(ratio) = number(row, "ratio").filter(|_| !is_derived(row)) {
             all.push(Bar { name: case, value: ratio, note: format!("{ratio:.2}"), colour: 0 });
         }
     }
@@ -39,26 +46,59 @@ pub fn pipeline(data: &Data) -> String {
     )
 }
 
-/// Cost by stage.
+/// Parts of a packet's way in `perf pipeline --stages`, and what they are called here.
+const PARTS: [(&str, &str); 6] = [
+    ("ports", "ports"),
+    ("rx", "rx"),
+    ("parse", "parse, classify, validate"),
+    ("lookup", "look-up"),
+    ("rewrite", "select, rewrite"),
+    ("transmit", "transmit, count"),
+];
+
+/// `perf pipeline --stages`: cost by stage.
 pub fn stages(data: &Data) -> String {
+    let cases = distinct(&data.stages, "case");
+    // Ports are told apart by direction there.
+    let cost = |case: &str, part: &str, key: &str| {
+        let here = |row: &&Value| {
+            let stage = text(row, "stage");
+            text(row, "case") == case && (stage == part || (part == "ports" && stage.starts_with("ports_")))
+        };
+        data.stages.iter().filter(here).filter_map(|row| number(row, key)).reduce(|a, b| a + b)
+    };
     let mut body = String::new();
-    for case in distinct(&data.stages, "case") {
-        let here = data.stages.iter().filter(|row| text(row, "case") == case);
-        for (keys, unit) in [
-            (["cycles", "cycles_per_packet"], "cycles per packet"),
-            (["instructions", "instructions_per_packet"], "instructions per packet"),
-        ] {
-            let value = |row: &Value| keys.iter().find_map(|key| number(row, key));
-            let all: Vec<Bar> = here
-                .clone()
-                .filter_map(|row| {
-                    let value = value(row)?;
-                    Some(Bar { name: text(row, "stage"), value, note: short(value), colour: 0 })
-                })
-                .collect();
-            let title = if case.is_empty() { unit.to_owned() } else { format!("{case}: {unit}") };
-            body += &figure(&bars(&title, unit, &all, None), &title);
+    let of_case = |case: &String| {
+        let parts = PARTS.map(|(part, _)| cost(case, part, "cycles_per_packet").unwrap_or(0.0));
+        (case.clone(), parts.to_vec())
+    };
+    let plot = stacked(
+        "Cycles a packet by stage",
+        "cycles a packet",
+        &cases.iter().map(of_case).collect::<Vec<_>>(),
+        &PARTS.map(|(_, name)| name),
+    );
+    body += &figure(
+        &plot,
+        "Where a packet's cycles go. The clock is read after each stage of a burst; its own cost is taken off.",
+    );
+    for (key, unit) in
+        [("cycles_per_packet", "Cycles a packet"), ("instructions_per_packet", "Instructions a packet")]
+    {
+        let others = [("worker", "the loop"), ("all", "all of these"), ("untimed", "without the clock")];
+        let filled = |(part, _): &(&str, &str)| cases.iter().any(|case| cost(case, part, key).is_some());
+        let columns: Vec<_> = PARTS.into_iter().chain(others).filter(filled).collect();
+        if columns.is_empty() {
+            continue;
         }
+        let mut table = Table::new(std::iter::once(unit).chain(columns.iter().map(|(_, name)| *name)));
+        for case in &cases {
+            let cell = |(part, _): &(&str, &str)| {
+                cost(case, part, key).map_or(String::new(), |value| format!("{value:.1}"))
+            };
+            table.row(std::iter::once(case.clone()).chain(columns.iter().map(cell)));
+        }
+        body += &format!("<div class=\"wide\">{}</div>", table.html());
     }
     section("Cost by stage", &body)
 }
@@ -115,7 +155,7 @@ pub fn line_rate(data: &Data, hz: f64) -> String {
     let rows: Vec<(&Value, Cost)> = data
         .pipeline
         .iter()
-        .filter(|row| !text(row, "case").contains("cores"))
+        .filter(|row| !text(row, "case").contains("cores") && !is_derived(row))
         .filter_map(|row| {
             let mpps = number(row, "mpps").filter(|mpps| *mpps > 0.0)?;
             Some((row, Cost::new(hz, mpps, number(row, "peer_mpps"))))
@@ -132,17 +172,16 @@ pub fn line_rate(data: &Data, hz: f64) -> String {
         mpps_at_100g(SIZES[7], 2),
         hz / 1e9
     ));
-    let mut titles = vec!["frame".to_owned(), "Mpps untagged".into(), "Mpps with QinQ".into()];
-    titles.extend(rows.iter().map(|(row, _)| format!("cores: {}", text(row, "case"))));
-    let mut table = Table::new(titles);
-    for sizes in SIZES {
-        let rate = |tags| mpps_at_100g(sizes, tags);
-        let mut cells = vec![name(sizes), format!("{:.2}", rate(0)), format!("{:.2}", rate(2))];
-        for (row, cost) in &rows {
-            let tags = if text(row, "case").starts_with("untagged") { 0 } else { 2 };
-            cells.push(format!("{:.2}", cost.cores(hz, rate(tags))));
-        }
-        table.row(cells);
+    let mut table = Table::new(std::iter::once("bytes in a frame".to_owned()).chain(SIZES.map(name)));
+    let mut line = |title: String, value: &dyn Fn(Sizes) -> f64| {
+        table.row(std::iter::once(title).chain(SIZES.map(|sizes| format!("{:.2}", value(sizes)))));
+    };
+    line("Mpps, untagged".into(), &|sizes| mpps_at_100g(sizes, 0));
+    line("Mpps with QinQ".into(), &|sizes| mpps_at_100g(sizes, 2));
+    for (row, cost) in &rows {
+        let case = text(row, "case");
+        let tags = if case.starts_with("untagged") { 0 } else { 2 };
+        line(format!("cores: {case}"), &|sizes| cost.cores(hz, mpps_at_100g(sizes, tags)));
     }
     body += &format!("<div class=\"wide\">{}</div>", table.html());
     if rows.is_empty() {
@@ -176,6 +215,7 @@ fn limits(rows: &[(&Value, Cost)]) -> String {
             }
         };
         let text = format!("{}: {:.0} cycles a packet, {share}.", text(row, "case"), cost.cycles);
+        let text = text.replace(" %", "\u{a0}%");
         body += &format!("<li>{}</li>", super::svg::escape(&text));
     }
     // The same traffic with a small and a full table: what differs is memory.

@@ -6,7 +6,8 @@ use super::args::{Args, Test};
 use super::error::Error;
 use super::output::{Case, Output, Percentiles};
 use super::rig::Rig;
-use super::search::{self, Found, Goal, SHORTFALL};
+use super::search::{self, Found, Goal, Limit, SHORTFALL};
+use super::wake;
 use crate::traffic::{Length, Traffic, line_rate};
 
 /// Shares of the throughput at which latency is measured, in percent.
@@ -46,6 +47,7 @@ impl Measurement<'_> {
             Test::Loss => LOSS_TRIALS * trial,
             // A search by halving for the first, fewer trials for the others; most lose frames, and wait for them.
             Test::BackToBack => args.burst_seconds + (20.0 + 8.0 * f64::from(args.burst_count())) * drain,
+            Test::Wake => wake::seconds(args),
         }
     }
 
@@ -55,6 +57,7 @@ impl Measurement<'_> {
             Test::Latency => "latency",
             Test::Loss => "loss",
             Test::BackToBack => "back-to-back",
+            Test::Wake => "wake",
         };
         let label = format!("{}, {} bytes, {name}", self.case.family.name(), self.case.size());
         rig.progress.begin(label, Self::plan_test(self.args, test));
@@ -80,6 +83,10 @@ impl Measurement<'_> {
         }
         if tests.contains(&Test::BackToBack) {
             self.back_to_back(rig, output, max, rate)?;
+        }
+        if tests.contains(&Test::Wake) {
+            self.begin(rig, Test::Wake);
+            wake::measure(self, rig, output)?;
         }
         Ok(())
     }
@@ -125,9 +132,13 @@ impl Measurement<'_> {
             queue: rig.queue(),
         };
         let length = Length::Time(self.args.trial_time());
-        let found = search::throughput(max, self.case.senders, &goal, |rate| {
+        let mut found = search::throughput(max, self.case.senders, &goal, |rate| {
             rig.trial(&self.traffic, rate, length, None)
         })?;
+        // Without a rate of the user's or the link's, the highest is what the tester could send.
+        if found.limit == Limit::Rate && self.args.max_rate.is_none() && rig.speed().is_none() {
+            found.limit = Limit::Tester;
+        }
         rig.progress.clear();
         if show {
             output.throughput(&self.case, &found, goal.loss);

@@ -9,6 +9,7 @@ use socket2::{Domain, Socket, Type};
 
 use crate::bench::{Bench, ROGUES};
 use crate::hostile::floods::Random;
+use crate::lab::Netns;
 use crate::plan::{CUSTOMER_AS, RELAY_PORT};
 use crate::suite::SOON;
 use crate::wait;
@@ -19,12 +20,12 @@ const STRANGER: &str = "127.0.0.3";
 const OPEN_TIME: Duration = Duration::from_secs(18);
 
 const OPEN: u8 = 1;
-const UPDATE: u8 = 2;
+pub(crate) const UPDATE: u8 = 2;
 const NOTIFICATION: u8 = 3;
-const KEEPALIVE: u8 = 4;
+pub(crate) const KEEPALIVE: u8 = 4;
 
 /// A BGP message (RFC 4271, section 4.1).
-fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+pub(crate) fn message(kind: u8, body: &[u8]) -> Vec<u8> {
     let mut message = vec![0xff; 16];
     message.extend((19 + body.len() as u16).to_be_bytes());
     message.push(kind);
@@ -43,8 +44,21 @@ fn open(version: u8, asn: u16, hold_time: u16, router_id: [u8; 4]) -> Vec<u8> {
 }
 
 /// A right OPEN.
-fn right_open() -> Vec<u8> {
+pub(crate) fn right_open() -> Vec<u8> {
     open(4, CUSTOMER_AS as u16, 9, [10, 0, 0, 66])
+}
+
+/// Connects to turnpike's BGP port on loopback in `netns`, from `source`.
+#[track_caller]
+pub(crate) fn connect(netns: &Netns, source: &str) -> TcpStream {
+    netns.enter(|| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        let from = SocketAddr::new(source.parse().expect("an address"), 0);
+        socket.bind(&from.into()).expect("a loopback address");
+        let to = SocketAddr::from(([127, 0, 0, 1], RELAY_PORT));
+        socket.connect(&to.into()).unwrap_or_else(|e| panic!("connect from {source}: {e}"));
+        TcpStream::from(socket)
+    })
 }
 
 /// A connection of ours, from an address of our choice.
@@ -54,14 +68,7 @@ impl Peer {
     /// Connects from `source`, in the VRF's namespace.
     #[track_caller]
     fn connect(bench: &Bench, source: &str) -> Self {
-        let stream = bench.vrf.enter(|| {
-            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-            let from = SocketAddr::new(source.parse().expect("an address"), 0);
-            socket.bind(&from.into()).expect("a loopback address");
-            let to = SocketAddr::from(([127, 0, 0, 1], RELAY_PORT));
-            socket.connect(&to.into()).unwrap_or_else(|e| panic!("connect from {source}: {e}"));
-            TcpStream::from(socket)
-        });
+        let stream = connect(&bench.vrf, source);
         stream.set_read_timeout(Some(Duration::from_millis(100))).expect("a time limit");
         Self(stream)
     }

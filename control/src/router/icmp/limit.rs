@@ -8,7 +8,7 @@ use std::time::Instant;
 use dataplane::ids::SubIfId;
 
 use super::Fault;
-use crate::config::model::IcmpRates;
+use crate::config::model::Icmp;
 
 /// Destinations that are remembered at one time. One more takes the place of another, which starts anew then; the
 /// interface's bucket still holds.
@@ -16,28 +16,34 @@ const DESTINATIONS: usize = 4096;
 
 /// A token bucket that holds a second's worth.
 #[derive(Clone, Copy, Debug)]
-struct Bucket {
+pub struct Bucket {
     tokens: f64,
     last: Instant,
 }
 
 impl Bucket {
-    fn full(rate: u32, now: Instant) -> Self {
+    /// With a second's worth in it, at `rate` tokens a second.
+    pub fn full(rate: u32, now: Instant) -> Self {
         Self { tokens: f64::from(rate), last: now }
     }
 
     /// Adds what was earned since the last time. Whether there is a token.
-    fn has_token(&mut self, rate: u32, now: Instant) -> bool {
+    pub fn has_token(&mut self, rate: u32, now: Instant) -> bool {
         let earned = now.saturating_duration_since(self.last).as_secs_f64() * f64::from(rate);
         self.tokens = (self.tokens + earned).min(f64::from(rate));
         self.last = now;
         self.tokens >= 1.0
     }
+
+    /// Takes a token that is there.
+    pub fn take(&mut self) {
+        self.tokens -= 1.0;
+    }
 }
 
 /// The limits of all our errors.
 pub struct Limiter {
-    rates: IcmpRates,
+    rates: Icmp,
     interfaces: Vec<[Bucket; Fault::KINDS]>,
     /// By hash; with the whole hash, to tell those apart that share a place.
     destinations: Box<[(u64, Bucket)]>,
@@ -47,7 +53,7 @@ pub struct Limiter {
 
 impl Limiter {
     /// The limits for so many sub-interfaces.
-    pub fn new(rates: IcmpRates, sub_interfaces: usize, now: Instant) -> Self {
+    pub fn new(rates: Icmp, sub_interfaces: usize, now: Instant) -> Self {
         Self {
             rates,
             interfaces: vec![[Bucket::full(rates.per_interface, now); Fault::KINDS]; sub_interfaces],
@@ -58,7 +64,7 @@ impl Limiter {
 
     /// Whether an error about `fault` may be sent to `destination` for what came in on `sub_if`. If so, it counts.
     pub fn allows(&mut self, sub_if: SubIfId, fault: Fault, destination: IpAddr, now: Instant) -> bool {
-        let IcmpRates { per_interface, per_destination } = self.rates;
+        let Icmp { per_interface, per_destination, .. } = self.rates;
         let Some(kinds) = self.interfaces.get_mut(usize::from(sub_if.0)) else { return false };
         let interface = &mut kinds[fault.kind()];
         if per_interface > 0 && !interface.has_token(per_interface, now) {
@@ -77,9 +83,9 @@ impl Limiter {
             if !bucket.has_token(per_destination, now) {
                 return false;
             }
-            bucket.tokens -= 1.0;
+            bucket.take();
         }
-        interface.tokens -= 1.0;
+        interface.take();
         true
     }
 }
@@ -89,7 +95,7 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    const RATES: IcmpRates = IcmpRates { per_interface: 100, per_destination: 10 };
+    const RATES: Icmp = Icmp { per_interface: 100, per_destination: 10, prohibited: true };
     const A: SubIfId = SubIfId(0);
     const B: SubIfId = SubIfId(1);
 
@@ -135,7 +141,7 @@ mod tests {
     #[test]
     fn zero_is_no_limit() {
         let now = Instant::now();
-        let mut limiter = Limiter::new(IcmpRates { per_interface: 0, per_destination: 0 }, 1, now);
+        let mut limiter = Limiter::new(Icmp { per_interface: 0, per_destination: 0, ..RATES }, 1, now);
         assert!((0..10_000).all(|_| limiter.allows(A, Fault::NoRoute, host(0), now)));
     }
 }

@@ -1,0 +1,298 @@
+//! From rules to intervals, and to the row of bits of each.
+
+use super::keys::{KINDS, State};
+use super::rows::{Classes, MAX_CLASSES, PER_ROW, Row, Wide, set};
+use super::rule::{Family, HAS_PORTS, ICMP, ICMPV6, Rule, TCP};
+use super::{MAX_COUNTERS, MAX_RULES};
+
+/// Why a list cannot be compiled. Rules are numbered from 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AclError {
+    /// More than [`MAX_RULES`].
+    #[error(
+        "{0} rules, and at most {MAX_RULES} are possible: put ranges and prefixes of one kind in one rule"
+    )]
+    TooManyRules(usize),
+    /// Not one counter for each rule and one more, or one that is not below [`MAX_COUNTERS`].
+    #[error("the counters of an access list do not fit its rules")]
+    Counters,
+    /// Too many different values.
+    #[error(
+        "the rules tell too many prefixes, ports or VLAN ids apart: more than 32,767 intervals in one field, or 32 MiB \
+         of tables for one family; split the list"
+    )]
+    TooLarge,
+    /// Ports, with protocols that have none.
+    #[error("rule {0} asks for ports and for a protocol without any")]
+    Ports(usize),
+    /// ICMP types, with other protocols.
+    #[error("rule {0} asks for ICMP types and for a protocol without any")]
+    Icmp(usize),
+    /// `established`, and a protocol other than TCP.
+    #[error("rule {0} asks for `established` and for a protocol other than TCP")]
+    Established(usize),
+    /// Later fragments, and what they do not have.
+    #[error("rule {0} asks for later fragments, and for ports, ICMP types or `established`, which they lack")]
+    Fragments(usize),
+    /// A prefix length or DSCP that is too large, or a range whose end is before its start.
+    #[error("rule {0} has a prefix length, DSCP or range that cannot be")]
+    Value(usize),
+}
+
+/// Refuses what contradicts itself.
+pub(super) fn check(rules: &[Rule], counters: &[u16]) -> Result<(), AclError> {
+    if rules.len() > MAX_RULES {
+        return Err(AclError::TooManyRules(rules.len()));
+    }
+    if counters.len() != rules.len() + 1 || counters.iter().any(|at| usize::from(*at) >= MAX_COUNTERS) {
+        return Err(AclError::Counters);
+    }
+    for (number, rule) in rules.iter().enumerate() {
+        check_rule(number, rule)?;
+    }
+    Ok(())
+}
+
+fn check_rule(number: usize, rule: &Rule) -> Result<(), AclError> {
+    let only =
+        |allowed: &[u8]| !rule.protocols.is_empty() && rule.protocols.iter().all(|p| allowed.contains(p));
+    let ports = !rule.source_ports.is_empty() || !rule.destination_ports.is_empty();
+    if ports && !only(&HAS_PORTS) {
+        return Err(AclError::Ports(number));
+    }
+    if !rule.icmp.is_empty() && !only(&[ICMP, ICMPV6]) {
+        return Err(AclError::Icmp(number));
+    }
+    if rule.established && !rule.protocols.is_empty() && !only(&[TCP]) {
+        return Err(AclError::Established(number));
+    }
+    if rule.fragments && (rule.needs_transport() || rule.established) {
+        return Err(AclError::Fragments(number));
+    }
+    let ranges =
+        [&rule.source_ports, &rule.destination_ports, &rule.icmp, &rule.outer_vlans, &rule.inner_vlans];
+    let mut prefixes = [&rule.source, &rule.destination].into_iter().flatten();
+    if ranges.into_iter().flatten().any(|(first, last)| first > last)
+        || rule.dscp.iter().any(|dscp| *dscp > 63)
+        || prefixes.any(|some| some.v4.iter().any(|p| p.1 > 32) || some.v6.iter().any(|p| p.1 > 128))
+    {
+        return Err(AclError::Value(number));
+    }
+    Ok(())
+}
+
+/// A field of packets: how a value finds its interval, and each interval's row.
+#[derive(Debug)]
+pub(super) struct Field<S> {
+    pub search: S,
+    rows: FieldRows,
+}
+
+/// The rows of a field's intervals. There is an interval, and each has a whole row.
+#[derive(Debug)]
+pub(super) struct FieldRows {
+    /// Where the row of each interval begins.
+    starts: Box<[u32]>,
+    rows: Box<[Row]>,
+}
+
+impl FieldRows {
+    /// `numbers`: which of `rows` each interval has, of so many `lines` each.
+    fn new(numbers: &[u16], rows: Box<[Row]>, lines: usize) -> Self {
+        let last = (rows.len() / lines).saturating_sub(1);
+        let start = |number: &u16| (usize::from(*number).min(last) * lines) as u32;
+        let (starts, rows) = if numbers.is_empty() || rows.len() < lines {
+            (Box::from([0]), vec![Row::NONE; lines].into())
+        } else {
+            (numbers.iter().map(start).collect(), rows)
+        };
+        Self { starts, rows }
+    }
+
+    /// The number of the last interval.
+    #[inline(always)]
+    pub(super) fn last(&self) -> u16 {
+        (self.starts.len() - 1) as u16
+    }
+
+    /// One line of an interval's row.
+    #[inline(always)]
+    pub(super) fn line(&self, interval: u16, line: usize) -> &Row {
+        let start = self.starts.get(usize::from(interval)).copied().unwrap_or(0);
+        self.rows.get(start as usize + line).unwrap_or(&Row::NONE)
+    }
+
+    /// The same without a look at the bounds.
+    ///
+    /// # Safety
+    /// `interval` is at most [`Self::last`], and `line` is less than the lines of a row.
+    #[inline(always)]
+    #[allow(unsafe_code)] // Each row that `starts` says begins at, is whole: `new` sees to it.
+    pub(super) unsafe fn line_unchecked(&self, interval: u16, line: usize) -> &Row {
+        // SAFETY: the caller's promise, and that of `new`.
+        unsafe {
+            let start = *self.starts.get_unchecked(usize::from(interval));
+            self.rows.get_unchecked(start as usize + line)
+        }
+    }
+
+    fn memory(&self) -> usize {
+        size_of_val(&*self.starts) + size_of_val(&*self.rows)
+    }
+}
+
+impl<S> Field<S> {
+    /// `numbers`: which of `rows` each interval has, of so many `lines` each.
+    pub(super) fn new(search: S, numbers: &[u16], rows: Box<[Row]>, lines: usize) -> Self {
+        Self { search, rows: FieldRows::new(numbers, rows, lines) }
+    }
+
+    #[inline(always)]
+    pub(super) fn rows(&self) -> &FieldRows {
+        &self.rows
+    }
+
+    /// Bytes that it takes. `search`: those of its search.
+    pub(super) fn memory(&self, search: impl Fn(&S) -> usize) -> usize {
+        self.rows.memory() + search(&self.search)
+    }
+}
+
+/// The rules that can match one family, with their numbers in the list.
+pub(super) struct OfFamily<'a> {
+    pub rules: Vec<&'a Rule>,
+    pub numbers: Vec<usize>,
+    /// Lines of a row: a bit for each rule, and one for the end, which everything satisfies.
+    pub lines: usize,
+}
+
+impl<'a> OfFamily<'a> {
+    pub(super) fn new(rules: &'a [Rule], family: Family) -> Self {
+        let (numbers, rules): (Vec<_>, Vec<_>) =
+            rules.iter().enumerate().filter(|(_, rule)| rule.is_for(family)).unzip();
+        let lines = rules.len() / PER_ROW + 1;
+        Self { rules, numbers, lines }
+    }
+
+    /// The row with the bits of the rules that satisfy `test`, and of the end.
+    pub(super) fn row(&self, mut test: impl FnMut(&Rule) -> bool) -> Wide {
+        let mut row = vec![Row::NONE; self.lines];
+        for (bit, rule) in self.rules.iter().enumerate() {
+            set(&mut row, bit, test(rule));
+        }
+        set(&mut row, self.rules.len(), true);
+        row.into()
+    }
+
+    /// A field with few values, each an interval of its own.
+    pub(super) fn table(
+        &self,
+        values: usize,
+        test: impl Fn(&Rule, usize) -> bool,
+    ) -> Result<Field<()>, AclError> {
+        let mut classes = Classes::new(self.lines);
+        let numbers = (0..values).map(|value| classes.number(&self.row(|rule| test(rule, value))));
+        let numbers = numbers.collect::<Result<Vec<_>, _>>()?;
+        Ok(Field::new((), &numbers, classes.into_rows(), self.lines))
+    }
+
+    /// Kinds of packets, an interval each: which rules take a protocol, and a packet with or without its transport header.
+    pub(super) fn kinds(&self) -> Result<Field<()>, AclError> {
+        self.table(KINDS, |rule, kind| {
+            let (protocol, state) = ((kind & 0xff) as u8, State::ALL[kind >> 8]);
+            let there = match state {
+                State::Whole | State::Established => !rule.fragments,
+                State::CutOff => !rule.fragments && !rule.needs_transport(),
+                State::LaterFragment => !rule.needs_transport(),
+            };
+            there
+                && (!rule.established || state == State::Established)
+                && (rule.protocols.is_empty() || rule.protocols.contains(&protocol))
+        })
+    }
+}
+
+/// A value of a field that is searched for.
+pub(super) trait Bound: Copy + Ord {
+    const MIN: Self;
+    /// The value before; the least one has none.
+    fn before(self) -> Self;
+    /// The value after, if there is one.
+    fn after(self) -> Option<Self>;
+}
+
+macro_rules! bound {
+    ($($type:ty)*) => { $(
+        impl Bound for $type {
+            const MIN: Self = 0;
+            fn before(self) -> Self { self.wrapping_sub(1) }
+            fn after(self) -> Option<Self> { self.checked_add(1) }
+        }
+    )* };
+}
+bound!(u16 u32 u128);
+
+/// A field cut into intervals: the last value of each but the last one, which rise; the number of each one's row; and
+/// the rows.
+pub(super) struct Intervals<B> {
+    pub ends: Vec<B>,
+    pub numbers: Vec<u16>,
+    pub rows: Box<[Row]>,
+}
+
+/// Cuts a field. `ranges`: what a rule asks for; `None` if it does not look at the field. `None` if no rule does.
+pub(super) fn intervals<B: Bound>(
+    of: &OfFamily<'_>,
+    ranges: impl Fn(&Rule) -> Option<Vec<(B, B)>>,
+) -> Result<Option<Intervals<B>>, AclError> {
+    let mut changes: Vec<(B, usize, bool)> = Vec::new();
+    for (bit, rule) in of.rules.iter().enumerate() {
+        for (first, last) in ranges(rule).map(joined).unwrap_or_default() {
+            changes.push((first, bit, true));
+            changes.extend(last.after().map(|after| (after, bit, false)));
+        }
+    }
+    if changes.is_empty() {
+        return Ok(None);
+    }
+    changes.sort_unstable();
+    let mut row = of.row(|rule| ranges(rule).is_none());
+    let mut classes = Classes::new(of.lines);
+    let (mut ends, mut numbers) = (Vec::new(), Vec::new());
+    let begins_at_once = changes.first().is_some_and(|change| change.0 == B::MIN);
+    if !begins_at_once {
+        numbers.push(classes.number(&row)?);
+    }
+    for together in changes.chunk_by(|a, b| a.0 == b.0) {
+        for (_, bit, to) in together {
+            set(&mut row, *bit, *to);
+        }
+        let number = classes.number(&row)?;
+        if numbers.last() == Some(&number) {
+            continue;
+        }
+        if !numbers.is_empty() {
+            ends.extend(together.first().map(|change| change.0.before()));
+        }
+        numbers.push(number);
+    }
+    if numbers.len() >= MAX_CLASSES {
+        return Err(AclError::TooLarge);
+    }
+    Ok(Some(Intervals { ends, numbers, rows: classes.into_rows() }))
+}
+
+/// The same values in ranges that neither overlap nor touch.
+fn joined<B: Bound>(mut ranges: Vec<(B, B)>) -> Vec<(B, B)> {
+    ranges.sort_unstable();
+    let mut joined: Vec<(B, B)> = Vec::with_capacity(ranges.len());
+    for (first, last) in ranges {
+        match joined.last_mut() {
+            Some(before) if before.1.after().is_none_or(|after| first <= after) => {
+                before.1 = before.1.max(last);
+            }
+            _ => joined.push((first, last)),
+        }
+    }
+    joined
+}

@@ -1,0 +1,121 @@
+//! `policy`: what sub-interfaces do besides forwarding. One part between validation and look-up checks what came in, one
+//! between selection and rewrite checks and changes what goes out. Neither runs where no sub-interface has anything for
+//! it, and each part of it looks only at the packets of those that do.
+//!
+//! Checks end a packet by [`Burst::drop_packet`], or by [`refuse`] where its sender may be told. Changes are made to
+//! packets only that are about to leave, so that what goes to the control thread is as it was received.
+
+mod access;
+mod marking;
+mod mss;
+mod source;
+
+use crate::adjacency::Adjacency;
+use crate::burst::{BURST, Bits, Burst, common};
+use crate::packet::Packet;
+use crate::policy::{Direction, Features};
+use crate::stage::{rewrite, select};
+use crate::tables::Tables;
+use crate::verdict::DropReason;
+
+/// Checks what came in.
+#[inline(never)]
+pub fn ingress<P: Packet>(burst: &mut Burst<P>, tables: &Tables) {
+    if burst.seen_to.ingress {
+        return;
+    }
+    let of = tables.policies.of(&burst.sub_if, burst.alive);
+    let before = burst.alive;
+    source::reverse_path(burst, tables, of.having(Features::REVERSE_PATH));
+    access::run(burst, tables, Direction::In, of.having(Features::ACCESS_IN) & burst.alive);
+    if burst.alive != before {
+        burst.close_ranks();
+    }
+}
+
+/// `select` and `rewrite` with checks and changes of what goes out in between.
+#[inline(never)]
+pub fn forward<P: Packet>(burst: &mut Burst<P>, tables: &Tables) {
+    if nothing_to_do(burst, tables) {
+        return super::forward(burst, tables);
+    }
+    select_each::<P, false>(burst, tables);
+    select_each::<P, true>(burst, tables);
+    let of = tables.policies.of(&burst.out_sub_if, burst.alive);
+    if !burst.seen_to.egress {
+        source::public(burst, tables, of.having(Features::PUBLIC_SOURCES));
+        access::run(burst, tables, Direction::Out, of.having(Features::ACCESS_OUT) & burst.alive);
+    }
+    let marked = of.having(Features::MARKING) & burst.alive;
+    let clamped = if tables.policies.any().any_of(Features::MSS) {
+        let came = tables.policies.of(&burst.sub_if, burst.alive);
+        (of.having(Features::MSS) | came.having(Features::MSS)) & burst.alive
+    } else {
+        0
+    };
+    if marked | clamped != 0 {
+        stay_behind(burst, tables, marked | clamped);
+        marking::run(burst, tables, marked & burst.alive);
+        mss::run(burst, tables, clamped & burst.alive);
+    }
+    rewrite_each::<P, false>(burst, tables);
+    rewrite_each::<P, true>(burst, tables);
+}
+
+/// Ends packet `i`, which is forbidden to go on, for `reason`; its sender is told where that is configured.
+pub fn refuse<P: Packet>(burst: &mut Burst<P>, tables: &Tables, i: usize, reason: DropReason) {
+    if tables.policies.tell {
+        burst.refuse_packet(i, reason);
+    } else {
+        burst.drop_packet(i, reason);
+    }
+}
+
+/// Whether all packets are IPv4 and leave over one adjacency, by a sub-interface that wants nothing of them.
+fn nothing_to_do<P: Packet>(burst: &Burst<P>, tables: &Tables) -> bool {
+    let groups = &burst.v4.group[..burst.v4.len.min(BURST)];
+    // What limits segment sizes may be the sub-interface that they came in on.
+    if groups.len() < burst.len || tables.policies.any().any_of(Features::MSS) {
+        return false;
+    }
+    let only = common(groups).and_then(|group| select::only(group, tables));
+    only.is_some_and(|(_, adjacency)| !tables.policies.features(adjacency.sub_if).any_of(Features::EGRESS))
+}
+
+/// Finds each packet's adjacency, and the sub-interface that it leaves by.
+fn select_each<P: Packet, const V6: bool>(burst: &mut Burst<P>, tables: &Tables) {
+    let len = if V6 { burst.v6.len } else { burst.v4.len };
+    for at in 0..len.min(BURST) {
+        let (i, group) =
+            if V6 { (burst.v6.at(at), burst.v6.group[at]) } else { (burst.v4.at(at), burst.v4.group[at]) };
+        if let Some(adjacency) = select::run::<P, V6>(burst, i, group, tables) {
+            burst.out_sub_if[i] = adjacency.sub_if;
+        }
+    }
+}
+
+/// Ends those of `packets` that cannot leave, while they are as they came.
+fn stay_behind<P: Packet>(burst: &mut Burst<P>, tables: &Tables, packets: u64) {
+    let v6 = burst.v6.bits();
+    for i in Bits(packets) {
+        let Adjacency::Forward(adjacency) = tables.adjacency(burst.adjacency[i]) else { continue };
+        if v6 >> i & 1 == 1 {
+            rewrite::stays::<P, true>(burst, i, adjacency);
+        } else {
+            rewrite::stays::<P, false>(burst, i, adjacency);
+        }
+    }
+}
+
+/// Makes each packet ready to leave.
+fn rewrite_each<P: Packet, const V6: bool>(burst: &mut Burst<P>, tables: &Tables) {
+    let len = if V6 { burst.v6.len } else { burst.v4.len };
+    for at in 0..len.min(BURST) {
+        let (i, aged) = if V6 { (burst.v6.at(at), 0) } else { (burst.v4.at(at), burst.aged[at]) };
+        if burst.alive >> i & 1 == 1
+            && let Adjacency::Forward(adjacency) = tables.adjacency(burst.adjacency[i])
+        {
+            rewrite::run::<P, V6, true>(burst, i, aged, adjacency);
+        }
+    }
+}
