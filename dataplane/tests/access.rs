@@ -10,7 +10,6 @@ use dataplane::acl::{Acl, Action, Addresses, Rule, UDP};
 use dataplane::ids::AclId;
 use dataplane::policy::Policies;
 use dataplane::sub_interface::Tags;
-use dataplane::tables::Tables;
 use proptest::prelude::*;
 
 /// The lists: `0` denies sources 10.0.0.0/25 and `fd00::/65` and counts all before that, `1` permits UDP that came by VLAN
@@ -127,7 +126,9 @@ fn lists_change_from_one_burst_to_the_next() {
     // The same list, with its first rule gone: another snapshot, the same counters.
     let permit = Arc::new(Acl::new(&[Rule::any(Action::Permit)], &[2, 3]).unwrap());
     let policies = Policies::default().with_access(vec![[Some(AclId(0)), None]], vec![permit]);
-    router.domain.publish(Tables { policies: Arc::new(policies), ..router.domain_tables.clone() });
+    let mut tables = router.domain_tables.clone();
+    tables.policies = Arc::new(policies);
+    router.domain.publish(tables);
     router.receive(0, &frame(denied));
     router.run();
     assert_eq!((router.sent(1).len(), router.ends(0)), (1, vec![("acl_denied_in", 1)]));

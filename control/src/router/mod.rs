@@ -84,7 +84,8 @@ impl Router {
         let grace: Arc<dyn GracePeriod> = Arc::clone(&domain) as _;
         let fibs = Fibs::new(config.vrfs.len(), &grace)?;
         let (acls, policies) = AclsInForce::new(&config).map_err(RouterError::AccessLists)?;
-        let tables = Tables { vrfs: fibs.readers().into(), policies: Arc::new(policies), ..first };
+        let mut tables = first;
+        (tables.vrfs, tables.policies) = (fibs.readers().into(), Arc::new(policies));
         let publisher = Publisher::new(domain, tables);
 
         // Control tells of the links that are up.
