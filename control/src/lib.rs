@@ -10,3 +10,4 @@ mod prefix;
 pub mod rib;
 pub mod router;
 pub mod source;
+pub mod watch;

@@ -6,6 +6,8 @@ pub mod view;
 
 use serde::{Deserialize, Serialize};
 
+use crate::watch::WatchRequest;
+
 /// What a client may ask.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "show", rename_all = "snake_case", deny_unknown_fields)]
@@ -46,6 +48,9 @@ pub enum Request {
     /// Not a question.
     #[serde(skip)]
     Do(Order),
+    /// To look at packets.
+    #[serde(skip)]
+    Watch(WatchRequest),
     /// All that the live table of `make run` needs, in one go.
     Summary,
 }
@@ -89,14 +94,15 @@ pub enum Order {
     },
 }
 
-/// Reads a question or an order.
+/// Reads a question, an order, or what to look at.
 ///
 /// # Errors
-/// It is neither.
+/// It is none of them.
 pub fn parse(line: &str) -> Result<Request, serde_json::Error> {
-    let is_order = |value: &serde_json::Value| value.get("do").is_some();
+    let has = |value: &serde_json::Value, key| value.get(key).is_some();
     match serde_json::from_str(line) {
-        Ok(value) if is_order(&value) => serde_json::from_value(value).map(Request::Do),
+        Ok(value) if has(&value, "do") => serde_json::from_value(value).map(Request::Do),
+        Ok(value) if has(&value, "watch") => serde_json::from_value(value).map(Request::Watch),
         _ => serde_json::from_str(line),
     }
 }

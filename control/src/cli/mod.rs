@@ -1,10 +1,12 @@
 //! The command line of `turnpike`.
 
 pub mod acl;
+pub mod capture;
 pub mod check;
 pub mod run;
 pub mod show;
 pub mod table;
+pub mod trace;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -67,6 +69,10 @@ enum Command {
         #[arg(long, default_value = crate::config::DEFAULT_SOCKET)]
         socket: PathBuf,
     },
+    /// Print each packet's way through a running turnpike: what it was, and what was decided about it, stage by stage.
+    Trace(trace::Trace),
+    /// Write frames that a running turnpike receives, sends and drops to a file that Wireshark and tshark read.
+    Capture(capture::Capture),
     /// Forward built-in traffic between virtual ports, with routes from a built-in BGP speaker, and show it live.
     Demo {
         /// End after so many seconds; 0: on Ctrl-C.
@@ -191,6 +197,8 @@ pub fn main() -> ExitCode {
         Command::Neighbour { address, state, interface, socket } => {
             give(&Order::Neighbour { address, interface, down: state == Holding::Down }, &socket)
         }
+        Command::Trace(trace) => trace::trace(&trace),
+        Command::Capture(capture) => capture::capture(&capture),
         Command::Acl { order: AclOrder::Reload { file, socket } } => acl::reload(file.as_deref(), &socket),
         Command::Demo { seconds } => crate::demo::run(seconds),
         Command::Version => {

@@ -12,6 +12,7 @@ use dataplane::qsbr::Domain;
 use dataplane::sub_interface::{SubInterface, SubInterfaces, Tag, Tags};
 use dataplane::tables::{Group, ReversePaths, Tables, VrfTables};
 use dataplane::verdict::{DropReason, PuntReason};
+use dataplane::watch::Watch;
 
 use crate::config::model::{self, Config, Encapsulation};
 use crate::rib::{AdjacencyDesc, Change, FibSink, FibSinkError, GroupsSnapshot};
@@ -155,6 +156,12 @@ impl Publisher {
         if self.tables.policies.any().any_of(Features::REVERSE_PATH) {
             self.tables.reverse_paths = reverse_paths(groups);
         }
+        self.publish_tables();
+    }
+
+    /// Publishes traces and captures, and returns when each worker serves these and no others.
+    pub fn set_watch(&mut self, watch: Option<Arc<Watch>>) {
+        self.tables.watch = watch;
         self.publish_tables();
     }
 

@@ -34,7 +34,7 @@ impl Control {
             Request::Bgp => self.bgp_views(),
             Request::Sources => json(&self.source_views()),
             Request::Summary => json(&self.summary()),
-            Request::Do(_) => Err("that is no question".into()),
+            Request::Do(_) | Request::Watch(_) => Err("that is no question".into()),
         };
         match value {
             Ok(value) => Reply::Ok(value),
