@@ -1,6 +1,11 @@
-//! Compiles the shim around DPDK's own tables, for this machine, so that its inline look-ups are at their best.
+//! Compiles the shim around DPDK's own tables, for this machine, so that its inline look-ups are at their best. Tells the
+//! program which compiler made it.
 
 fn main() {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let version = std::process::Command::new(rustc).arg("--version").output();
+    let version = version.map_or_else(|_| b"unknown rustc".to_vec(), |output| output.stdout);
+    println!("cargo::rustc-env=PERF_RUSTC={}", String::from_utf8_lossy(&version).trim());
     println!("cargo::rerun-if-changed=shim");
     let dpdk = match pkg_config::Config::new().cargo_metadata(false).probe("libdpdk") {
         Ok(dpdk) => dpdk,

@@ -26,5 +26,8 @@ else
     say "Miri is not in this toolchain: left out (rustup component add miri, on nightly, brings it)"
 fi
 
+say "Instructions of the packet path by stage, against perf/baselines/instructions.json"
+cargo run --release --quiet -p perf -- pipeline --stages --check
+
 say "End to end: real routers and hosts in network namespaces"
 cargo test -p tests --no-fail-fast -- --test-threads=1

@@ -21,15 +21,17 @@ impl Features {
     /// Leaving: DSCP, or the priority that follows from it, is set.
     pub const MARKING: Self = Self(1 << 2);
 
+    /// Coming in and leaving: the segment size that TCP agrees on is limited.
+    pub const MSS: Self = Self(1 << 3);
     /// Coming in: an access list must permit it.
-    pub const ACCESS_IN: Self = Self(1 << 3);
+    pub const ACCESS_IN: Self = Self(1 << 4);
     /// Leaving: an access list must permit it.
-    pub const ACCESS_OUT: Self = Self(1 << 4);
+    pub const ACCESS_OUT: Self = Self(1 << 5);
 
     /// What `stage::policy::ingress` is there for.
     pub const INGRESS: Self = Self::REVERSE_PATH.and(Self::ACCESS_IN);
     /// What `stage::policy::forward` is there for.
-    pub const EGRESS: Self = Self::PUBLIC_SOURCES.and(Self::MARKING).and(Self::ACCESS_OUT);
+    pub const EGRESS: Self = Self::PUBLIC_SOURCES.and(Self::ACCESS_OUT).and(Self::MARKING).and(Self::MSS);
 
     /// Both together.
     #[must_use]
@@ -87,6 +89,21 @@ impl FromIterator<u8> for DscpSet {
     }
 }
 
+/// The largest TCP segment that either end of a connection may be told of, in bytes; `u16::MAX` leaves it to them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MssClamp {
+    /// Over IPv4.
+    pub v4: u16,
+    /// Over IPv6.
+    pub v6: u16,
+}
+
+impl Default for MssClamp {
+    fn default() -> Self {
+        Self { v4: u16::MAX, v6: u16::MAX }
+    }
+}
+
 /// What one sub-interface does besides forwarding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -98,6 +115,8 @@ pub struct Policy {
     pub dscp: DscpSet,
     /// The priority that a packet leaves with, by its DSCP; the sub-interface must carry priorities, not set one.
     pub pcp_from_dscp: Option<Box<[u8; 64]>>,
+    /// How large TCP's segments may be, in both directions.
+    pub mss: MssClamp,
 }
 
 impl Default for Policy {
@@ -107,6 +126,7 @@ impl Default for Policy {
             public_sources: false,
             dscp: DscpSet::ALL,
             pcp_from_dscp: None,
+            mss: MssClamp::default(),
         }
     }
 }
@@ -119,6 +139,7 @@ impl Policy {
             (self.reverse_path != ReversePath::Off, Features::REVERSE_PATH),
             (self.public_sources, Features::PUBLIC_SOURCES),
             (marking, Features::MARKING),
+            (self.mss != MssClamp::default(), Features::MSS),
         ];
         all.into_iter().filter(|(on, _)| *on).fold(Features::NONE, |set, (_, feature)| set.and(feature))
     }

@@ -11,15 +11,20 @@ use crate::io::PortIo;
 use crate::packet::Packet;
 use crate::punt::{Injected, PuntPath, Rings};
 use crate::qsbr::Reader;
-use crate::stage::{self, rx, transmit, transmit::Outbound};
+use crate::stage::{self, Stage, rx, transmit, transmit::Outbound};
 use crate::tables::Tables;
 use crate::verdict::{DropReason, Verdict};
 use crate::watch::Observer;
 
 /// Empty rounds in a row after which a worker that may sleep does.
 const IDLE_ROUNDS: u32 = 1000;
-/// How long it sleeps at a time.
-const IDLE_SLEEP: Duration = Duration::from_micros(20);
+/// It sleeps for this part of the time that nothing has come, so that a packet after a pause waits for a small part of
+/// the pause,
+const NAP_SHARE: u64 = 256;
+/// for at least so long,
+const SHORTEST_NAP: Duration = Duration::from_micros(10);
+/// and for at most so long: then the queue has to hold what comes in half a millisecond.
+const LONGEST_NAP: Duration = Duration::from_micros(500);
 
 /// Rounds in which a packet of the control thread is tried again on a full queue.
 const INJECT_TRIES: u32 = 100;
@@ -34,6 +39,8 @@ pub struct Worker<I: PortIo> {
     burst: Box<Burst<I::Packet>>,
     outbound: Outbound<I::Packet>,
     may_sleep: bool,
+    /// Cycles of `io`'s clock in a microsecond.
+    cycles_per_us: u64,
     /// What the processor can do.
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     instructions: Instructions,
@@ -69,6 +76,7 @@ impl<I: PortIo> Worker<I> {
             burst,
             outbound,
             may_sleep,
+            cycles_per_us: (hz / 1_000_000).max(1),
             #[cfg(all(target_arch = "x86_64", not(miri)))]
             instructions: Instructions::of_this_processor(),
             unsent: None,
@@ -86,6 +94,7 @@ impl<I: PortIo> Worker<I> {
         self.tables.online();
         let mut idle = 0u32;
         let mut last = self.io.cycles();
+        let mut busy = last;
         let mut slept = false;
         while !stop.load(Ordering::Relaxed) {
             let worked = self.round();
@@ -96,10 +105,10 @@ impl<I: PortIo> Worker<I> {
                 self.counters.work.rounds.record(round);
             }
             last = now;
-            idle = if worked { 0 } else { idle.saturating_add(1) };
+            (idle, busy) = if worked { (0, now) } else { (idle.saturating_add(1), busy) };
             if self.may_sleep && idle >= IDLE_ROUNDS {
                 self.tables.offline();
-                std::thread::sleep(IDLE_SLEEP);
+                std::thread::sleep(nap(now.saturating_sub(busy) / self.cycles_per_us));
                 self.tables.online();
                 slept = true;
             }
@@ -162,13 +171,15 @@ impl<I: PortIo> Worker<I> {
         if let Some(watch) = &tables.watch {
             self.observer.received(watch, &mut self.burst, start);
         }
-        stage::decide_with::<I::Packet, WIDE>(&mut self.burst, tables);
+        self.io.stage_done(Stage::Rx);
         let (io, burst, outbound, punts) =
             (&mut self.io, &mut self.burst, &mut self.outbound, &mut self.punts);
+        stage::decide_with::<I::Packet, WIDE>(burst, tables, |stage| io.stage_done(stage));
         match tables.watch.as_deref() {
             None => transmit::run::<I, WIDE>(io, burst, tables, outbound, punts, &self.counters),
             Some(watch) => self.observer.transmit(watch, io, burst, tables, outbound, punts, &self.counters),
         }
+        self.io.stage_done(Stage::Transmit);
         work.packets.add(received as u64);
         work.busy_cycles.add(self.io.cycles().saturating_sub(start));
         true
@@ -226,6 +237,11 @@ impl<I: PortIo> Worker<I> {
     }
 }
 
+/// How long to sleep when nothing has come for so many microseconds.
+fn nap(idle_us: u64) -> Duration {
+    Duration::from_micros(idle_us / NAP_SHARE).clamp(SHORTEST_NAP, LONGEST_NAP)
+}
+
 /// The instructions that the stages are compiled with.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -259,4 +275,15 @@ pub(crate) fn has_avx512() -> bool {
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512dq")
         && is_x86_feature_detected!("avx512vl")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn naps_are_a_small_part_of_the_pause() {
+        let all = [0, 100, 10_000, 100_000, 10_000_000, u64::MAX].map(|idle| nap(idle).as_micros());
+        assert_eq!(all, [10, 10, 39, 390, 500, 500]);
+    }
 }

@@ -163,6 +163,47 @@ fn strict_reverse_paths_lead_out_where_the_packet_came_in() {
     assert_eq!(fate(&mut router, 0, &v4([10, 9, 0, 4], [10, 2, 0, 1])), "reverse_path", "discarded");
 }
 
+/// A SYN with a segment size of 1460, over IPv4 or IPv6.
+fn syn(v6: bool, source: u8) -> Vec<u8> {
+    let mut segment = vec![0x12, 0x34, 0, 80, 0, 0, 0, 1, 0, 0, 0, 0, 0x60, 2, 0xff, 0xff, 0x55, 0xaa, 0, 0];
+    segment.extend([2, 4, 0x05, 0xb4]);
+    let mut packet = if v6 {
+        ipv6(0x2001_0db8 << 96 | u128::from(source), 0x2001_0db8_0002 << 80, 64, 16)
+    } else {
+        ipv4([192, 0, 2, source], [10, 2, 0, 1], 64, 16)
+    };
+    let header = packet.len() - 24;
+    packet[if v6 { 6 } else { 9 }] = 6;
+    packet[header..].copy_from_slice(&segment);
+    if !v6 {
+        set_ipv4_checksum(&mut packet);
+    }
+    packet
+}
+
+#[test]
+fn segment_sizes_are_limited_in_both_directions() {
+    let clamp = |v4, v6| Policy { mss: dataplane::policy::MssClamp { v4, v6 }, ..none() };
+    let size = |policies: [Policy; 4], v6: bool| {
+        let mut router = router(policies, false);
+        router.receive(0, &frame(0, &syn(v6, 7)));
+        router.run();
+        let sent = router.sent(2).remove(0);
+        (u16::from_be_bytes([sent[sent.len() - 2], sent[sent.len() - 1]]), sent[sent.len() - 8])
+    };
+    assert_eq!(size([none(), none(), none(), clamp(1360, 1300)], false).0, 1360, "by the way out");
+    assert_eq!(size([none(), none(), none(), clamp(1360, 1300)], true).0, 1300);
+    assert_eq!(size([clamp(1400, 1200), none(), none(), none()], false).0, 1400, "by the way in");
+    assert_eq!(size([clamp(1300, 1200), none(), none(), clamp(1360, 1300)], false).0, 1300, "by both");
+    assert_eq!(size([clamp(1500, u16::MAX), none(), none(), none()], false), (1460, 0x55), "never raised");
+    assert_eq!(size([clamp(1300, u16::MAX), none(), none(), none()], true), (1460, 0x55));
+    assert_eq!(
+        size([none(), clamp(500, 500), clamp(500, 500), none()], true),
+        (1460, 0x55),
+        "others' limits"
+    );
+}
+
 /// The tag and packet of a frame sent with one tag.
 fn one_tag(frame: &[u8]) -> (u16, &[u8]) {
     assert_eq!(frame[..6], PEER_MAC);

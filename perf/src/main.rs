@@ -31,6 +31,9 @@ enum Command {
     /// Our side of `pipeline`, as a process of its own.
     #[command(hide = true)]
     PipelineWorker(pipeline::ours::ChildArgs),
+    /// What `pipeline --stages` counts the instructions of.
+    #[command(hide = true)]
+    PipelineCount(pipeline::stages::count::ChildArgs),
     /// A report as one HTML file, from the JSON of earlier runs.
     Report(report::Args),
     /// RFC 2544: throughput, latency, frame loss and back-to-back bursts between two ports.
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         Command::Lpm(args) => lpm::run(&args),
         Command::Pipeline(args) => pipeline::run(&args),
         Command::PipelineWorker(args) => pipeline::ours::child(&args),
+        Command::PipelineCount(args) => pipeline::stages::count::child(&args),
         Command::Report(args) => report::run(&args),
         Command::Rfc2544(args) => rfc2544::run(&args),
         Command::Routes(args) => routes::run(&args),

@@ -216,26 +216,10 @@ hold_time = 9
         text
     }
 
-    /// Sends frames to port `a` in batches that its queue can hold, and returns what the port counted once all is
-    /// quiet. Panics when it did not receive exactly them.
+    /// [`send`] to port `a`.
     #[track_caller]
     pub fn send<'a>(&self, frames: impl IntoIterator<Item = &'a Vec<u8>>) -> Port {
-        let before = Counters::settled(self.router());
-        let mut sent = 0;
-        for frame in frames {
-            self.wires[0].inject(frame);
-            sent += 1;
-            if sent % 64 == 0 {
-                std::thread::sleep(Duration::from_millis(2));
-            }
-        }
-        let what = "the port to receive what was sent";
-        wait::until_true(SOON, what, || {
-            Counters::read(self.router()).since(&before, PORTS[0]).received >= sent
-        });
-        let counted = Counters::settled(self.router()).since(&before, PORTS[0]);
-        assert_eq!(counted.received, sent, "received on port a: {counted:?}");
-        counted
+        send(self.router(), &self.wires[0], PORTS[0], frames)
     }
 
     /// Sends frames of which each must be dropped for this reason, and be counted so.
@@ -285,6 +269,31 @@ hold_time = 9
         let ethertype = if packet[0] >> 4 == 6 { frame::IPV6 } else { frame::IPV4 };
         frame::build(MACS[0], their_mac(0, kind), KINDS[kind].tags, ethertype, packet)
     }
+}
+
+/// Sends frames to a port in batches that its queue can hold, and returns what the port counted once all is quiet. Panics
+/// when it did not receive exactly them.
+#[track_caller]
+pub fn send<'a>(
+    router: &Router,
+    wire: &Wire,
+    port: &str,
+    frames: impl IntoIterator<Item = &'a Vec<u8>>,
+) -> Port {
+    let before = Counters::settled(router);
+    let mut sent = 0;
+    for frame in frames {
+        wire.inject(frame);
+        sent += 1;
+        if sent % 64 == 0 {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+    let what = "the port to receive what was sent";
+    wait::until_true(SOON, what, || Counters::read(router).since(&before, port).received >= sent);
+    let counted = Counters::settled(router).since(&before, port);
+    assert_eq!(counted.received, sent, "received on port {port}: {counted:?}");
+    counted
 }
 
 /// Whether a frame is one that a test sent, and not the kernel's own talk on the TAPs.

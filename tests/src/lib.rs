@@ -22,6 +22,7 @@ pub mod echo;
 pub mod edge;
 pub mod frame;
 pub mod frr;
+pub mod guards;
 pub mod host;
 pub mod hostile;
 pub mod judge;

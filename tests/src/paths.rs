@@ -15,7 +15,7 @@ use crate::router::Router;
 use crate::settings;
 use crate::suite::{Fixture, SOON, Step};
 use crate::wait;
-use crate::wire::{End, Way, Wire};
+use crate::wire::{self, End, Way, Wire};
 
 /// The host on the LAN and ours there, IPv4 then IPv6.
 const LAN: [[&str; 2]; 2] = [["192.0.2.10", "192.0.2.1"], ["2001:db8:1a0::10", "2001:db8:1a0::1"]];
@@ -23,6 +23,8 @@ const LAN: [[&str; 2]; 2] = [["192.0.2.10", "192.0.2.1"], ["2001:db8:1a0::10", "
 const FAR: [[&str; 2]; 2] = [["172.16.0.2", "172.16.0.1"], ["fd00:16::2", "fd00:16::1"]];
 /// MTU of the far link.
 const FAR_MTU: u16 = 1400;
+/// MTU of both links where frames are large.
+const JUMBO: u16 = 9000;
 
 /// The set-up.
 #[derive(Debug)]
@@ -34,33 +36,53 @@ pub struct Paths {
     outside: Netns,
     vrf: Netns,
     lab: Lab,
+    /// MTUs of the ports and the LAN, and of the far link.
+    mtu: [u16; 2],
 }
 
 impl Paths {
     /// The namespaces only.
     #[track_caller]
     pub fn new() -> Self {
+        Self::of_mtu([wire::MTU, FAR_MTU])
+    }
+
+    /// The same for jumbo frames on both links. DPDK's TAPs have no MTU over 1504, so these ports are veth pairs.
+    #[track_caller]
+    pub fn jumbo() -> Self {
+        Self::of_mtu([JUMBO, JUMBO])
+    }
+
+    #[track_caller]
+    fn of_mtu(mtu: [u16; 2]) -> Self {
         let lab = Lab::new();
         let [outside, vrf, lan, far] = ["R", "P", "A", "B"].map(|name| lab.netns(name));
         outside.sysctl("ipv6/conf/default/disable_ipv6", "1");
-        Self { wires: Vec::new(), router: None, lan, far, outside, vrf, lab }
+        Self { wires: Vec::new(), router: None, lan, far, outside, vrf, lab, mtu }
     }
 
     /// Starts turnpike, and joins the hosts to it.
     #[track_caller]
     pub fn start(&mut self) {
+        let [port_mtu, far_mtu] = self.mtu;
         let socket = self.socket();
         let mut config = String::new();
         for (number, port) in ["lan", "wan"].iter().enumerate() {
-            config += &format!(
-                "[[port]]\nname = \"{port}\"\ndevice = \"net_tap{number},iface=tp{port},mac=02:00:5e:00:03:0{number}\"\n\n"
-            );
+            let device = if port_mtu == JUMBO {
+                let own = format!("pc{port}");
+                self.outside.join(&own, &self.outside, &format!("tp{port}"));
+                self.outside.ip(&format!("link set {own} mtu {} promisc on up", JUMBO + 100));
+                format!("net_pcap{number},rx_iface_in={own},tx_iface={own}")
+            } else {
+                format!("net_tap{number},iface=tp{port},mac=02:00:5e:00:03:0{number}")
+            };
+            config += &format!("[[port]]\nname = \"{port}\"\ndevice = \"{device}\"\nmtu = {port_mtu}\n\n");
         }
         config += &format!(
             "[[vrf]]\nname = \"customer\"\nnamespace = \"{}\"\n\n\
              [[interface]]\nname = \"lan\"\nport = \"lan\"\nvrf = \"customer\"\nvlan = 30\n\
              addresses = [\"{}/24\", \"{}/64\"]\n\n\
-             [[interface]]\nname = \"far\"\nport = \"wan\"\nvrf = \"customer\"\ns_tag = 100\nc_tag = 10\nmtu = {FAR_MTU}\n\
+             [[interface]]\nname = \"far\"\nport = \"wan\"\nvrf = \"customer\"\ns_tag = 100\nc_tag = 10\nmtu = {far_mtu}\n\
              addresses = [\"{}/30\", \"{}/126\"]\n\n",
             self.vrf.name(),
             LAN[0][1],
@@ -75,12 +97,12 @@ impl Paths {
             (&self.far, FAR, [30, 126], vec![Tag::new(0x8100, 100), Tag::new(0x8100, 10)]),
         ];
         for ((host, addresses, lengths, tags), netdev) in ends.into_iter().zip(["tplan", "tpwan"]) {
-            let end = End::new(host, "eth0", &tags);
+            let end = End::of_mtu(host, "eth0", &tags, port_mtu);
             for ([own, via], length) in addresses.into_iter().zip(lengths) {
                 host.address("eth0", &format!("{own}/{length}"));
                 host.ip(&format!("route add default via {via}"));
             }
-            self.wires.push(Wire::attach(&self.outside, netdev, &[end]));
+            self.wires.push(Wire::attach_of_mtu(&self.outside, netdev, &[end], port_mtu));
         }
         for [far, _] in FAR {
             wait::until_true(SOON, "the far host to answer", || {
@@ -158,6 +180,9 @@ pub const STEPS: &[Step<Paths>] = &[
     ("errors_are_limited", errors_are_limited),
     ("a_wrong_far_address_is_named", a_wrong_far_address_is_named),
 ];
+
+/// All steps with jumbo frames.
+pub const JUMBO_STEPS: &[Step<Paths>] = &[("jumbo_frames_go_through", jumbo_frames_go_through)];
 
 /// `traceroute -n` by UDP, ICMP and TCP: we are the first hop, by our address on the LAN.
 fn traceroute_shows_us(paths: &mut Paths) {
@@ -339,4 +364,29 @@ fn a_wrong_far_address_is_named(paths: &mut Paths) {
     wait::until_true(SOON, "the right address to answer", || {
         echo::ping(&paths.lan, None, ip(far), 56, 1).answered == 1
     });
+}
+
+/// Packets of 9,000 bytes, and pings of 8,900, that may not be cut: both ways, with one tag and with two, each in one
+/// buffer.
+fn jumbo_frames_go_through(paths: &mut Paths) {
+    for ((([lan, _], [far, _]), headers), family) in
+        LAN.into_iter().zip(FAR).zip([28, 48]).zip(["IPv4", "IPv6"])
+    {
+        let full = JUMBO - headers;
+        for (from, to) in [(&paths.lan, far), (&paths.far, lan)] {
+            for size in [8900, full] {
+                let records: Vec<_> = paths.wires.iter().map(Wire::record).collect();
+                echo::assert_pings(from, None, ip(to), size, 3);
+                let packet = usize::from(size + headers);
+                for (record, tags) in records.iter().zip([1, 2]) {
+                    let seen = record.count(Way::FromRouter, |f| f.len() == 14 + 4 * tags + packet);
+                    assert_eq!(seen, 3, "{family} packets of {packet} bytes behind {tags} tags");
+                }
+            }
+        }
+    }
+    let ports = paths.router().show("ports");
+    assert!(ports.as_array().is_some_and(|all| all.iter().all(|port| port["mtu"] == JUMBO)), "{ports}");
+    let counted = Counters::adding_up(paths.router());
+    assert!(counted.0.values().all(|port| !port.drops.contains_key("multi_segment")), "{counted:?}");
 }

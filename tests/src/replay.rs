@@ -75,6 +75,7 @@ impl Fixture for Replay {}
 pub const STEPS: &[Step<Replay>] = &[
     ("every_length_from_0", every_length_from_0),
     ("nothing_but_ones_and_zeros", nothing_but_ones_and_zeros),
+    ("frames_in_several_buffers", frames_in_several_buffers),
 ];
 
 /// Frames of every length from 0 bytes on, with no, one and two tags: each dropped, none forgotten.
@@ -108,6 +109,24 @@ fn nothing_but_ones_and_zeros(replay: &mut Replay) {
     let (counted, sent) = replay.run(&frames);
     assert_eq!((counted.forwarded, counted.punted), (0, 0), "{counted:?}");
     assert!(sent.is_empty(), "{} frames were sent", sent.len());
+}
+
+/// Frames that are larger than a buffer, which this driver spreads over several whatever the port's MTU: each dropped
+/// for that reason, none in part, with all its buffers back; those between them are taken as ever.
+fn frames_in_several_buffers(replay: &mut Replay) {
+    let (from, to) = ([10, 0, 0, 2].into(), [10, 0, 1, 2].into());
+    let mut frames = Vec::new();
+    for tags in tags() {
+        for payload in [64, 3000, 1400, 8900] {
+            let packet = frame::udp((from, 4000), (to, 5000), 64, &vec![0x55; payload]);
+            // Our MAC address, whatever the port has.
+            frames.push(frame::build([2, 0x70, 0x63, 0x61, 0x70, 0], [2; 6], &tags, frame::IPV4, &packet));
+        }
+    }
+    let (counted, _) = replay.run(&frames);
+    assert_eq!(counted.drops, [("multi_segment".to_owned(), 6)].into());
+    // What was read before the routes were there goes to control.
+    assert_eq!(counted.forwarded + counted.punted, 6, "{counted:?}");
 }
 
 fn tags() -> [Vec<Tag>; 3] {

@@ -17,8 +17,8 @@ use crate::sys::{self, PacketSocket};
 
 /// IP MTU of the TAPs.
 pub const MTU: u16 = 1500;
-/// The netdev's own: room for two tags on 1500 bytes.
-const NETDEV_MTU: u16 = 1600;
+/// What a netdev has beside its IP MTU, for two tags and more.
+const NETDEV_ROOM: u16 = 100;
 /// How long the thread sleeps when nothing comes.
 const IDLE_MILLIS: i32 = 20;
 /// Frames served from one side before the other gets its turn.
@@ -58,9 +58,15 @@ impl End {
     /// Makes the TAP `name` in `netns`, up, for frames with `tags` (outermost first, maybe none).
     #[track_caller]
     pub fn new(netns: &Netns, name: &str, tags: &[Tag]) -> Arc<Self> {
+        Self::of_mtu(netns, name, tags, MTU)
+    }
+
+    /// The same for larger packets.
+    #[track_caller]
+    pub fn of_mtu(netns: &Netns, name: &str, tags: &[Tag], mtu: u16) -> Arc<Self> {
         let file =
             netns.enter(|| sys::tap(name).unwrap_or_else(|e| panic!("TAP {name} in {}: {e}", netns.name())));
-        netns.ip(&format!("link set {name} mtu {MTU} txqueuelen 10000 up"));
+        netns.ip(&format!("link set {name} mtu {mtu} txqueuelen 10000 up"));
         Arc::new(Self { file, tags: tags.to_vec(), pcp: AtomicU8::new(0) })
     }
 
@@ -104,9 +110,16 @@ impl Wire {
     /// Joins `netdev` of `netns` with `ends`. The kernel's own IP stack is kept away from the netdev.
     #[track_caller]
     pub fn attach(netns: &Netns, netdev: &str, ends: &[Arc<End>]) -> Self {
+        Self::attach_of_mtu(netns, netdev, ends, MTU)
+    }
+
+    /// The same for larger packets.
+    #[track_caller]
+    pub fn attach_of_mtu(netns: &Netns, netdev: &str, ends: &[Arc<End>], mtu: u16) -> Self {
+        let mtu = mtu + NETDEV_ROOM;
         netns.try_ip(&format!("link set {netdev} addrgenmode none"));
         netns.sysctl(&format!("ipv6/conf/{netdev}/disable_ipv6"), "1");
-        netns.ip(&format!("link set {netdev} mtu {NETDEV_MTU} txqueuelen 10000 arp off promisc on up"));
+        netns.ip(&format!("link set {netdev} mtu {mtu} txqueuelen 10000 arp off promisc on up"));
         let socket = netns
             .enter(|| PacketSocket::open(netdev))
             .unwrap_or_else(|e| panic!("packet socket on {netdev}: {e}"));

@@ -41,6 +41,7 @@ pub(super) fn assemble(mut draft: Draft, report: &mut Report<'_>) -> Option<Conf
     check::peering_vrfs(&seen, report);
     check::overlaps(&seen, &vrfs.list, draft.kernel.taps, report);
     let routes = references::routes(&draft.routes, &seen, &vrfs, report);
+    let leaks = references::leaks(&draft.leaks, &vrfs, report);
     let neighbours = references::neighbours(&draft.neighbours, &seen, &sub_names, report);
     let peers = bgp_references::peers(&draft, &seen, &vrfs, report);
     let fpm_tables = tables::resolve(&draft.fpm_tables, &vrfs, report);
@@ -56,6 +57,7 @@ pub(super) fn assemble(mut draft: Draft, report: &mut Report<'_>) -> Option<Conf
         circuits: draft.circuits.into_iter().map(|c| c.model).collect(),
         acls: acls?,
         routes: routes.into_iter().collect::<Option<_>>()?,
+        leaks: leaks.into_iter().collect::<Option<_>>()?,
         neighbours: neighbours.into_iter().collect::<Option<_>>()?,
         workers: draft.workers,
         sources: draft.sources,
@@ -139,6 +141,7 @@ fn sub_interface(
         addresses: sub.addresses.iter().map(|a| a.value).collect(),
         mtu: mtu?,
         pcp: sub.pcp,
+        policy: sub.policy.with_mtu(mtu?),
         acl_in,
         acl_out,
         link: sub.link,

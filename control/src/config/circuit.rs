@@ -7,6 +7,7 @@ use super::address::{link_address, network, split_for_links};
 use super::draft::{NamedCircuit, Sub};
 use super::errors::{At, Place};
 use super::model::{Billing, Circuit, CircuitLink, Encapsulation, LinkRole, PeeringKind, Tag};
+use super::policy::{PolicyDraft, policy};
 use super::section::{Section, read};
 use super::values::{TPID_DOT1Q, asn, bandwidth, boolean, choice, mtu, name, pcp, tap, tpid, vlan_id};
 
@@ -102,6 +103,7 @@ struct Peering {
     vrf: Option<At<String>>,
     peer_asn: Option<u32>,
     pcp: Option<u8>,
+    policy: PolicyDraft,
     acls: [Option<At<String>>; 2],
     mtu: Option<At<u16>>,
     mtu_place: Place,
@@ -127,6 +129,7 @@ fn peering(s: &mut Section<'_, '_, '_>, circuit: &Shared, subs: &mut Vec<Sub>) -
         vrf,
         peer_asn: s.opt_or("peer_asn", MICROSOFT_ASN, asn).map(|a| a.value),
         pcp: s.opt("pcp", pcp).map(|p| p.value),
+        policy: policy(s, kind.map(|k| k.value), true),
         acls: ["acl_in", "acl_out"].map(|key| s.opt(key, name)),
         mtu: s.opt("mtu", mtu),
         mtu_place: s.place("mtu"),
@@ -225,6 +228,7 @@ fn link(s: &mut Section<'_, '_, '_>, circuit: &Shared, peering: &Peering, role: 
         mtu: peering.mtu,
         mtu_place: peering.mtu_place,
         pcp: peering.pcp,
+        policy: peering.policy.clone(),
         acls: peering.acls.clone(),
         link: peering.kind.zip(peering.peer_asn).map(|(kind, peer_asn)| CircuitLink {
             circuit: circuit.index,

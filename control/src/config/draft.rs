@@ -10,6 +10,7 @@ use super::model::{
     AccessRule, Bgp, BgpPeer, Circuit, CircuitLink, Encapsulation, Filter, Fpm, Icmp, Kernel, Memory,
     Netlink, Sources, Target, Workers,
 };
+use super::policy::PolicyDraft;
 
 /// A whole text, section by section.
 pub(super) struct Draft {
@@ -20,6 +21,7 @@ pub(super) struct Draft {
     pub subs: Vec<Sub>,
     pub acls: Vec<NamedList>,
     pub routes: Vec<Route>,
+    pub leaks: Vec<Leak>,
     pub neighbours: Vec<Neighbour>,
     pub workers: Workers,
     pub sources: Sources,
@@ -79,6 +81,7 @@ pub(super) struct Sub {
     /// Where the MTU stands, or would stand.
     pub mtu_place: Place,
     pub pcp: Option<u8>,
+    pub policy: PolicyDraft,
     /// The names of the access lists for what comes in, and for what goes out.
     pub acls: [Option<At<String>>; 2],
     pub link: Option<CircuitLink>,
@@ -98,6 +101,14 @@ pub(super) struct Route {
     pub prefix: Option<At<IpNetwork>>,
     pub vrf: Option<At<String>>,
     pub target: Option<At<Target>>,
+}
+
+/// `[[leak]]`.
+pub(super) struct Leak {
+    pub from: Option<At<String>>,
+    pub to: Option<At<String>>,
+    pub prefixes: Vec<Option<At<IpNetwork>>>,
+    pub exact: bool,
 }
 
 /// `[[neighbour]]`.

@@ -22,6 +22,7 @@ mod errors;
 mod limits;
 pub mod model;
 mod names;
+mod policy;
 mod references;
 mod section;
 mod sections;

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use dataplane::ids::{PortId, SubIfId, VrfId};
+use dataplane::policy::Policy;
 use dataplane::punt::Budgets;
 use ipnetwork::IpNetwork;
 
@@ -31,6 +32,8 @@ pub struct Config {
     pub acls: Vec<AccessList>,
     /// `[[route]]`.
     pub routes: Vec<StaticRoute>,
+    /// `[[leak]]`.
+    pub leaks: Vec<Leak>,
     /// `[[neighbour]]`.
     pub neighbours: Vec<StaticNeighbour>,
     /// `[workers]`.
@@ -123,6 +126,8 @@ pub struct SubInterface {
     pub mtu: u16,
     /// PCP to set on what is sent here; `None`: carried over from the received tag, else 0.
     pub pcp: Option<u8>,
+    /// What it does with packets besides forwarding them.
+    pub policy: Policy,
     /// The access list for what comes in, an index into `Config::acls`.
     pub acl_in: Option<usize>,
     /// The access list for what goes out.
@@ -220,6 +225,19 @@ pub struct StaticRoute {
     pub prefix: IpNetwork,
     /// Where it leads.
     pub target: Target,
+}
+
+/// `[[leak]]`: routes of one VRF that are another's as well.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Leak {
+    /// Whose they are.
+    pub from: VrfId,
+    /// Where they are used as well.
+    pub to: VrfId,
+    /// Which: those within these prefixes.
+    pub prefixes: Vec<IpNetwork>,
+    /// Whether they are these prefixes only, and not what is within them.
+    pub exact: bool,
 }
 
 /// `[[neighbour]]`: an address whose MAC is given, not asked for.

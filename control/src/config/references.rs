@@ -8,9 +8,9 @@ use ipnetwork::IpNetwork;
 
 use super::address::{is_broadcast_address, is_network_address};
 use super::check::Subs;
-use super::draft::{Neighbour, Route};
+use super::draft::{Leak, Neighbour, Route};
 use super::errors::{Place, Report};
-use super::model::{StaticNeighbour, StaticRoute, SubInterface, Target};
+use super::model::{self, StaticNeighbour, StaticRoute, SubInterface, Target};
 use super::names::Names;
 use super::vrfs::Vrfs;
 
@@ -49,6 +49,26 @@ pub(super) fn routes(
         Some(StaticRoute { vrf, prefix: prefix.value, target: target.value.clone() })
     };
     routes.iter().map(&mut resolve).collect()
+}
+
+/// `[[leak]]`: from one VRF to another.
+pub(super) fn leaks(leaks: &[Leak], vrfs: &Vrfs, report: &mut Report<'_>) -> Vec<Option<model::Leak>> {
+    let mut resolve = |leak: &Leak| {
+        let [from, to] =
+            [&leak.from, &leak.to].map(|name| name.as_ref().and_then(|name| vrfs.resolve(name, report)));
+        if let (Some(_), true, Some(name)) = (from, from == to, &leak.to) {
+            report
+                .error(name.place, format!("routes of {:?} are there already: name another VRF", name.value));
+        }
+        let prefixes = leak.prefixes.iter().map(|prefix| Some(prefix.as_ref()?.value));
+        Some(model::Leak {
+            from: from?,
+            to: to?,
+            prefixes: prefixes.collect::<Option<_>>()?,
+            exact: leak.exact,
+        })
+    };
+    leaks.iter().map(&mut resolve).collect()
 }
 
 /// `[[neighbour]]`: a host on its interface, each once.

@@ -10,10 +10,11 @@ use super::acl;
 use super::address::{host, interface_address, mac, prefix};
 use super::bgp::bgp;
 use super::circuit::circuit;
-use super::draft::{Draft, Neighbour, Port, Route, Sub, Vrf};
+use super::draft::{Draft, Leak, Neighbour, Port, Route, Sub, Vrf};
 use super::errors::{At, Report};
 use super::limits;
 use super::model::{Encapsulation, HugePages, Idle, Kernel, Memory, Sources, Tag, Target, Workers};
+use super::policy::policy;
 use super::section::{Section, read};
 use super::tables;
 use super::values::{
@@ -55,6 +56,7 @@ pub(super) fn document(root: &Value<'_>, report: &mut Report<'_>) -> Draft {
         }
         let acls = each(top, "acl", acl::list);
         let routes = each(top, "route", route);
+        let leaks = each(top, "leak", leak);
         let neighbours = each(top, "neighbour", neighbour);
         let bgp = bgp(top);
         let (fpm, fpm_tables) = tables::fpm(top);
@@ -66,6 +68,7 @@ pub(super) fn document(root: &Value<'_>, report: &mut Report<'_>) -> Draft {
             subs,
             acls,
             routes,
+            leaks,
             neighbours,
             bgp: bgp.speaker,
             bgp_peers: bgp.peers,
@@ -131,8 +134,9 @@ fn interface(s: &mut Section<'_, '_, '_>) -> Sub {
         s.error("addresses", "missing; add for example addresses = [\"192.0.2.1/24\", \"2001:db8::1/64\"]");
     }
     let pcp = s.opt("pcp", pcp);
+    let tagged = !matches!(encapsulation, Some(At { value: Encapsulation::Untagged, .. }));
     if let Some(pcp) = pcp
-        && matches!(encapsulation, Some(At { value: Encapsulation::Untagged, .. }))
+        && !tagged
     {
         s.report.error(pcp.place, "there is no tag to carry it: add `vlan`, or remove `pcp`");
     }
@@ -148,6 +152,7 @@ fn interface(s: &mut Section<'_, '_, '_>) -> Sub {
         mtu: s.opt("mtu", mtu),
         mtu_place: s.place("mtu"),
         pcp: pcp.map(|p| p.value),
+        policy: policy(s, None, tagged),
         acls: ["acl_in", "acl_out"].map(|key| s.opt(key, name)),
         link: None,
     }
@@ -240,6 +245,16 @@ fn gateways(
         seen.push(ip);
     }
     whole.then_some(Target::Via(seen))
+}
+
+fn leak(s: &mut Section<'_, '_, '_>) -> Leak {
+    let from = s.need("from", "\"private\"", name);
+    let to = s.need("to", "\"default\"", name);
+    let prefixes = s.list("prefixes", prefix);
+    if s.is_absent_or_empty("prefixes") {
+        s.error("prefixes", "missing; add for example prefixes = [\"10.0.0.0/8\"]");
+    }
+    Leak { from, to, prefixes: prefixes.unwrap_or_default(), exact: s.value_or("exact", false, boolean) }
 }
 
 fn neighbour(s: &mut Section<'_, '_, '_>) -> Neighbour {

@@ -4,6 +4,7 @@ use super::attrs::{Own, Slot, Slots, Target};
 use super::best_path::{Candidate, best_paths};
 use super::sources::Sources;
 use super::table::Path;
+use crate::source::SourceKind;
 
 /// Rank of a host route to a neighbour: below all that was learned for the same address.
 const RANK_HOST: u16 = u16::MAX;
@@ -11,10 +12,12 @@ const RANK_HOST: u16 = u16::MAX;
 /// The rank of a path by what it is and whom it is from; lower is better. The router's own come first.
 fn rank(path: Path, slot: &Slot, sources: &Sources) -> u16 {
     match slot.target {
+        Target::Own(Own::Host(..)) => RANK_HOST,
+        // Whatever it is at home, here it comes behind the VRF's own.
+        _ if sources.get(path.source).kind == SourceKind::Leak => sources.rank(path.source, None),
         Target::Own(Own::Local) => 0,
         Target::Own(Own::Broadcast) => 1,
         Target::Own(Own::Glean(_)) => 2,
-        Target::Own(Own::Host(..)) => RANK_HOST,
         Target::Discard | Target::Via(_) => {
             sources.rank(path.source, slot.attributes().and_then(|a| a.distance))
         }

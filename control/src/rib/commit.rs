@@ -171,6 +171,9 @@ impl Rib {
 
     /// Works out which paths may be used, and has the entries looked at of those for which that changed.
     fn refresh_eligibility(&mut self, changed: bool) {
+        if changed {
+            self.recheck_defaults();
+        }
         let next_hops = &self.next_hops;
         let resolved = |slot: &Slot| slot.legs().iter().any(|leg| !next_hops.hops(leg.nh).is_empty());
         for id in std::mem::take(&mut self.slots.fresh) {

@@ -24,6 +24,11 @@ impl Rib {
     pub(super) fn decide<K: Prefix>(&mut self, vrf: VrfId, key: K) -> GroupId {
         let mut scratch = std::mem::take(&mut self.scratch);
         self.used_paths(vrf, key, &mut scratch.best, &mut scratch.backup);
+        self.leak(vrf, key, &scratch.best);
+        self.note_refused(vrf, key);
+        if let Some(from) = scratch.best.first().and_then(|path| self.leaked_from(path)) {
+            self.used_paths(from, key, &mut scratch.best, &mut scratch.backup);
+        }
         let group = self.group_of(&mut scratch);
         self.scratch = scratch;
         group
@@ -90,9 +95,11 @@ impl Rib {
         let afi = K::afi(&self.vrfs[usize::from(vrf.0)]);
         let Some(entry) = afi.table.get(key) else { return };
         let paths = entry.paths.as_slice();
-        let usable = |_: Path, slot: &Slot| match slot.target {
+        let usable = |path: Path, slot: &Slot| match slot.target {
+            // That is seen to at home.
+            _ if self.leaked_from(&path).is_some() => true,
             Target::Own(Own::Host(subif, _)) => self.on_link(vrf, key, subif),
-            _ => slot.eligible,
+            _ => slot.eligible && self.guarded(key, slot).is_none(),
         };
         select(paths, &self.slots, &self.sources, usable, best);
         // Only what leads over next hops can lose them, or take their place.
@@ -100,7 +107,7 @@ impl Rib {
         if best.is_empty() || best.len() == paths.len() || !best.iter().all(leads) {
             return;
         }
-        let other = |path: Path, slot: &Slot| slot.eligible && leads(&path) && !best.contains(&path);
+        let other = |path: Path, slot: &Slot| usable(path, slot) && leads(&path) && !best.contains(&path);
         select(paths, &self.slots, &self.sources, other, backup);
     }
 

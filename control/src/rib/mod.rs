@@ -8,6 +8,7 @@
 //! - `table`: prefix → paths. `attrs`: what paths share. `sources`: who announces.
 //! - `best`, `best_path`: which paths are used. `resolve`: where their next hops lead.
 //! - `groups`, `buckets`, `adjacency`: what FIB entries point to.
+//! - `leak`: routes of one VRF in another. `default_route`: those that are refused.
 //! - `own`: interfaces, links, neighbours. `sweep`: stale routes. `walk`: what concerns a whole table.
 //! - `commit`: out to the data plane; `decide`: where an entry leads; `write`: into the FIB.
 //! - `view`: answers for the API.
@@ -19,7 +20,9 @@ mod best_path;
 mod buckets;
 mod commit;
 mod decide;
+mod default_route;
 mod groups;
+mod leak;
 mod own;
 mod prefix;
 mod resolve;
@@ -40,6 +43,7 @@ use ipnetwork::IpNetwork;
 
 pub use adjacency::{AdjacencyDesc, Neighbour};
 pub use commit::{Change, Commit, FailedWrite, FibSink, FibSinkError};
+pub use default_route::RefusedDefault;
 pub use groups::{GroupDesc, GroupsSnapshot};
 pub use view::{
     GroupView, HopView, MemberView, NeighbourView, NextHopView, Page, PathView, RouteView, SourceView,
@@ -48,7 +52,9 @@ pub use view::{
 use crate::config::model::{self, StaticRoute, Target as StaticTarget};
 use crate::source::{Attributes, NextHop, Nlri, RouteEvent, SourceEvent, SourceId, SourceKind};
 use attrs::{Leg, SlotKey, Slots, Target};
+use default_route::DefaultGuard;
 use groups::Groups;
+use leak::Leak;
 use own::Interface;
 use prefix::{AnyPrefix, Prefix, with_prefix};
 use resolve::NextHops;
@@ -93,6 +99,9 @@ pub struct Rib {
     next_hops: NextHops,
     groups: Groups,
     interfaces: BTreeMap<SubIfId, Interface>,
+    /// By the VRF whose routes they are.
+    leaks: Vec<Vec<Leak>>,
+    defaults: DefaultGuard,
     /// Number of the next commit.
     ticket: u64,
     ignored: u64,
@@ -120,6 +129,8 @@ impl Rib {
             next_hops: NextHops::default(),
             groups: Groups::default(),
             interfaces: BTreeMap::new(),
+            leaks: Vec::new(),
+            defaults: DefaultGuard::default(),
             ticket: 1,
             ignored: 0,
             scratch: decide::Scratch::default(),
@@ -132,6 +143,7 @@ impl Rib {
     pub fn ensure_vrfs(&mut self, vrfs: usize) {
         while self.vrfs.len() < vrfs {
             self.vrfs.push(VrfTables::default());
+            self.leaks.push(Vec::new());
         }
     }
 

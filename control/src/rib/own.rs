@@ -17,7 +17,7 @@ use super::adjacency::Neighbour;
 use super::attrs::{Own, SlotKey, Target};
 use super::prefix::{AnyPrefix, Prefix, with_prefix};
 use super::{Rib, RibError};
-use crate::config::model::SubInterface;
+use crate::config::model::{PeeringKind, SubInterface};
 
 /// A sub-interface as the RIB knows it.
 pub(super) struct Interface {
@@ -85,6 +85,8 @@ impl Rib {
             routes: Vec::new(),
         });
         interface.addresses.clone_from(&config.addresses);
+        let microsoft = config.link.is_some_and(|link| link.peering == PeeringKind::Microsoft);
+        self.defaults.guard(id, microsoft);
         self.groups.set_link(id, link_up);
         self.next_hops.set_link(id, link_up);
         self.refresh_interface(id)

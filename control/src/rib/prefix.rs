@@ -9,6 +9,7 @@ use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 
 use super::commit::{Change, FibSink, FibSinkError};
 use super::decide::Scratch;
+use super::leak::Leak;
 use super::table::{Afi, VrfTables};
 use crate::source::Family;
 
@@ -48,6 +49,8 @@ pub(super) trait Prefix: Copy + Ord + Debug + Hash + 'static {
     fn plan(scratch: &mut Scratch) -> &mut Vec<(Self, GroupId)>;
     fn afi(vrf: &VrfTables) -> &Afi<Self>;
     fn afi_mut(vrf: &mut VrfTables) -> &mut Afi<Self>;
+    /// The prefixes of this family that a leak has, and of each whether it has it alone.
+    fn leaked(leak: &Leak) -> &[(Self, bool)];
 
     /// The prefix of one address.
     fn host(addr: Self::Addr) -> Self {
@@ -136,6 +139,10 @@ impl Prefix for V4 {
         &mut scratch.plans.v4
     }
 
+    fn leaked(leak: &Leak) -> &[(Self, bool)] {
+        leak.v4()
+    }
+
     fn afi(vrf: &VrfTables) -> &Afi<Self> {
         &vrf.v4
     }
@@ -202,6 +209,10 @@ impl Prefix for V6 {
 
     fn plan(scratch: &mut Scratch) -> &mut Vec<(Self, GroupId)> {
         &mut scratch.plans.v6
+    }
+
+    fn leaked(leak: &Leak) -> &[(Self, bool)] {
+        leak.v6()
     }
 
     fn afi(vrf: &VrfTables) -> &Afi<Self> {

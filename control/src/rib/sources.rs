@@ -26,6 +26,8 @@ pub(super) struct Source {
     pub generation: u16,
     /// Who speaks, if it is a BGP session.
     pub speaker: Speaker,
+    /// Default routes of it that were refused.
+    pub refused_defaults: u64,
     rank: u16,
     counts: [Count; 2],
 }
@@ -66,6 +68,7 @@ impl Sources {
             SourceKind::Bgp => self.distances.bgp_distance,
             SourceKind::Fpm => self.distances.fpm_distance,
             SourceKind::Netlink => self.distances.netlink_distance,
+            SourceKind::Leak => u8::MAX,
         }
     }
 
@@ -98,7 +101,16 @@ impl Sources {
         let index = u16::try_from(self.list.len()).map_err(|_| RibError::TooManySources)?;
         let rank = rank(self.distance(kind), kind);
         let speaker = Speaker::default();
-        self.list.push(Source { id, vrf, kind, generation: 0, speaker, rank, counts: [Count::default(); 2] });
+        self.list.push(Source {
+            id,
+            vrf,
+            kind,
+            generation: 0,
+            speaker,
+            refused_defaults: 0,
+            rank,
+            counts: [Count::default(); 2],
+        });
         self.index.insert((id, vrf), index);
         Ok(index)
     }
@@ -121,6 +133,7 @@ fn rank(distance: u8, kind: SourceKind) -> u16 {
         SourceKind::Bgp => 2,
         SourceKind::Fpm => 3,
         SourceKind::Netlink => 4,
+        SourceKind::Leak => 5,
     };
     16 + 8 * u16::from(distance) + order
 }

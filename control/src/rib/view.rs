@@ -153,7 +153,7 @@ pub struct SourceView {
     pub source: u32,
     /// Its table.
     pub vrf: u16,
-    /// `connected`, `static`, `bgp`, `fpm` or `netlink`.
+    /// `connected`, `static`, `bgp`, `fpm`, `netlink` or `leak`.
     pub kind: &'static str,
     /// Administrative distance.
     pub distance: u8,
@@ -165,6 +165,8 @@ pub struct SourceView {
     pub ipv6: usize,
     /// Those of them that are stale.
     pub ipv6_stale: usize,
+    /// Default routes that were refused; see `docs/routes.md`.
+    pub refused_defaults: u64,
 }
 
 /// Most prefixes that are looked at for a page.
@@ -391,6 +393,7 @@ impl Rib {
                 ipv4_stale: v4.stale,
                 ipv6: v6.total,
                 ipv6_stale: v6.stale,
+                refused_defaults: source.refused_defaults,
             }
         })
     }

@@ -74,6 +74,9 @@ impl Rib {
         entry.dirty = false;
         let (installed, unsure) = (entry.installed, std::mem::take(&mut entry.unsure));
         let group = self.decide(vrf, key);
+        if group != installed {
+            self.leads_elsewhere(vrf, key);
+        }
         let afi = K::afi_mut(&mut self.vrfs[index]);
         // The hosts below follow what is decided.
         if !afi.hosts.is_empty() && key.len() < K::BITS && (group != installed || unsure) {

@@ -23,10 +23,11 @@ use crate::api::server::Call;
 use crate::api::{Order, Reply, Request};
 use crate::config::model::{Bgp, Config};
 use crate::kernel::{KernelSide, NeighbourEvent, TapFrame};
-use crate::rib::{AdjacencyDesc, Rib};
-use crate::source::SourceId;
+use crate::rib::{AdjacencyDesc, RefusedDefault, Rib};
 use crate::source::bgp::{BgpError, BgpSpeaker};
+use crate::source::limit::RateLimit;
 use crate::source::queue::{Feed, Inbox};
+use crate::source::{Family, SourceId};
 
 /// Where the control thread's work comes from.
 pub struct Inputs {
@@ -84,6 +85,8 @@ pub struct Control {
     unwritten: bool,
     /// When it was last told of.
     complained: Option<Instant>,
+    /// How often refused default routes are told of.
+    refusals: RateLimit,
     /// How long each turn of the thread took, in nanoseconds, naps aside: so long did everything else wait.
     pub(super) turns: Histogram,
     // Dropped last, in this order: the TAPs, the workers, what they hold of the pool, the ports.
@@ -133,6 +136,7 @@ impl Control {
             route_events: RouteEvents::default(),
             unwritten: false,
             complained: None,
+            refusals: RateLimit::new(Instant::now()),
             turns: Histogram::default(),
             kernel,
             workers,
@@ -279,12 +283,33 @@ impl Control {
             self.complained = Some(start);
             tracing::error!("{failure} ({} writes are pending)", commit.pending);
         }
+        for refused in self.rib.refused_defaults() {
+            self.punts.outcomes.count("default_route_refused");
+            if let Some(more) = self.refusals.pass(start) {
+                self.tell_refused(&refused, more);
+            }
+        }
         // What earlier commits let go may be reused: a new meaning is published before the FIB refers to it.
         self.rib.reclaim(|ticket| ticket < commit.ticket);
         self.fibs.reclaim();
         if commit.published > 0 {
             self.neighbours.ask_for_wanted(&self.rib, self.kernel.as_ref());
         }
+    }
+
+    fn tell_refused(&self, refused: &RefusedDefault, more: u64) {
+        let prefix = match refused.family {
+            Family::Ipv4 => "0.0.0.0/0",
+            Family::Ipv6 => "::/0",
+        };
+        let more = if more > 0 { format!(" ({more} like it before)") } else { String::new() };
+        tracing::warn!(
+            "default route {prefix} of {} in VRF {} leads over Microsoft peering `{}`, and is not used: filter it \
+             there{more}",
+            self.source_name(refused.source.0),
+            self.vrf_name(refused.vrf),
+            self.config.sub_interfaces.get(usize::from(refused.sub_if.0)).map_or("", |sub_if| &sub_if.name),
+        );
     }
 
     fn punted(&mut self) -> bool {
@@ -420,6 +445,7 @@ impl Control {
         match SourceId(source) {
             Rib::CONNECTED => "connected".into(),
             Rib::STATIC => "static".into(),
+            id if Rib::is_leak(id) => "leak".into(),
             id if TableSources::is(id) => TableSources::name(id),
             _ => {
                 let peers = self.config.bgp.iter().flat_map(|bgp| &bgp.peers);

@@ -87,6 +87,7 @@ impl Router {
         let publisher = Publisher::new(domain, tables);
 
         let mut rib = Rib::new(config.vrfs.len(), &config.sources);
+        rib.set_leaks(&config.leaks)?;
         for (id, sub_if) in sub_if_ids(&config) {
             // Control tells of the links that are up.
             rib.add_interface(id, sub_if, false)?;

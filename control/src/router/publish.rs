@@ -37,7 +37,8 @@ pub fn sub_interfaces(config: &Config, macs: &[[u8; 6]]) -> Vec<SubInterface> {
 
 /// What the sub-interfaces of a configuration do besides forwarding.
 pub fn policies(config: &Config) -> Policies {
-    Policies::new(Vec::new(), config.icmp.prohibited)
+    let all = config.sub_interfaces.iter().map(|sub_if| sub_if.policy.clone()).collect();
+    Policies::new(all, config.icmp.prohibited)
 }
 
 /// The FIBs of all VRFs, as the RIB writes them.

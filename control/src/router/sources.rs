@@ -67,6 +67,7 @@ impl Control {
             up: true,
             distance: view.distance,
             routes: (view.ipv4 + view.ipv6) as u64,
+            refused: view.refused_defaults,
             ..view::Source::default()
         });
         own.chain(dynamic.iter().map(|status| self.source_view(status, &in_rib))).collect()
@@ -87,7 +88,7 @@ impl Control {
             withdrawn: status.withdrawn,
             waiting: status.waiting,
             lag_ms: status.lag_us.map(|lag| lag as f64 / 1e3),
-            refused: status.refused,
+            refused: status.refused + of_it().map(|view| view.refused_defaults).sum::<u64>(),
             malformed: status.malformed,
             starts: status.starts,
             last_error: status.last_error.clone(),

@@ -1,5 +1,6 @@
 //! The worker threads: each pinned to its core, known to DPDK, and running the data plane's loop.
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -162,6 +163,8 @@ impl Seat {
                 return;
             }
         };
+        // By default the kernel lets a sleep of microseconds take 50 more. Where it cannot be told not to, wakes are late.
+        let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
         let mut worker = Worker::new(io, reader, rings, counters, self.eal.tsc_hz(), self.may_sleep);
         let _ = ready.send(Ok(()));
         worker.run(&self.stop);

@@ -3,7 +3,7 @@
 pub mod bgp;
 pub mod charge;
 pub mod fpm;
-mod limit;
+pub(crate) mod limit;
 pub mod netlink;
 pub mod queue;
 pub mod rtnl;
@@ -35,6 +35,8 @@ pub enum SourceKind {
     Fpm,
     /// A routing table of the Linux kernel, over rtnetlink.
     Netlink,
+    /// Routes of another VRF.
+    Leak,
 }
 
 impl SourceKind {
@@ -46,6 +48,7 @@ impl SourceKind {
             Self::Bgp => "bgp",
             Self::Fpm => "fpm",
             Self::Netlink => "netlink",
+            Self::Leak => "leak",
         }
     }
 }

@@ -1,6 +1,6 @@
 //! IPv4 (RFC 791, section 3.1).
 
-use super::{be16, be32, checksum};
+use super::{be16, be32, checksum, tcp};
 
 /// Length of a header without options, in bytes.
 pub const MIN_HEADER_LEN: usize = 20;
@@ -71,6 +71,11 @@ pub fn set_tos(header: &mut [u8], tos: u8) {
     header[1] = tos;
     let sum = checksum::update(be16(header, CHECKSUM), old, u16::from_be_bytes([header[0], tos]));
     header[CHECKSUM..CHECKSUM + 2].copy_from_slice(&sum.to_be_bytes());
+}
+
+/// Where the TCP header of a packet starts; `None` if it has none.
+pub fn tcp(packet: &[u8]) -> Option<usize> {
+    (protocol(packet) == tcp::PROTOCOL && fragment_field(packet) & 0x1fff == 0).then(|| header_len(packet))
 }
 
 /// What [`aged`] makes of a header's TTL and checksum.

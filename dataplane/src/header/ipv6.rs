@@ -1,6 +1,6 @@
 //! IPv6 (RFC 8200, sections 3 and 4).
 
-use super::{be16, be128};
+use super::{be16, be128, tcp};
 
 /// Length of the fixed header, in bytes.
 pub const HEADER_LEN: usize = 40;
@@ -46,6 +46,24 @@ pub const fn is_link_local(address: u128) -> bool {
 /// Whether an address is unique local, `fc00::/7` (RFC 4193).
 pub const fn is_unique_local(address: u128) -> bool {
     address >> 121 == 0xfc >> 1
+}
+
+/// Where the TCP header of a packet starts, behind at most four extension headers; `None` if it has none.
+pub fn tcp(packet: &[u8]) -> Option<usize> {
+    const ROUTING: u8 = 43;
+    const DESTINATION: u8 = 60;
+    let (mut next, mut at) = (next_header(packet), HEADER_LEN);
+    for _ in 0..5 {
+        let header = packet.get(at..at + 8)?;
+        match next {
+            tcp::PROTOCOL => return Some(at),
+            HOP_BY_HOP | ROUTING | DESTINATION => at += (usize::from(header[1]) + 1) * 8,
+            FRAGMENT if be16(header, 2) & 0xfff8 == 0 => at += 8,
+            _ => return None,
+        }
+        next = header[0];
+    }
+    None
 }
 
 /// The traffic class: DSCP and, in its two low bits, ECN.
@@ -111,6 +129,27 @@ mod tests {
         set_traffic_class(&mut header, 0x51);
         assert_eq!(header, [0x65, 0x1c, 0xde, 0xf0]);
         assert_eq!(traffic_class(&header), 0x51);
+    }
+
+    #[test]
+    fn tcp_is_found_behind_extension_headers() {
+        let packet = |first: u8, rest: &[u8]| {
+            let mut packet = vec![0; HEADER_LEN];
+            packet[6] = first;
+            [packet, rest.to_vec(), vec![0; 20]].concat()
+        };
+        assert_eq!(tcp(&packet(6, &[])), Some(40));
+        assert_eq!(tcp(&packet(17, &[])), None);
+        assert_eq!(tcp(&packet(60, &[6, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0])), Some(56));
+        assert_eq!(tcp(&packet(44, &[6, 0, 0, 1, 0, 0, 0, 9])), Some(48), "the first fragment");
+        assert_eq!(tcp(&packet(44, &[6, 0, 0, 9, 0, 0, 0, 9])), None, "a later one");
+        assert_eq!(tcp(&packet(51, &[6, 4, 0, 0, 0, 0, 0, 0])), None, "authenticated");
+        assert_eq!(
+            tcp(&packet(0, &[60, 0, 0, 0, 0, 0, 0, 0, 6, 200, 0, 0, 0, 0, 0, 0])),
+            None,
+            "beyond its end"
+        );
+        assert_eq!(tcp(&[]), None);
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod flow;
 pub mod ipv4;
 pub mod ipv6;
 pub mod options;
+pub mod tcp;
 
 /// The big-endian `u16` at `at`, or 0 past the end.
 pub(crate) fn be16(bytes: &[u8], at: usize) -> u16 {

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use dataplane::header::ipv4::is_link_local;
 use dataplane::ids::{PortId, VrfId};
 use dataplane::sub_interface::{SubInterface, Tag, Tags};
 
@@ -69,26 +70,46 @@ impl Case {
         }
     }
 
-    /// The network of the case. `data`: where the real Internet tables are.
-    pub fn network(self, data: &Path) -> Result<Network, String> {
+    /// The network of the case.
+    pub fn network(self, source: Routes<'_>) -> Result<Network, String> {
         match self {
             Self::Untagged => Ok(untagged()),
-            Self::Tagged | Self::TaggedWide => tagged(self, 10_000, data),
-            Self::TaggedFull => tagged(self, 1_000_000, data),
-            Self::Ipv6 => ipv6(data),
-            Self::Mix => mix(data),
+            Self::Tagged | Self::TaggedWide => tagged(self, 10_000, source),
+            Self::TaggedFull => tagged(self, 1_000_000, source),
+            Self::Ipv6 => ipv6(source),
+            Self::Mix => mix(source),
         }
     }
 
-    /// What ports 0 and 1 receive.
-    pub fn captures(self, data: &Path) -> Result<[Vec<Vec<u8>>; 2], String> {
+    /// So many frames each of what ports 0 and 1 receive.
+    pub fn captures(self, source: Routes<'_>, frames: usize) -> Result<[Vec<Vec<u8>>; 2], String> {
         let case = self.capture();
-        let network = case.network(data)?;
+        let network = case.network(source)?;
         let mut random = Random::new(42);
         Ok([0, 1].map(|port| {
             let shape = Shape::of(case, &network, port);
-            (0..case.frames()).map(|_| shape.draw(&mut random)).collect()
+            (0..frames).map(|_| shape.draw(&mut random)).collect()
         }))
+    }
+}
+
+/// Where routes come from.
+#[derive(Clone, Copy, Debug)]
+pub enum Routes<'a> {
+    /// The real Internet tables in this folder, or generated ones where they are not there.
+    In(&'a Path),
+    /// Generated, the same on any machine; full tables a tenth as large.
+    Generated,
+}
+
+impl Routes<'_> {
+    fn take(self, family: Family, count: usize) -> Result<Vec<Route>, String> {
+        let (folder, count) = match self {
+            Self::In(folder) => (folder, count),
+            Self::Generated if count > 10_000 => (Path::new("/nonexistent"), count / 10),
+            Self::Generated => (Path::new("/nonexistent"), count),
+        };
+        Ok(routes(family, count, folder, false)?.0)
     }
 }
 
@@ -148,7 +169,7 @@ fn untagged() -> Network {
 
 /// Port 0: untagged, and 31 VLANs. Port 1: 32 VLANs in QinQ. What is behind port 0 is reached untagged, what is behind
 /// port 1 by any of its sub-interfaces.
-fn tagged(case: Case, count: usize, data: &Path) -> Result<Network, String> {
+fn tagged(case: Case, count: usize, source: Routes<'_>) -> Result<Network, String> {
     let mut sub_interfaces = vec![sub_interface(0, Tags::Untagged)];
     sub_interfaces.extend((1..32).map(|vid| sub_interface(0, dot1q(vid))));
     sub_interfaces.extend((0..32).map(|inner| sub_interface(1, qinq(10 + inner))));
@@ -156,7 +177,7 @@ fn tagged(case: Case, count: usize, data: &Path) -> Result<Network, String> {
     let group = |route: &Route| if side(Family::V4, route.0) == 0 { 32 } else { route.2 % 32 };
     // A small table covers what the full one does: by a /8 where it has nothing longer.
     let cover = if case == Case::TaggedWide { (1..224).collect() } else { vec![] };
-    let own = routes(Family::V4, count - cover.len(), data, false)?.0;
+    let own = source.take(Family::V4, count - cover.len())?;
     let cover = cover.into_iter().map(|octet: u32| (u128::from(octet) << 120, 8, octet));
     let own = own.into_iter().filter(|route| forwardable(route, 9));
     let mut v4: Vec<Route> = own.chain(cover).collect();
@@ -167,7 +188,7 @@ fn tagged(case: Case, count: usize, data: &Path) -> Result<Network, String> {
 }
 
 /// Both ports: 16 VLANs, and 16 in QinQ. Everything leaves in QinQ.
-fn ipv6(data: &Path) -> Result<Network, String> {
+fn ipv6(source: Routes<'_>) -> Result<Network, String> {
     let one = |port| {
         let single = (0..16).map(move |vid| sub_interface(port, dot1q(200 + vid)));
         single.chain((0..16).map(move |inner| sub_interface(port, qinq(10 + inner))))
@@ -175,7 +196,7 @@ fn ipv6(data: &Path) -> Result<Network, String> {
     let sub_interfaces = (0..2).flat_map(one).collect();
     let groups = (0..32).map(|group| vec![if group < 16 { 16 + group } else { 32 + group }]).collect();
     let group = |route: &Route| side(Family::V6, route.0) as u32 * 16 + route.2 % 16;
-    let own = routes(Family::V6, 10_000, data, false)?.0;
+    let own = source.take(Family::V6, 10_000)?;
     let mut v6: Vec<Route> = own.into_iter().filter(|route| route.1 >= 28).collect();
     for route in &mut v6 {
         route.2 = group(route);
@@ -185,7 +206,7 @@ fn ipv6(data: &Path) -> Result<Network, String> {
 
 /// Both ports: untagged, 15 VLANs, and 16 in QinQ; full tables of both families. A quarter of the groups has two
 /// members.
-fn mix(data: &Path) -> Result<Network, String> {
+fn mix(source: Routes<'_>) -> Result<Network, String> {
     let one = |port| {
         let single = (1..16).map(move |vid| sub_interface(port, dot1q(200 + vid)));
         let double = (0..16).map(move |inner| sub_interface(port, qinq(10 + inner)));
@@ -197,7 +218,7 @@ fn mix(data: &Path) -> Result<Network, String> {
         if group.is_multiple_of(4) { vec![group, other] } else { vec![group] }
     };
     let load = |family, count, least: u8| {
-        let own = routes(family, count, data, false)?.0.into_iter().filter(|route| forwardable(route, least));
+        let own = source.take(family, count)?.into_iter().filter(|route| forwardable(route, least));
         let group = |route: &Route| side(family, route.0) as u32 * 32 + route.2 % 32;
         Ok::<_, String>(own.map(|route| (route.0, route.1, group(&route))).collect())
     };
@@ -248,9 +269,13 @@ impl<'a> Shape<'a> {
         // In the mix, what comes untagged is IPv4, and half of what comes in one tag is IPv6.
         let ipv6 = self.v4.is_empty()
             || (self.case == Case::Mix && matches!(sub_if.tags, Tags::One(_)) && random.below(2) == 0);
-        let within = |random: &mut Random, routes: &[&Route]| {
+        let within = |random: &mut Random, routes: &[&Route]| loop {
             let (prefix, len, _) = *routes[random.below(routes.len())];
-            prefix | random.bits128() & u128::MAX.checked_shr(u32::from(len)).unwrap_or(0)
+            let address = prefix | random.bits128() & u128::MAX.checked_shr(u32::from(len)).unwrap_or(0);
+            // 169.254.0.0/16 stays on its link.
+            if ipv6 || !is_link_local((address >> 96) as u32) {
+                break address;
+            }
         };
         let addresses = if ipv6 {
             let source = 0x2001_0db8 << 96 | random.bits128() >> 64;

@@ -7,18 +7,20 @@ pub mod ours;
 mod peer;
 mod report;
 mod setup;
+pub mod stages;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use case::Case;
+use case::{Case, Routes};
 use peer::{Ours, Testpmd, capture_file};
 use report::{Report, Row, Series};
 
 /// What to measure.
 #[derive(clap::Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
 pub struct Args {
     /// Only these cases; may be given several times.
     #[arg(long)]
@@ -32,6 +34,18 @@ pub struct Args {
     /// Seconds before each measurement in which nothing is counted.
     #[arg(long, default_value_t = 0.3)]
     warm_up: f64,
+    /// What each stage costs, in cycles and (with valgrind) in instructions a packet.
+    #[arg(long)]
+    stages: bool,
+    /// With --stages: only count instructions, and fail where they are more than 2 % over the baseline.
+    #[arg(long, requires = "stages", conflicts_with = "renew")]
+    check: bool,
+    /// With --stages: only count instructions, and make them the baseline.
+    #[arg(long, requires = "stages")]
+    renew: bool,
+    /// The baseline: instructions a packet by compiler, case and stage.
+    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/baselines/instructions.json"))]
+    baseline: PathBuf,
     /// One JSON object a row instead of a table.
     #[arg(long)]
     json: bool,
@@ -60,11 +74,10 @@ pub struct Args {
 
 /// Runs all that the arguments ask for.
 pub fn run(args: &Args) -> Result<(), String> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
-        signal_hook::flag::register(signal, Arc::clone(&stop))
-            .map_err(|error| format!("cannot wait for signals: {error}"))?;
+    if args.stages {
+        return stages::run(args);
     }
+    let stop = interrupted()?;
     let testpmd = Testpmd::find(args);
     let mut report = Report::new(args.json);
     if testpmd.is_none() {
@@ -89,6 +102,16 @@ pub fn run(args: &Args) -> Result<(), String> {
     }
     report.finish();
     Ok(())
+}
+
+/// Set by Ctrl-C and SIGTERM.
+fn interrupted() -> Result<Arc<AtomicBool>, String> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&stop))
+            .map_err(|error| format!("cannot wait for signals: {error}"))?;
+    }
+    Ok(stop)
 }
 
 /// A case on so many cores.
@@ -138,7 +161,7 @@ fn compare(
     stop: &AtomicBool,
 ) -> Result<Row, String> {
     write_captures(args, run.case, folder)?;
-    let mut ours = Ours::start(args, run.case, folder, &run.cores)?;
+    let mut ours = Ours::start(args, run.case, folder, &run.cores, false)?;
     let start = |program| Testpmd::start(program, args, run.case, folder, &run.cores);
     let mut peer = testpmd.map(start).transpose()?;
     let mut row = Row {
@@ -170,7 +193,7 @@ fn write_captures(args: &Args, case: Case, folder: &Path) -> Result<(), String> 
     if files.iter().all(|file| file.exists()) {
         return Ok(());
     }
-    for (file, frames) in files.iter().zip(case.captures(&args.data)?) {
+    for (file, frames) in files.iter().zip(case.captures(Routes::In(&args.data), case.frames())?) {
         capture::write(file, &frames).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
     }
     Ok(())

@@ -11,17 +11,19 @@ use std::time::{Duration, Instant};
 use dataplane::counters::WorkerCounters;
 use dataplane::dpdk::DpdkIo;
 use dataplane::ids::PortId;
+use dataplane::io::PortIo;
 use dataplane::punt::{PUNT_RING, Rings};
 use dataplane::qsbr::{Domain, Reader};
 use dataplane::tables::Tables;
 use dataplane::verdict::{DropReason, PuntReason};
 use dataplane::worker::Worker;
-use dpdk_sys::{Eal, Mempool, Port, PortConfig};
+use dpdk_sys::{Eal, Mbuf, Mempool, Port, PortConfig};
 use serde_json::json;
 
-use super::case::Case;
+use super::case::{Case, Routes};
 use super::peer::{MBUFS_BESIDE, device};
 use super::setup;
+use super::stages::timed::{Cycles, Timed, look};
 
 /// What the parent passes on.
 #[derive(clap::Args)]
@@ -36,11 +38,32 @@ pub struct ChildArgs {
     cores: Vec<usize>,
     #[arg(long)]
     eal: String,
+    #[arg(long)]
+    stages: bool,
 }
 
 /// Serves the parent until it closes the pipe.
 pub fn child(args: &ChildArgs) -> Result<(), String> {
-    let network = args.case.network(&args.data)?;
+    if !args.stages {
+        return serve(args, |io| io, |_| None::<[f64; 0]>);
+    }
+    let look = look();
+    serve(args, Timed::new, |seats| {
+        let mut all = Cycles::default();
+        for (io, _) in seats.iter_mut().filter_map(|seat| seat.work.as_mut()) {
+            all.add(&io.take());
+        }
+        Some(all.a_packet(look))
+    })
+}
+
+/// Serves the parent with workers on ports that `wrap` makes; `parts` tells what was spent where in a run.
+fn serve<I: PortIo<Packet = Mbuf> + Send + 'static, const PARTS: usize>(
+    args: &ChildArgs,
+    wrap: fn(DpdkIo) -> I,
+    parts: impl Fn(&mut [Seat<I>]) -> Option<[f64; PARTS]>,
+) -> Result<(), String> {
+    let network = args.case.network(Routes::In(&args.data))?;
     let loaded = setup::tables(&network)?;
     let eal_args: Vec<String> = args.eal.split_whitespace().map(str::to_owned).collect();
     let eal = Arc::new(Eal::init(&eal_args).map_err(|error| error.to_string())?);
@@ -48,10 +71,10 @@ pub fn child(args: &ChildArgs) -> Result<(), String> {
     let (_domain, readers) = Domain::new(loaded.tables.clone(), ios.len());
     let sub_interfaces = network.sub_interfaces.len();
     let seats = ios.into_iter().zip(readers).zip(&args.cores);
-    let mut seats: Vec<Seat> = seats
+    let mut seats: Vec<Seat<I>> = seats
         .map(|((io, reader), core)| Seat {
             core: *core,
-            work: Some((io, reader)),
+            work: Some((wrap(io), reader)),
             counters: Arc::new(WorkerCounters::new(2, sub_interfaces)),
             eal: Arc::clone(&eal),
         })
@@ -62,7 +85,8 @@ pub fn child(args: &ChildArgs) -> Result<(), String> {
         let line = line.map_err(|error| format!("cannot read the parent's order: {error}"))?;
         let times: Vec<f64> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
         let [warm_up, seconds] = times[..] else { return Err(format!("not an order: {line:?}")) };
-        let figures = measure(&mut seats, warm_up, seconds)?;
+        let mut figures = measure(&mut seats, warm_up, seconds)?;
+        figures["parts"] = json!(parts(&mut seats).map(|parts| parts.to_vec()));
         answer(&figures)?;
     }
     Ok(())
@@ -96,15 +120,15 @@ fn open(args: &ChildArgs, eal: &Arc<Eal>) -> Result<(Vec<Port>, Vec<DpdkIo>), St
 }
 
 /// A worker's place, and what it works with while it does not work.
-struct Seat {
+struct Seat<I> {
     core: usize,
-    work: Option<(DpdkIo, Reader<Tables>)>,
+    work: Option<(I, Reader<Tables>)>,
     counters: Arc<WorkerCounters>,
     eal: Arc<Eal>,
 }
 
-impl Seat {
-    fn start(&mut self, stop: &Arc<AtomicBool>) -> Result<JoinHandle<(DpdkIo, Reader<Tables>)>, String> {
+impl<I: PortIo<Packet = Mbuf> + Send + 'static> Seat<I> {
+    fn start(&mut self, stop: &Arc<AtomicBool>) -> Result<JoinHandle<(I, Reader<Tables>)>, String> {
         let (io, reader) = self.work.take().ok_or("the last run ended badly")?;
         let (core, stop) = (self.core, Arc::clone(stop));
         let (eal, counters) = (Arc::clone(&self.eal), Arc::clone(&self.counters));
@@ -133,7 +157,7 @@ struct Count {
     empty: u64,
 }
 
-fn count(seats: &[Seat]) -> Count {
+fn count<I>(seats: &[Seat<I>]) -> Count {
     let at = Instant::now();
     let ports = || seats.iter().flat_map(|seat| (0..2).map(|port| seat.counters.port(PortId(port))));
     let work = || seats.iter().map(|seat| &seat.counters.work);
@@ -147,7 +171,11 @@ fn count(seats: &[Seat]) -> Count {
     }
 }
 
-fn measure(seats: &mut [Seat], warm_up: f64, seconds: f64) -> Result<serde_json::Value, String> {
+fn measure<I: PortIo<Packet = Mbuf> + Send + 'static>(
+    seats: &mut [Seat<I>],
+    warm_up: f64,
+    seconds: f64,
+) -> Result<serde_json::Value, String> {
     let stop = Arc::new(AtomicBool::new(false));
     let mut threads = Vec::new();
     for seat in &mut *seats {
@@ -176,7 +204,7 @@ fn measure(seats: &mut [Seat], warm_up: f64, seconds: f64) -> Result<serde_json:
 }
 
 /// The reasons for which packets were not forwarded.
-fn ends(seats: &[Seat]) -> String {
+fn ends<I>(seats: &[Seat<I>]) -> String {
     let mut text = Vec::new();
     for port in seats.iter().flat_map(|seat| (0..2).map(|port| seat.counters.port(PortId(port)))) {
         let drops = DropReason::ALL.iter().map(|reason| (reason.name(), port.dropped[reason.index()].get()));

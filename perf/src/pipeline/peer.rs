@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use super::Args;
 use super::case::Case;
+use super::stages::PARTS;
 
 /// Buffers that a forwarder needs beside those that the ports replay.
 pub const MBUFS_BESIDE: usize = 16_384;
@@ -36,6 +37,8 @@ pub struct Figures {
     pub mpps: f64,
     /// Cycles a packet from poll to transmission; not known of the peer.
     pub cycles: Option<f64>,
+    /// Cycles a packet by part of the way, where the run was to tell.
+    pub parts: Option<[f64; PARTS.len()]>,
 }
 
 /// A process with its words in and out. It is killed when dropped.
@@ -105,13 +108,23 @@ impl Drop for Process {
 pub struct Ours(Process);
 
 impl Ours {
-    pub fn start(args: &Args, case: Case, captures: &Path, cores: &[usize]) -> Result<Self, String> {
+    /// `stages`: it is to tell what each stage takes.
+    pub fn start(
+        args: &Args,
+        case: Case,
+        captures: &Path,
+        cores: &[usize],
+        stages: bool,
+    ) -> Result<Self, String> {
         let program = std::env::current_exe().map_err(|error| format!("cannot find myself: {error}"))?;
         let mut command = Command::new(program);
         command.args(["pipeline-worker", "--case", case.name()]).arg(format!("--eal={}", args.eal));
         command.arg("--captures").arg(captures).arg("--data").arg(&args.data);
         for core in cores {
             command.args(["--cores", &core.to_string()]);
+        }
+        if stages {
+            command.arg("--stages");
         }
         let mut process = Process::start("our side", &mut command)?;
         process.until(|line| line.starts_with('{'))?;
@@ -125,7 +138,11 @@ impl Ours {
         let answer: serde_json::Value =
             serde_json::from_str(line).map_err(|error| format!("our side said {line:?}: {error}"))?;
         let mpps = answer["mpps"].as_f64().ok_or_else(|| format!("our side said {line:?}"))?;
-        Ok(Figures { mpps, cycles: answer["cycles_per_packet"].as_f64() })
+        let parts: Option<Vec<f64>> = answer["parts"]
+            .as_array()
+            .and_then(|parts| parts.iter().map(serde_json::Value::as_f64).collect());
+        let parts = parts.and_then(|parts| parts.try_into().ok());
+        Ok(Figures { mpps, cycles: answer["cycles_per_packet"].as_f64(), parts })
     }
 }
 
@@ -181,7 +198,7 @@ impl Testpmd {
         let rates = self.show()?;
         self.0.say("stop")?;
         self.0.until(|line| line.starts_with("Done"))?;
-        Ok(Figures { mpps: rates.iter().sum::<f64>() / 1e6, cycles: None })
+        Ok(Figures { mpps: rates.iter().sum::<f64>() / 1e6, cycles: None, parts: None })
     }
 
     /// Packets a second that each port has sent since this was last asked.

@@ -6,7 +6,7 @@ use super::data::{Data, distinct, number, text};
 use super::forwarding::{family_name, figures};
 use super::page::{Table, figure, paragraph, section};
 use super::rates::{Cost, SIZES, mpps_at_100g, name};
-use super::svg::{Bar, Mark, bars, short};
+use super::svg::{Bar, Mark, bars, stacked};
 
 /// `perf pipeline`: rates and ratios.
 pub fn pipeline(data: &Data) -> String {
@@ -39,25 +39,63 @@ pub fn pipeline(data: &Data) -> String {
     )
 }
 
-/// Cost by stage.
+/// Parts of a packet's way in `perf pipeline --stages`, and what they are called here.
+const PARTS: [(&str, &str); 6] = [
+    ("ports", "the ports themselves"),
+    ("rx", "rx"),
+    ("parse", "parse, classify, validate"),
+    ("lookup", "look-up"),
+    ("rewrite", "select, rewrite"),
+    ("transmit", "transmit, count"),
+];
+
+/// `perf pipeline --stages`: cost by stage.
 pub fn stages(data: &Data) -> String {
+    let cases = distinct(&data.stages, "case");
+    // Ports are told apart by direction there.
+    let cost = |case: &str, part: &str, key: &str| {
+        let here = |row: &&Value| {
+            let stage = text(row, "stage");
+            text(row, "case") == case && (stage == part || (part == "ports" && stage.starts_with("ports_")))
+        };
+        data.stages.iter().filter(here).filter_map(|row| number(row, key)).reduce(|a, b| a + b)
+    };
     let mut body = String::new();
-    for case in distinct(&data.stages, "case") {
-        let here = data.stages.iter().filter(|row| text(row, "case") == case);
-        for (keys, unit) in [
-            (["cycles", "cycles_per_packet"], "cycles per packet"),
-            (["instructions", "instructions_per_packet"], "instructions per packet"),
-        ] {
-            let value = |row: &Value| keys.iter().find_map(|key| number(row, key));
-            let all: Vec<Bar> = here
-                .clone()
-                .filter_map(|row| {
-                    let value = value(row)?;
-                    Some(Bar { name: text(row, "stage"), value, note: short(value), colour: 0 })
-                })
-                .collect();
-            let title = if case.is_empty() { unit.to_owned() } else { format!("{case}: {unit}") };
-            body += &figure(&bars(&title, unit, &all, None), &title);
+    let of_case = |case: &String| {
+        let parts = PARTS.map(|(part, _)| cost(case, part, "cycles_per_packet").unwrap_or(0.0));
+        (case.clone(), parts.to_vec())
+    };
+    let plot = stacked(
+        "Cycles a packet by stage",
+        "cycles a packet",
+        &cases.iter().map(of_case).collect::<Vec<_>>(),
+        &PARTS.map(|(_, name)| name),
+    );
+    body += &figure(
+        &plot,
+        "Where a packet's cycles go. The clock is read after each stage of a burst; its own cost is taken off.",
+    );
+    for (key, unit) in
+        [("cycles_per_packet", "Cycles a packet"), ("instructions_per_packet", "Instructions a packet")]
+    {
+        let rows = PARTS.iter().chain(&[
+            ("worker", "the loop around them"),
+            ("all", "all of these"),
+            ("untimed", "without reading the clock"),
+        ]);
+        let mut table = Table::new(std::iter::once(unit.to_owned()).chain(cases.iter().cloned()));
+        let mut filled = false;
+        for (part, name) in rows {
+            let values: Vec<_> = cases.iter().map(|case| cost(case, part, key)).collect();
+            if values.iter().all(Option::is_none) {
+                continue;
+            }
+            filled = true;
+            let cell = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.1}"));
+            table.row(std::iter::once((*name).to_owned()).chain(values.into_iter().map(cell)));
+        }
+        if filled {
+            body += &format!("<div class=\"wide\">{}</div>", table.html());
         }
     }
     section("Cost by stage", &body)

@@ -22,6 +22,7 @@ pub fn rfc2544(data: &Data) -> String {
     body += &latency(data);
     body += &loss(data);
     body += &bursts(data);
+    body += &wakes(data);
     section("Forwarding by RFC 2544", &body)
 }
 
@@ -209,6 +210,39 @@ fn bursts(data: &Data) -> String {
         ]);
     }
     format!("<h3>Back-to-back bursts</h3><div class=\"wide\">{}</div>", table.html())
+}
+
+fn wakes(data: &Data) -> String {
+    let rows = || data.test("wake");
+    if rows().next().is_none() {
+        return String::new();
+    }
+    let titles = [
+        "idle workers",
+        "of a core",
+        "silence",
+        "burst",
+        "bursts",
+        "Mpps in it",
+        "lost",
+        "slowest µs",
+        "worst µs",
+    ];
+    let mut table = Table::new(titles);
+    for row in rows() {
+        table.row([
+            text(row, "idle"),
+            number(row, "core_share").map_or(String::new(), |share| format!("{:.1} %", share * 100.0)),
+            format!("{} ms", text(row, "pause_ms")),
+            text(row, "burst"),
+            text(row, "bursts"),
+            number(row, "fps").map_or(String::new(), |f| format!("{:.2}", f / 1e6)),
+            text(row, "lost"),
+            figures(row, "slowest_us", 0),
+            figures(row, "slowest_us_worst", 0),
+        ]);
+    }
+    format!("<h3>Bursts after silence</h3><div class=\"wide\">{}</div>", table.html())
 }
 
 /// A family as people write it.

@@ -81,6 +81,8 @@ svg text{fill:var(--ink)}
 .s3{stroke:var(--c3);color:var(--c3)}.s4{stroke:var(--c4);color:var(--c4)}.s5{stroke:var(--c5);color:var(--c5)}
 .dot{fill:currentColor}
 .f0{fill:var(--c0)}.f1{fill:var(--c1)}.f2{fill:var(--c2)}.f3{fill:var(--c3)}.f4{fill:var(--c4)}.f5{fill:var(--c5)}
+.part{stroke:var(--paper);stroke-width:1}
+svg .inside{fill:#fff}
 .wide{overflow-x:auto}
 table{border-collapse:collapse;font-size:.88rem;font-variant-numeric:tabular-nums;margin:.8rem 0;width:100%}
 th,td{padding:.25rem .5rem;text-align:right;border-bottom:1px solid var(--rule);vertical-align:bottom}

@@ -176,6 +176,54 @@ pub fn bars(title: &str, unit: &str, bars: &[Bar], mark: Option<Mark>) -> String
     svg + "</svg>"
 }
 
+/// Horizontal bars, each of several parts in a row; the sum stands at the end. `names`: those of the parts.
+pub fn stacked(title: &str, unit: &str, rows: &[(String, Vec<f64>)], names: &[&str]) -> String {
+    const LABELS: f64 = 250.0;
+    const SUMS: f64 = 60.0;
+    const ROW: f64 = 30.0;
+    const LEGEND: usize = 3;
+    let sum = |parts: &[f64]| parts.iter().sum::<f64>();
+    let longest = rows.iter().map(|(_, parts)| sum(parts)).fold(0.0, f64::max);
+    if longest <= 0.0 || !longest.is_finite() {
+        return String::new();
+    }
+    let foot = TOP + ROW * rows.len() as f64;
+    let mut svg = open(title, foot + 20.0 + 18.0 * names.len().div_ceil(LEGEND) as f64);
+    for (i, (name, parts)) in rows.iter().enumerate() {
+        let top = TOP + ROW * i as f64;
+        label(&mut svg, "end", (LABELS - 8.0, top + 18.0), name);
+        let mut x = LABELS;
+        for (colour, part) in parts.iter().enumerate() {
+            let width = part.max(0.0) / longest * (WIDTH - LABELS - SUMS);
+            let _ = write!(
+                svg,
+                "<rect class=\"part f{}\" x=\"{x:.1}\" y=\"{:.1}\" width=\"{width:.1}\" height=\"{:.1}\"/>",
+                colour % 6,
+                top + 3.0,
+                ROW - 8.0
+            );
+            if width > 22.0 {
+                let _ = write!(
+                    svg,
+                    "<text class=\"inside\" text-anchor=\"middle\" x=\"{:.1}\" y=\"{:.1}\">{part:.0}</text>",
+                    x + width / 2.0,
+                    top + 18.0
+                );
+            }
+            x += width;
+        }
+        label(&mut svg, "start", (x + 6.0, top + 18.0), &short(sum(parts)));
+    }
+    label(&mut svg, "end", (LABELS - 8.0, foot + 14.0), unit);
+    for (n, name) in names.iter().enumerate() {
+        let (x, y) = (LABELS + 155.0 * (n % LEGEND) as f64, foot + 6.0 + 18.0 * (n / LEGEND) as f64);
+        let _ =
+            write!(svg, "<rect class=\"f{}\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"10\" height=\"10\"/>", n % 6);
+        label(&mut svg, "start", (x + 14.0, y + 9.0), name);
+    }
+    svg + "</svg>"
+}
+
 fn open(title: &str, height: f64) -> String {
     format!(
         "<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"{0}\"><title>{0}</title>",

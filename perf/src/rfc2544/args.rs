@@ -20,6 +20,9 @@ pub enum Test {
     Loss,
     /// The longest burst without loss (section 26.4; RFC 9004).
     BackToBack,
+    /// Not of the RFC, and only when asked for: what an idle worker of `--dut turnpike` takes of its core, and whether
+    /// bursts at full speed after silence are lost.
+    Wake,
 }
 
 /// An address family.
@@ -59,6 +62,25 @@ pub enum Dut {
     Loopback,
 }
 
+/// What an idle worker does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Idle {
+    /// Polls on.
+    Poll,
+    /// Sleeps for microseconds.
+    Sleep,
+}
+
+impl Idle {
+    /// As in turnpike's configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Poll => "poll",
+            Self::Sleep => "sleep",
+        }
+    }
+}
+
 /// RFC 2544 runs: throughput, latency, frame loss and back-to-back bursts, between two ports.
 ///
 /// Frames go out of port A and come back on port B (with --bidirectional also the other way). The device between them
@@ -86,6 +108,12 @@ pub struct Args {
     /// The core of the turnpike that the tester starts.
     #[arg(long, default_value_t = 1)]
     pub dut_core: usize,
+    /// What an idle worker of that turnpike does, as `[workers] idle`.
+    #[arg(long, value_enum, default_value_t = Idle::Poll)]
+    pub dut_idle: Idle,
+    /// Silence before each burst of the wake test, in milliseconds.
+    #[arg(long, default_value_t = 10)]
+    pub pause: u64,
     /// The tester's core.
     #[arg(long, default_value_t = 0)]
     pub core: usize,
@@ -187,8 +215,9 @@ pub struct Args {
 impl Args {
     /// The measurements asked for, in the order of the RFC.
     pub fn tests(&self) -> Vec<Test> {
-        let all = [Test::Throughput, Test::Latency, Test::Loss, Test::BackToBack];
-        all.into_iter().filter(|test| self.test.is_empty() || self.test.contains(test)).collect()
+        let all = [Test::Throughput, Test::Latency, Test::Loss, Test::BackToBack, Test::Wake];
+        let by_default = |test: &Test| self.test.is_empty() && *test != Test::Wake;
+        all.into_iter().filter(|test| by_default(test) || self.test.contains(test)).collect()
     }
 
     /// The families asked for.

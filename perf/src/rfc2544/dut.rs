@@ -123,7 +123,7 @@ fn encapsulation(tags: TagList) -> String {
 }
 
 /// The configuration: a sub-interface on each side, a neighbour behind it, and a route to the hosts behind that.
-pub fn config(sockets: &Sockets, sides: &[Side], core: usize, longest_packet: u16, api: &Path) -> String {
+pub fn config(sockets: &Sockets, sides: &[Side], args: &Args, longest_packet: u16, api: &Path) -> String {
     let mut text = String::new();
     for (i, side) in sides.iter().enumerate() {
         let name = ["a", "b"][i.min(1)];
@@ -146,7 +146,8 @@ pub fn config(sockets: &Sockets, sides: &[Side], core: usize, longest_packet: u1
             );
         }
     }
-    text += &format!("[workers]\ncores = [{core}]\n\n[kernel]\ntaps = false\n\n");
+    let (core, idle) = (args.dut_core, args.dut_idle.name());
+    text += &format!("[workers]\ncores = [{core}]\nidle = \"{idle}\"\n\n[kernel]\ntaps = false\n\n");
     text + &format!("[api]\nsocket = \"{}\"\n", api.display())
 }
 
@@ -180,7 +181,7 @@ impl Turnpike {
             let path = path.to_owned();
             move |source| Error::File { path, source }
         };
-        let text = config(&sockets, sides, args.dut_core, longest_packet, &dir.path().join("api.sock"));
+        let text = config(&sockets, sides, args, longest_packet, &dir.path().join("api.sock"));
         std::fs::write(&file, text).map_err(failed(&file))?;
         let out = File::create(&log).map_err(failed(&log))?;
         let err = out.try_clone().map_err(failed(&log))?;
@@ -213,6 +214,17 @@ impl Turnpike {
     /// Whether it listens on both links.
     pub fn listens(&self) -> bool {
         SOCKETS.iter().all(|name| self.dir.path().join(name).exists())
+    }
+
+    /// Processor time that its worker has had.
+    pub fn worker_time(&self) -> Option<Duration> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).ok()?;
+        let worker = tasks.flatten().find(|task| {
+            let name = std::fs::read_to_string(task.path().join("comm"));
+            name.is_ok_and(|name| name.starts_with("worker"))
+        })?;
+        let times = std::fs::read_to_string(worker.path().join("schedstat")).ok()?;
+        times.split_whitespace().next()?.parse().ok().map(Duration::from_nanos)
     }
 
     /// Where it can be asked.

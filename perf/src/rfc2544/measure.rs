@@ -7,6 +7,7 @@ use super::error::Error;
 use super::output::{Case, Output, Percentiles};
 use super::rig::Rig;
 use super::search::{self, Found, Goal, SHORTFALL};
+use super::wake;
 use crate::traffic::{Length, Traffic, line_rate};
 
 /// Shares of the throughput at which latency is measured, in percent.
@@ -46,6 +47,7 @@ impl Measurement<'_> {
             Test::Loss => LOSS_TRIALS * trial,
             // A search by halving for the first, fewer trials for the others; most lose frames, and wait for them.
             Test::BackToBack => args.burst_seconds + (20.0 + 8.0 * f64::from(args.burst_count())) * drain,
+            Test::Wake => wake::seconds(args),
         }
     }
 
@@ -55,6 +57,7 @@ impl Measurement<'_> {
             Test::Latency => "latency",
             Test::Loss => "loss",
             Test::BackToBack => "back-to-back",
+            Test::Wake => "wake",
         };
         let label = format!("{}, {} bytes, {name}", self.case.family.name(), self.case.size());
         rig.progress.begin(label, Self::plan_test(self.args, test));
@@ -80,6 +83,10 @@ impl Measurement<'_> {
         }
         if tests.contains(&Test::BackToBack) {
             self.back_to_back(rig, output, max, rate)?;
+        }
+        if tests.contains(&Test::Wake) {
+            self.begin(rig, Test::Wake);
+            wake::measure(self, rig, output)?;
         }
         Ok(())
     }

@@ -9,6 +9,7 @@ mod progress;
 mod rig;
 mod search;
 mod topology;
+mod wake;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -151,6 +152,7 @@ fn facts(args: &Args, rig: &Rig) -> serde_json::Value {
         Test::Latency => "latency",
         Test::Loss => "loss",
         Test::BackToBack => "back_to_back",
+        Test::Wake => "wake",
     });
     json!({ "benchmark": "rfc2544", "test": "set_up", "setup": setup, "method": method, "ports": ports,
         "drivers": rig.drivers(), "flows": args.flows, "bidirectional": args.bidirectional, "tests": tests.collect::<Vec<_>>(),

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::args::{Family, Test};
 use super::search::{Found, Limit};
+use super::wake::Woken;
 use crate::traffic::{Outcome, Sizes};
 
 /// What a row is about.
@@ -156,6 +157,23 @@ impl Output {
                     "frame", "Mpps", "frames", "least", "most", "buffer ms"
                 ),
             ),
+            Test::Wake => (
+                "bursts after silence",
+                format!(
+                    "{:>5}  {:>5}  {:>8}  {:>8}  {:>6}  {:>6}  {:>8}  {:>8}  {:>8}  {:>10}  {:>10}",
+                    "frame",
+                    "idle",
+                    "of core",
+                    "pause",
+                    "burst",
+                    "bursts",
+                    "Mpps",
+                    "lost",
+                    "damaged",
+                    "slowest us",
+                    "at worst"
+                ),
+            ),
         };
         println!("\n## {}, {title}\n\n  {columns}", family.name());
     }
@@ -273,6 +291,33 @@ impl Output {
             "  {:>5}  {:>9.4}  {mean:>10.0}  {least:>10}  {most:>10}  {buffer:>9}",
             case.size(),
             fps / 1e6
+        );
+    }
+
+    /// Bursts of one length after silence.
+    pub fn woken(&mut self, case: &Case, woken: &Woken) {
+        self.heading(Test::Wake, case.family);
+        let [middle, worst] = woken.slowest_us;
+        if self.json {
+            let mut row = case.json("wake");
+            let more = json!({ "idle": woken.idle, "core_share": woken.share, "pause_ms": woken.pause,
+                "burst": woken.frames, "bursts": woken.bursts, "fps": woken.fps, "lost": woken.lost,
+                "damaged": woken.damaged, "slowest_us": middle, "slowest_us_worst": worst });
+            extend(&mut row, more);
+            println!("{}", Value::Object(row));
+            return;
+        }
+        let share = woken.share.map_or("-".into(), |share| format!("{:.1} %", share * 100.0));
+        println!(
+            "  {:>5}  {:>5}  {share:>8}  {:>5} ms  {:>6}  {:>6}  {:>8.2}  {:>8}  {:>8}  {middle:>10.0}  {worst:>10.0}",
+            case.size(),
+            woken.idle,
+            woken.pause,
+            woken.frames,
+            woken.bursts,
+            woken.fps / 1e6,
+            woken.lost,
+            woken.damaged
         );
     }
 

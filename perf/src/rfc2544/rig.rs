@@ -148,6 +148,14 @@ impl Rig {
         self.station.infos().map(|info| info.driver.clone()).collect()
     }
 
+    /// What share of its core the worker of our own turnpike takes while nothing comes, 0 to 1.
+    pub fn idle_share(&self, during: Duration) -> Option<f64> {
+        let (start, before) = (Instant::now(), self.turnpike.as_ref()?.worker_time()?);
+        std::thread::sleep(during);
+        let after = self.turnpike.as_ref()?.worker_time()?;
+        Some((after.saturating_sub(before)).as_secs_f64() / start.elapsed().as_secs_f64())
+    }
+
     /// Where our own turnpike can be asked.
     pub fn api(&self) -> Option<std::path::PathBuf> {
         self.turnpike.as_ref().map(Turnpike::api)

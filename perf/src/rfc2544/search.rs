@@ -55,10 +55,14 @@ pub struct Found {
 
 /// The tester counts as too slow for a rate when it misses more than this share of the frames.
 pub const SHORTFALL: f64 = 0.01;
+/// A tester that misses more than this share at a rate that it was seen to reach was kept from its work.
+const KEPT: f64 = 0.05;
 /// A trial that loses by so much more than allowed is not repeated.
 const CLEARLY: f64 = 0.02;
-/// Trials that may be repeated in a search since the tester was disturbed.
+/// Trials that may be repeated in a search since the tester was disturbed,
 const DISTURBANCES: u32 = 8;
+/// and of those at the highest rate, which may just be more than the tester can.
+const AT_THE_TOP: u32 = 2;
 /// After so many halvings without a single good trial there is no rate to find.
 const HOPELESS: u32 = 20;
 
@@ -86,10 +90,13 @@ pub fn throughput<E>(
             found.trials += 1;
             best_delivered = best_delivered.max(outcome.delivered() / senders);
             let carried = outcome.total.received > 0 && outcome.total.loss() <= goal.loss;
-            // Too slow at a rate below one that it reached: it was kept from its work.
-            let slowed = outcome.shortfall() > SHORTFALL && high < max;
+            // Too slow at a rate below one that it reached, or far below one that it should reach: it was kept from its
+            // work, and a device that was asked for less than the rate has shown nothing.
+            let (tolerated, repeats) =
+                if high < max { (SHORTFALL, DISTURBANCES) } else { (KEPT, AT_THE_TOP) };
+            let slowed = outcome.shortfall() > tolerated && found.disturbed < repeats;
             let blind = outcome.longest_gap * next * senders > goal.queue;
-            if (if carried { slowed } else { blind }) && found.disturbed < DISTURBANCES {
+            if (carried && slowed) || (!carried && blind && found.disturbed < DISTURBANCES) {
                 found.disturbed += 1;
             } else if carried {
                 passed = Some(outcome);
@@ -290,6 +297,14 @@ mod tests {
         assert_eq!((found.rate, found.trials, found.disturbed), (1e6, 2, 1));
         let blind = Goal { queue: 1e9, ..EXACT };
         assert!(search(&mut stalled(), 1e6, &blind).rate < 1e6);
+    }
+
+    #[test]
+    fn a_tester_that_was_away_has_not_found_its_limit() {
+        let mut sim = Sim::new(Device::default());
+        sim.stall = Some((1_000_000, 3_000_000));
+        let found = search(&mut sim, 1e6, &EXACT);
+        assert_eq!((found.rate, found.limit, found.disturbed), (1e6, Limit::Rate, 1));
     }
 
     proptest! {

@@ -1,6 +1,8 @@
 //! Tests of the RIB as a whole, against a FIB that is a plain map.
 
 mod behaviour;
+mod guards;
+mod leaks;
 mod model;
 mod scale;
 mod slices;
@@ -10,6 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use dataplane::ids::{AdjId, GroupId, PortId, SubIfId, VrfId};
+use dataplane::policy::Policy;
 use ipnetwork::IpNetwork;
 
 use super::*;
@@ -177,6 +180,7 @@ fn interface(vrf: VrfId, addresses: &[&str]) -> SubInterface {
         addresses: addresses.iter().map(|a| prefix(a)).collect(),
         mtu: 1500,
         pcp: None,
+        policy: Policy::default(),
         acl_in: None,
         acl_out: None,
         link: None,

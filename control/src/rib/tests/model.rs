@@ -446,11 +446,21 @@ impl Rib {
     }
 }
 
+/// The other VRF, to which everything is leaked, has what the first one has.
+fn follows(plain: &Plain) {
+    let of =
+        |vrf| plain.entries.iter().filter(move |((v, _), _)| *v == vrf).map(|((_, p), group)| (p, group));
+    assert_eq!(of(VrfId(1)).collect::<Vec<_>>(), of(VRF).collect::<Vec<_>>());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
     #[test]
     fn the_fib_is_what_the_routes_say(ops in prop::collection::vec(op(), 1..80)) {
         let mut rib = rib();
+        let everything = ["0.0.0.0/0", "::/0"].map(prefix).to_vec();
+        let leak = crate::config::model::Leak { from: VRF, to: VrfId(1), prefixes: everything, exact: false };
+        rib.set_leaks(&[leak]).unwrap();
         let mut plain = Plain::default();
         let mut model = Model::default();
         for i in 0..3 {
@@ -473,6 +483,7 @@ proptest! {
                     let done = plain.commit(&mut rib);
                     prop_assert_eq!((done.pending, done.failure), (0, None));
                     compare(&rib, &plain, &model);
+                    follows(&plain);
                     prop_assert!(!rib.is_dirty());
                     let (published, writes) = (plain.publishes, plain.inserts + plain.removes);
                     let _ = plain.commit(&mut rib);
@@ -485,6 +496,7 @@ proptest! {
         let done = plain.commit(&mut rib);
         prop_assert_eq!(done.pending, 0);
         compare(&rib, &plain, &model);
+                    follows(&plain);
         assert_all_returns(rib, plain, 3);
     }
 }

@@ -7,6 +7,7 @@
 
 mod access;
 mod marking;
+mod mss;
 mod source;
 
 use crate::adjacency::Adjacency;
@@ -42,10 +43,17 @@ pub fn forward<P: Packet>(burst: &mut Burst<P>, tables: &Tables) {
         source::public(burst, tables, of.having(Features::PUBLIC_SOURCES));
         access::run(burst, tables, Direction::Out, of.having(Features::ACCESS_OUT) & burst.alive);
     }
-    let changed = of.having(Features::MARKING) & burst.alive;
-    if changed != 0 {
-        stay_behind(burst, tables, changed);
-        marking::run(burst, tables, of.having(Features::MARKING) & burst.alive);
+    let marked = of.having(Features::MARKING) & burst.alive;
+    let clamped = if tables.policies.any().any_of(Features::MSS) {
+        let came = tables.policies.of(&burst.sub_if, burst.alive);
+        (of.having(Features::MSS) | came.having(Features::MSS)) & burst.alive
+    } else {
+        0
+    };
+    if marked | clamped != 0 {
+        stay_behind(burst, tables, marked | clamped);
+        marking::run(burst, tables, marked & burst.alive);
+        mss::run(burst, tables, clamped & burst.alive);
     }
     rewrite_each::<P, false>(burst, tables);
     rewrite_each::<P, true>(burst, tables);
