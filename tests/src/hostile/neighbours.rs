@@ -79,7 +79,7 @@ pub fn an_absent_neighbour_is_asked_for_at_a_bounded_rate(bench: &mut Bench) {
         bench.wires[0].inject(&Bench::wrap(1, &packet));
         std::thread::sleep(Duration::from_millis(2));
     }
-    let asked = questions(&record, false).len();
+    let asked = questions(&record, absent).len();
     println!("    asked {asked} times in {TIME:?}");
     // Three times a second apart, and once more for each time that it was given up.
     assert!((2..=6).contains(&asked), "asked {asked} times in {TIME:?}");
@@ -131,21 +131,27 @@ fn numbers(record: &Recording<'_>, v6: bool) -> Vec<(u32, Mac)> {
     record.frames(Way::FromRouter, |_| true).iter().filter_map(number).collect()
 }
 
-/// Questions of turnpike's kernel for a MAC address on the link: ARP requests, or neighbour solicitations.
-fn questions(record: &Recording<'_>, v6: bool) -> Vec<Seen> {
+/// Questions of turnpike's kernel for the MAC address of `whom`: ARP requests, or neighbour solicitations.
+fn questions(record: &Recording<'_>, whom: IpAddr) -> Vec<Seen> {
     record.frames(Way::FromRouter, |seen| {
         let Some(ethernet) = frame::ethernet(seen) else { return false };
-        if v6 {
-            frame::ip(seen).is_some_and(|ip| ip.protocol == 58 && ip.payload.first() == Some(&135))
-        } else {
-            ethernet.ethertype == 0x0806 && ethernet.payload.get(7) == Some(&1)
+        match whom {
+            IpAddr::V4(whom) => {
+                let arp = ethernet.payload;
+                let asks = ethernet.ethertype == 0x0806 && arp.get(7) == Some(&1);
+                asks && arp.get(24..28) == Some(&whom.octets())
+            }
+            IpAddr::V6(whom) => frame::ip(seen).is_some_and(|ip| {
+                let solicits = ip.protocol == 58 && ip.payload.first() == Some(&135);
+                solicits && ip.payload.get(8..24) == Some(&whom.octets())
+            }),
         }
     })
 }
 
 /// Answers the questions that came after the first `answered`; how many there are now.
 fn answer(bench: &Bench, record: &Recording<'_>, v6: bool, mac: Mac, answered: usize) -> usize {
-    let asked = questions(record, v6).len();
+    let asked = questions(record, target(v6)).len();
     if asked > answered {
         let (us, they) = (ours(1, KIND, v6), target(v6));
         bench.wires[1].inject(&reply(v6, mac, they, us, MACS[1]));
