@@ -6,6 +6,8 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod kernel;
+mod prefix;
 pub mod rib;
 pub mod router;
 pub mod source;
+pub mod watch;

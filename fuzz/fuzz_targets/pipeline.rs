@@ -67,9 +67,26 @@ enum Address {
 
 #[derive(Arbitrary, Debug)]
 enum Content {
-    V4 { tos: u8, flags: u16, ttl: u8, protocol: u8, from: Address, to: Address, options: Vec<u8>, wrong_sum: bool },
-    V6 { class: u8, next: u8, hops: u8, from: Address, to: Address },
-    Any { ethertype: u16 },
+    V4 {
+        tos: u8,
+        flags: u16,
+        ttl: u8,
+        protocol: u8,
+        from: Address,
+        to: Address,
+        options: Vec<u8>,
+        wrong_sum: bool,
+    },
+    V6 {
+        class: u8,
+        next: u8,
+        hops: u8,
+        from: Address,
+        to: Address,
+    },
+    Any {
+        ethertype: u16,
+    },
 }
 
 #[derive(Arbitrary, Debug)]
@@ -188,7 +205,10 @@ impl Frame {
         frame.extend(ethertype.to_be_bytes());
         frame.extend(packet);
         // Up to more than the largest MTU, but mostly little.
-        frame.resize(frame.len() + if self.padding < 0x8000 { 0 } else { usize::from(self.padding) % 9100 }, 0xa5);
+        frame.resize(
+            frame.len() + if self.padding < 0x8000 { 0 } else { usize::from(self.padding) % 9100 },
+            0xa5,
+        );
         for &(at, value) in self.changes.iter().take(4) {
             if let Some(byte) = frame.get_mut(usize::from(at)) {
                 *byte = value;
@@ -215,7 +235,8 @@ impl Frame {
             }
             Content::V4 { tos, flags, ttl, protocol, from, to, options, wrong_sum } => {
                 let words = options.len().min(40).div_ceil(4);
-                let mut header = vec![0x45 + words as u8, *tos, 0, 0, 0x12, 0x34, 0, 0, *ttl, *protocol, 0, 0];
+                let mut header =
+                    vec![0x45 + words as u8, *tos, 0, 0, 0x12, 0x34, 0, 0, *ttl, *protocol, 0, 0];
                 header[6..8].copy_from_slice(&flags.to_be_bytes());
                 header.extend(from.v4());
                 header.extend(to.v4());
@@ -269,7 +290,10 @@ fn sub_interface<'a>(sub_ifs: &'a [SubInterface], port: usize, tags: &[Tag]) -> 
         [outer, inner] => Tags::Two(outer, inner),
         _ => panic!("three tags"),
     };
-    sub_ifs.iter().find(|s| s.port == PortId(port as u16) && s.tags == tags).expect("a sub-interface has these tags")
+    sub_ifs
+        .iter()
+        .find(|s| s.port == PortId(port as u16) && s.tags == tags)
+        .expect("a sub-interface has these tags")
 }
 
 /// A frame that was sent is the one that was received, as a router passes it on.
@@ -324,20 +348,24 @@ fn counts(router: &Router) -> Vec<Vec<u64>> {
 fn routes(input: &Input, sub_ifs: &[SubInterface]) -> Routes {
     let target = |route: &Route| {
         let vrf = VrfId(route.other_vrf.into());
-        let mine: Vec<u16> = (0..sub_ifs.len() as u16).filter(|id| sub_ifs[usize::from(*id)].vrf == vrf).collect();
+        let mine: Vec<u16> =
+            (0..sub_ifs.len() as u16).filter(|id| sub_ifs[usize::from(*id)].vrf == vrf).collect();
         match route.target % 8 {
             0 => Target::Local,
             1 => Target::Discard,
             2 => Target::Unresolved,
             _ if mine.is_empty() => Target::Discard,
-            n => Target::Via((0..1u8 << (n % 3)).map(|i| mine[usize::from(route.target / 8 + i) % mine.len()]).collect()),
+            n => Target::Via(
+                (0..1u8 << (n % 3)).map(|i| mine[usize::from(route.target / 8 + i) % mine.len()]).collect(),
+            ),
         }
     };
     // A VRF without sub-interfaces has no tables.
     let has_vrf = |route: &&Route| sub_ifs.iter().any(|s| s.vrf.0 >= u16::from(route.other_vrf));
     let v4 = |route: &Route| {
         let len = route.len % 33;
-        let prefix = u32::from_be_bytes(route.address.v4()) & u32::MAX.checked_shl(32 - u32::from(len)).unwrap_or(0);
+        let prefix =
+            u32::from_be_bytes(route.address.v4()) & u32::MAX.checked_shl(32 - u32::from(len)).unwrap_or(0);
         (route.other_vrf.into(), prefix, len, target(route))
     };
     let v6 = |route: &Route| {
@@ -402,7 +430,8 @@ fuzz_target!(|input: Input| {
     for (to, alone) in sent.iter().enumerate() {
         assert_eq!(&router.sent(to), alone, "otherwise than alone, on port {to}");
     }
-    let twice: Vec<Vec<u64>> = alone.iter().map(|port| port.iter().map(|count| count * 2).collect()).collect();
+    let twice: Vec<Vec<u64>> =
+        alone.iter().map(|port| port.iter().map(|count| count * 2).collect()).collect();
     assert_eq!(counts(&router), twice, "otherwise than alone");
     let punted = router.rings.punt.len() + router.rings.urgent.len();
     while router.rings.punt.pop().is_some() || router.rings.urgent.pop().is_some() {}

@@ -44,5 +44,6 @@ pub mod suite;
 pub mod sys;
 pub mod tables;
 pub mod wait;
+pub mod watching;
 pub mod wire;
 pub mod zebra;

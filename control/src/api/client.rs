@@ -1,11 +1,13 @@
 //! The client's side of the API.
 
-use std::io::{BufRead, BufReader, ErrorKind, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
 
 use super::{Reply, Request};
+use crate::watch::WatchRequest;
+use crate::watch::view::{End, Message, Traced};
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +73,72 @@ impl Client {
             Reply::Ok(value) => Ok(value),
             Reply::Error(why) => Err(ClientError::Refused(why)),
         }
+    }
+}
+
+/// What comes of a trace or capture.
+#[derive(Debug)]
+pub enum Part {
+    /// A packet.
+    Packet(Box<Traced>),
+    /// Bytes of the file.
+    Bytes(Vec<u8>),
+    /// No more.
+    End(End),
+}
+
+/// A trace or capture under way.
+pub struct Watched {
+    client: Client,
+}
+
+impl Client {
+    /// Starts a trace or capture.
+    ///
+    /// # Errors
+    /// turnpike refuses, or the connection is lost.
+    pub fn watch(mut self, request: &WatchRequest) -> Result<Watched, ClientError> {
+        self.ask(request)?;
+        let failed = |error| ClientError::Io(self.name.clone(), error);
+        self.stream.get_ref().set_read_timeout(None).map_err(failed)?;
+        Ok(Watched { client: self })
+    }
+}
+
+impl Watched {
+    /// A second handle of the connection. Shutting down its sending side asks for the end.
+    ///
+    /// # Errors
+    /// There are no more file descriptors.
+    pub fn connection(&self) -> std::io::Result<UnixStream> {
+        self.client.stream.get_ref().try_clone()
+    }
+
+    /// Waits for what comes next.
+    ///
+    /// # Errors
+    /// The connection is lost, or what comes is no part of a trace or capture.
+    pub fn wait(&mut self) -> Result<Part, ClientError> {
+        let name = &self.client.name;
+        let failed = |error| ClientError::Io(name.clone(), error);
+        let mut line = String::new();
+        if self.client.stream.read_line(&mut line).map_err(failed)? == 0 {
+            return Err(failed(ErrorKind::UnexpectedEof.into()));
+        }
+        let message =
+            serde_json::from_str(&line).map_err(|error| ClientError::Garbled(name.clone(), error))?;
+        Ok(match message {
+            Message::Packet(packet) => Part::Packet(packet),
+            Message::End(end) => Part::End(end),
+            Message::Bytes(count) => {
+                let mut bytes = Vec::new();
+                let read = self.client.stream.by_ref().take(count as u64).read_to_end(&mut bytes);
+                if read.map_err(failed)? < count {
+                    return Err(failed(ErrorKind::UnexpectedEof.into()));
+                }
+                Part::Bytes(bytes)
+            }
+        })
     }
 }
 

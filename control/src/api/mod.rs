@@ -6,6 +6,8 @@ pub mod view;
 
 use serde::{Deserialize, Serialize};
 
+use crate::watch::WatchRequest;
+
 /// What a client may ask.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "show", rename_all = "snake_case", deny_unknown_fields)]
@@ -41,18 +43,14 @@ pub enum Request {
     Acls,
     /// BGP sessions.
     Bgp,
-    /// Not to show, but to do: something with a BGP session.
-    BgpPeer {
-        /// The peer's name.
-        peer: String,
-        /// What to do.
-        order: BgpOrder,
-    },
     /// Route sources.
     Sources,
     /// Not a question.
     #[serde(skip)]
     Do(Order),
+    /// To look at packets.
+    #[serde(skip)]
+    Watch(WatchRequest),
     /// All that the live table of `make run` needs, in one go.
     Summary,
 }
@@ -81,6 +79,13 @@ pub enum Order {
         /// Whether it is dead.
         down: bool,
     },
+    /// Something with a BGP session.
+    Bgp {
+        /// The peer's name.
+        peer: String,
+        /// What.
+        order: BgpOrder,
+    },
     /// Reads the access lists of the configuration file anew, and puts them in force all together or not at all.
     ReloadAcls {
         /// The file, by its full path; without one, that which the router was started with.
@@ -89,14 +94,15 @@ pub enum Order {
     },
 }
 
-/// Reads a question or an order.
+/// Reads a question, an order, or what to look at.
 ///
 /// # Errors
-/// It is neither.
+/// It is none of them.
 pub fn parse(line: &str) -> Result<Request, serde_json::Error> {
-    let is_order = |value: &serde_json::Value| value.get("do").is_some();
+    let has = |value: &serde_json::Value, key| value.get(key).is_some();
     match serde_json::from_str(line) {
-        Ok(value) if is_order(&value) => serde_json::from_value(value).map(Request::Do),
+        Ok(value) if has(&value, "do") => serde_json::from_value(value).map(Request::Do),
+        Ok(value) if has(&value, "watch") => serde_json::from_value(value).map(Request::Watch),
         _ => serde_json::from_str(line),
     }
 }
@@ -130,6 +136,8 @@ mod tests {
         let order = super::parse(r#"{"do":"neighbour","address":"192.0.2.1","down":true}"#).unwrap();
         let address = "192.0.2.1".parse().unwrap();
         assert_eq!(order, Request::Do(Order::Neighbour { address, interface: None, down: true }));
+        let order = super::parse(r#"{"do":"bgp","peer":"frr","order":"refresh"}"#).unwrap();
+        assert_eq!(order, Request::Do(Order::Bgp { peer: "frr".into(), order: BgpOrder::Refresh }));
         assert!(super::parse(r#"{"do":"everything"}"#).unwrap_err().to_string().contains("unknown variant"));
         assert!(super::parse(r#"{"show":"do"}"#).is_err());
         assert!(parse(r#"{"show":"everything"}"#).unwrap_err().contains("unknown variant"));

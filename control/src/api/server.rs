@@ -13,13 +13,32 @@ use std::time::Duration;
 use crossbeam::channel::{RecvTimeoutError, Sender, bounded};
 
 use super::{MAX_REQUEST, Reply, Request};
+use crate::watch::view::{Member, Route};
+use crate::watch::{Kind, Question, WatchRequest, Watching, stream};
 
-/// A request on its way to the control thread.
-pub struct Call {
-    /// What is asked.
-    pub request: Request,
-    /// Where the answer goes.
-    pub reply: Sender<Reply>,
+/// A request on its way to the control thread, and where the answer goes.
+pub enum Call {
+    /// A question or an order.
+    Ask {
+        /// What is asked.
+        request: Request,
+        /// For the answer.
+        reply: Sender<Reply>,
+    },
+    /// Start a trace or capture.
+    Watch {
+        /// Of what.
+        request: WatchRequest,
+        /// For the session, or why there is none.
+        reply: Sender<Result<Watching, String>>,
+    },
+    /// What lies behind workers' decisions.
+    Explain {
+        /// About these packets.
+        questions: Vec<Question>,
+        /// For an answer to each.
+        reply: Sender<Vec<(Route, Option<Member>)>>,
+    },
 }
 
 /// Why the socket cannot be opened.
@@ -143,29 +162,71 @@ fn serve(stream: &UnixStream, calls: &Sender<Call>) -> std::io::Result<()> {
             Reply::Error(format!("a request of more than {MAX_REQUEST} bytes"))
         } else {
             match super::parse(&line) {
+                Ok(Request::Watch(request)) => match watch(stream, &request, calls) {
+                    // The connection ends with the session.
+                    Ok(()) => return Ok(()),
+                    Err(Ended::Refused(why)) => Reply::Error(why),
+                    Err(Ended::Lost(error)) => return Err(error),
+                },
                 Ok(request) => answer(request, calls),
                 Err(error) => Reply::Error(format!("cannot read the request: {error}")),
             }
         };
-        let mut text = serde_json::to_string(&reply)?;
-        text.push('\n');
-        (&mut &*stream).write_all(text.as_bytes())?;
+        send(stream, &reply)?;
         if line.len() as u64 >= MAX_REQUEST {
             return Ok(());
         }
     }
 }
 
+fn send(mut stream: &UnixStream, reply: &Reply) -> std::io::Result<()> {
+    let mut text = serde_json::to_string(reply)?;
+    text.push('\n');
+    stream.write_all(text.as_bytes())
+}
+
 fn answer(request: Request, calls: &Sender<Call>) -> Reply {
+    call(calls, |reply| Call::Ask { request, reply }).unwrap_or_else(|why| Reply::Error(why.into()))
+}
+
+/// Has the control thread do something, and waits for its answer.
+fn call<T>(calls: &Sender<Call>, make: impl FnOnce(Sender<T>) -> Call) -> Result<T, &'static str> {
     let (reply, answer) = bounded(1);
-    if calls.send_timeout(Call { request, reply }, PATIENCE).is_err() {
-        return Reply::Error("the control thread does not answer".into());
+    if calls.send_timeout(make(reply), PATIENCE).is_err() {
+        return Err("the control thread does not answer");
     }
-    match answer.recv_timeout(PATIENCE) {
-        Ok(reply) => reply,
-        Err(RecvTimeoutError::Disconnected) => Reply::Error("turnpike is stopping".into()),
-        Err(RecvTimeoutError::Timeout) => Reply::Error("the control thread does not answer in time".into()),
-    }
+    answer.recv_timeout(PATIENCE).map_err(|error| match error {
+        RecvTimeoutError::Disconnected => "turnpike is stopping",
+        RecvTimeoutError::Timeout => "the control thread does not answer in time",
+    })
+}
+
+/// Why a trace or capture did not come to its own end.
+enum Ended {
+    /// It did not begin.
+    Refused(String),
+    /// The client went, or was too slow.
+    Lost(std::io::Error),
+}
+
+/// Serves a trace or capture.
+fn watch(stream: &UnixStream, request: &WatchRequest, calls: &Sender<Call>) -> Result<(), Ended> {
+    let start = |reply| Call::Watch { request: request.clone(), reply };
+    let watching = call(calls, start).map_err(|why| Ended::Refused(why.into()))?.map_err(Ended::Refused)?;
+    let begun = Reply::Ok(serde_json::json!({ "snaplen": watching.snaplen }));
+    let mut explain = |questions| call(calls, |reply| Call::Explain { questions, reply }).ok();
+    let comment = request.expression.as_ref().map_or(String::new(), |text| format!("match: {text}"));
+    send(stream, &begun)
+        .and_then(|()| match request.watch {
+            Kind::Trace => stream::serve(stream, &watching, request.limit, &comment, Some(&mut explain)),
+            Kind::Capture => stream::serve(stream, &watching, request.limit, &comment, None),
+        })
+        .map_err(|error| {
+            tracing::warn!(
+                "a trace or capture ended before its time (its client went, or was too slow): {error}"
+            );
+            Ended::Lost(error)
+        })
 }
 
 #[cfg(test)]
@@ -178,7 +239,8 @@ mod tests {
         let server = Server::start(path, calls).unwrap();
         std::thread::spawn(move || {
             for call in received {
-                let _ = call.reply.send(Reply::Ok(serde_json::to_value(&call.request).unwrap()));
+                let Call::Ask { request, reply } = call else { continue };
+                let _ = reply.send(Reply::Ok(serde_json::to_value(&request).unwrap()));
             }
         });
         server

@@ -1,10 +1,12 @@
 //! The command line of `turnpike`.
 
 pub mod acl;
+pub mod capture;
 pub mod check;
 pub mod run;
 pub mod show;
 pub mod table;
+pub mod trace;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -13,7 +15,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::api::client::Client;
-use crate::api::{BgpOrder, Order, Request};
+use crate::api::{BgpOrder, Order};
 
 /// The data plane of a customer-edge router in front of a private cloud circuit.
 #[derive(Debug, Parser)]
@@ -67,6 +69,10 @@ enum Command {
         #[arg(long, default_value = crate::config::DEFAULT_SOCKET)]
         socket: PathBuf,
     },
+    /// Print each packet's way through a running turnpike: what it was, and what was decided about it, stage by stage.
+    Trace(trace::Trace),
+    /// Write frames that a running turnpike receives, sends and drops to a file that Wireshark and tshark read.
+    Capture(capture::Capture),
     /// Forward built-in traffic between virtual ports, with routes from a built-in BGP speaker, and show it live.
     Demo {
         /// End after so many seconds; 0: on Ctrl-C.
@@ -173,8 +179,12 @@ fn bgp(order: BgpVerb, peer: String, socket: &std::path::Path) -> Result<(), Str
         BgpVerb::Refresh => BgpOrder::Refresh,
         BgpVerb::Reset => BgpOrder::Reset,
     };
-    let told = Client::connect(socket).and_then(|mut client| client.ask(&Request::BgpPeer { peer, order }));
-    told.map(|_| ()).map_err(|error| error.to_string())
+    give(&Order::Bgp { peer, order }, socket)
+}
+
+fn give(order: &Order, socket: &std::path::Path) -> Result<(), String> {
+    let done = Client::connect(socket).and_then(|mut client| client.ask(order));
+    done.map(|_| ()).map_err(|error| error.to_string())
 }
 
 /// Runs the command that the arguments name.
@@ -185,10 +195,10 @@ pub fn main() -> ExitCode {
         Command::Show(show) => show::show(&show),
         Command::Bgp { order, peer, socket } => bgp(order, peer, &socket),
         Command::Neighbour { address, state, interface, socket } => {
-            let order = Order::Neighbour { address, interface, down: state == Holding::Down };
-            let done = Client::connect(&socket).and_then(|mut client| client.ask(&order));
-            done.map(|_| ()).map_err(|error| error.to_string())
+            give(&Order::Neighbour { address, interface, down: state == Holding::Down }, &socket)
         }
+        Command::Trace(trace) => trace::trace(&trace),
+        Command::Capture(capture) => capture::capture(&capture),
         Command::Acl { order: AclOrder::Reload { file, socket } } => acl::reload(file.as_deref(), &socket),
         Command::Demo { seconds } => crate::demo::run(seconds),
         Command::Version => {

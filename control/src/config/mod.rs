@@ -26,7 +26,7 @@ mod policy;
 mod references;
 mod section;
 mod sections;
-mod suggest;
+pub(crate) mod suggest;
 mod tables;
 mod tap;
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! "Did you mean …?": the nearest of the names that would have been right.
 
 /// The end of a message about an unknown `name`: the nearest candidate, else all of them, else nothing.
-pub(super) fn hint<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+pub(crate) fn hint<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
     let candidates: Vec<&str> = candidates.into_iter().collect();
     if let Some(near) = nearest(name, &candidates) {
         return format!("; did you mean {near:?}?");

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use dataplane::ids::{GroupId, SubIfId, VrfId};
 
-use super::resolve::NhId;
+use super::resolve::{Hop, NhId};
 use crate::source::Attributes;
 
 /// One next hop of a path: which, and with what share.
@@ -15,6 +15,13 @@ use crate::source::Attributes;
 pub(super) struct Leg {
     pub nh: NhId,
     pub weight: u8,
+}
+
+impl Leg {
+    /// What it resolves to, by its weight.
+    pub(super) fn weigh(self, hops: &[Hop]) -> impl Iterator<Item = Hop> {
+        hops.iter().map(move |hop| Hop { weight: hop.weight.saturating_mul(u16::from(self.weight)), ..*hop })
+    }
 }
 
 /// Where the paths of the router itself lead.

@@ -9,6 +9,7 @@ use super::Rib;
 use super::attrs::Slot;
 use super::prefix::{Prefix, V4, V6};
 use super::table::Path;
+use crate::prefix::Prefix as _;
 use crate::source::{Family, SourceId};
 
 /// A default route that is not used.

@@ -10,10 +10,10 @@ use std::net::IpAddr;
 use dataplane::ids::{AdjId, GroupId, SubIfId};
 
 use super::adjacency::{AdjKey, Adjacencies, AdjacencyDesc, Neighbour};
-use super::attrs::Leg;
+use super::attrs::{Leg, Slots};
 use super::buckets::{Blocks, assign, size_for};
-use super::resolve::{Hop, NextHops, normalize};
-use super::table::VrfTables;
+use super::resolve::{NextHops, normalize};
+use super::table::{Path, VrfTables};
 
 /// A group for the data plane: `buckets` (a power of two) entries of [`GroupsSnapshot::buckets`] from
 /// `first_bucket` on.
@@ -180,6 +180,17 @@ impl Groups {
         if let Some(group) = self.get_mut(id) {
             group.refs += 1;
         }
+    }
+
+    /// A reference to the group of an entry with these paths, if that is plain: one path over next hops, of which one
+    /// resolves, and the group to which its slot's entries led last is that of its next hops alone.
+    pub(super) fn hold_known(&mut self, paths: &[Path], slots: &Slots) -> Option<GroupId> {
+        let [path] = paths else { return None };
+        let slot = slots.get(path.slot);
+        let id = slot.group.filter(|_| slot.eligible)?;
+        let group = self.get_mut(id).filter(|group| group.key.is_via(slot.legs(), &[]))?;
+        group.refs += 1;
+        Some(id)
     }
 
     /// Gives a reference back. The group keeps working until it is reclaimed, and comes back if it is asked for.
@@ -382,8 +393,7 @@ impl Groups {
 fn members(legs: &[Leg], next_hops: &NextHops, backup: bool) -> Vec<(AdjKey, u16, bool)> {
     let mut hops = Vec::new();
     for leg in legs {
-        let weighted = |hop: &Hop| hop.weight.saturating_mul(u16::from(leg.weight));
-        hops.extend(next_hops.hops(leg.nh).iter().map(|hop| Hop { weight: weighted(hop), ..*hop }));
+        hops.extend(leg.weigh(next_hops.hops(leg.nh)));
     }
     normalize(&mut hops);
     hops.into_iter().map(|hop| (AdjKey::Neighbour(hop.subif, hop.gateway), hop.weight, backup)).collect()

@@ -7,6 +7,7 @@
 //!
 //! - `table`: prefix → paths. `attrs`: what paths share. `sources`: who announces.
 //! - `best`, `best_path`: which paths are used. `resolve`: where their next hops lead.
+//! - `hop_sets`: next hops that a source changes for all its routes at once.
 //! - `groups`, `buckets`, `adjacency`: what FIB entries point to.
 //! - `leak`: routes of one VRF in another. `default_route`: those that are refused.
 //! - `own`: interfaces, links, neighbours. `sweep`: stale routes. `walk`: what concerns a whole table.
@@ -22,6 +23,7 @@ mod commit;
 mod decide;
 mod default_route;
 mod groups;
+mod hop_sets;
 mod leak;
 mod own;
 mod prefix;
@@ -35,7 +37,7 @@ mod view;
 mod walk;
 mod write;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use dataplane::ids::{SubIfId, VrfId};
@@ -50,14 +52,14 @@ pub use view::{
 };
 
 use crate::config::model::{self, StaticRoute, Target as StaticTarget};
-use crate::source::{Attributes, NextHop, Nlri, RouteEvent, SourceEvent, SourceId, SourceKind};
+use crate::source::{Attributes, HopSet, NextHop, Nlri, RouteEvent, SourceEvent, SourceId, SourceKind};
 use attrs::{Leg, SlotKey, Slots, Target};
 use default_route::DefaultGuard;
 use groups::Groups;
 use leak::Leak;
 use own::Interface;
 use prefix::{AnyPrefix, Prefix, with_prefix};
-use resolve::NextHops;
+use resolve::{NextHops, NhId};
 use sources::Sources;
 use table::{MAX_PATHS, Path, VrfTables};
 
@@ -98,6 +100,7 @@ pub struct Rib {
     sources: Sources,
     next_hops: NextHops,
     groups: Groups,
+    hop_sets: HashMap<HopSet, NhId>,
     interfaces: BTreeMap<SubIfId, Interface>,
     /// By the VRF whose routes they are.
     leaks: Vec<Vec<Leak>>,
@@ -128,6 +131,7 @@ impl Rib {
             sources,
             next_hops: NextHops::default(),
             groups: Groups::default(),
+            hop_sets: HashMap::new(),
             interfaces: BTreeMap::new(),
             leaks: Vec::new(),
             defaults: DefaultGuard::default(),
@@ -182,6 +186,12 @@ impl Rib {
             RouteEvent::Up | RouteEvent::Down { .. } => self.next_generation(source),
             RouteEvent::Speaker(speaker) => self.sources.get_mut(source).speaker = *speaker,
             RouteEvent::EndOfRib(family) => self.sweep(source, *family),
+            RouteEvent::HopSet { number, next_hops } => {
+                self.define_set(HopSet { source: event.source, number: *number }, event.vrf, next_hops);
+            }
+            RouteEvent::HopSetGone { number } => {
+                self.forget_set(HopSet { source: event.source, number: *number });
+            }
             RouteEvent::Update { withdrawn, announced, attributes } => {
                 for nlri in withdrawn {
                     with_prefix!(AnyPrefix::from(nlri.prefix), p => self.withdraw(source, p, nlri.path_id));
@@ -244,11 +254,22 @@ impl Rib {
         if let Some(slot) = self.slots.find(&key) {
             return slot;
         }
+        if let Some(set) = attributes.hop_set {
+            let nh = self.set_of(set, vrf);
+            self.next_hops.hold(nh);
+            return self.slots.add(key, Target::Via([Leg { nh, weight: 1 }].into()));
+        }
         if attributes.next_hops.is_empty() {
             return self.slots.add(key, Target::Discard);
         }
+        let legs = self.legs(vrf, &attributes.next_hops);
+        self.slots.add(key, Target::Via(legs))
+    }
+
+    /// What these next hops are tracked by, sorted, each once, with a reference.
+    fn legs(&mut self, vrf: VrfId, next_hops: &[NextHop]) -> Box<[Leg]> {
         let mut weights = BTreeMap::new();
-        for next_hop in &attributes.next_hops {
+        for next_hop in next_hops {
             let weight: &mut u8 = weights.entry((next_hop.address, next_hop.interface)).or_default();
             *weight = next_hop.weight.max(1).max(*weight);
         }
@@ -261,7 +282,7 @@ impl Rib {
             })
             .collect();
         legs.sort_unstable();
-        self.slots.add(key, Target::Via(legs.into()))
+        legs.into()
     }
 
     /// Gives back a reference to a slot, and what the slot holds if it was the last.

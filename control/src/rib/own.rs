@@ -39,7 +39,7 @@ impl Interface {
             if !up {
                 continue;
             }
-            let prefix = with_prefix!(AnyPrefix::from(*address), p => p.network());
+            let prefix = AnyPrefix::from(*address).network();
             routes.push((prefix, Own::Glean(subif)));
             if let IpNetwork::V4(v4) = address
                 && v4.prefix() <= 30

@@ -16,16 +16,18 @@
 //! still resolves. One of our own addresses, a discard route and the default route resolve nothing: a next hop
 //! that is only reached by the default route is not taken for reachable, as in FRR and on other routers.
 //!
+//! A set of next hops (see `hop_sets`) leads where its members lead at the level below.
+//!
 //! A next hop that comes with its sub-interface, as link-local ones do, is there while that link is up. A link-local
 //! next hop without one stays unresolved: its address does not say on which link it is.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use dataplane::ids::{GroupId, SubIfId, VrfId};
 
-use super::attrs::{Own, Slot, Slots, Target};
+use super::attrs::{Leg, Own, Slot, Slots, Target};
 use super::best::select;
 use super::prefix::{AnyPrefix, Prefix, with_prefix};
 use super::sources::Sources;
@@ -58,12 +60,21 @@ pub(super) fn normalize(hops: &mut Vec<Hop>) {
     hops.truncate(MAX_MEMBERS);
 }
 
+/// How a tracked next hop is resolved.
+enum Kind {
+    /// By the routes to its address.
+    Address,
+    /// It came with its sub-interface: no route is asked for it.
+    OnLink(SubIfId),
+    /// It stands for these, with a reference to each; it has no address of its own.
+    Set(Box<[Leg]>),
+}
+
 /// A tracked next hop.
 pub(super) struct Tracked {
     pub vrf: VrfId,
     pub address: IpAddr,
-    /// The sub-interface that it came with: then no route is asked for it.
-    interface: Option<SubIfId>,
+    kind: Kind,
     /// Groups that hold it.
     pub groups: BTreeSet<GroupId>,
     refs: u32,
@@ -129,30 +140,60 @@ impl NextHops {
             None => with_prefix!(AnyPrefix::host(address), p => find(p, tables, address)),
         };
         let id = known.unwrap_or_else(|| {
-            let id = self.free.pop().unwrap_or_else(|| {
-                self.slab.push(None);
-                NhId(self.slab.len() as u32 - 1)
-            });
+            let id = self.add(vrf, address, interface.map_or(Kind::Address, Kind::OnLink));
             match interface {
                 Some(interface) => drop(self.on_link.insert((vrf, address, interface), id)),
                 None => with_prefix!(AnyPrefix::host(address), p => note(p, tables, address, id)),
             }
-            self.slab[id.0 as usize] = Some(Tracked {
-                vrf,
-                address,
-                interface,
-                groups: BTreeSet::new(),
-                refs: 0,
-                levels: Vec::new(),
-                uses: BTreeSet::new(),
-                used_by: BTreeSet::new(),
-                dirty: false,
-            });
-            self.mark(id);
             id
         });
         self.hold(id);
         id
+    }
+
+    fn add(&mut self, vrf: VrfId, address: IpAddr, kind: Kind) -> NhId {
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.slab.push(None);
+            NhId(self.slab.len() as u32 - 1)
+        });
+        self.slab[id.0 as usize] = Some(Tracked {
+            vrf,
+            address,
+            kind,
+            groups: BTreeSet::new(),
+            refs: 0,
+            levels: Vec::new(),
+            uses: BTreeSet::new(),
+            used_by: BTreeSet::new(),
+            dirty: false,
+        });
+        self.mark(id);
+        id
+    }
+
+    /// An empty set, with a reference.
+    pub(super) fn add_set(&mut self, vrf: VrfId) -> NhId {
+        let id = self.add(vrf, Ipv4Addr::UNSPECIFIED.into(), Kind::Set(Box::default()));
+        self.hold(id);
+        id
+    }
+
+    /// Gives a set its members, with a reference to each; returns those that it had, with theirs.
+    pub(super) fn set_legs(&mut self, id: NhId, legs: Box<[Leg]>) -> Box<[Leg]> {
+        self.mark(id);
+        match self.get_mut(id) {
+            Some(Tracked { kind: Kind::Set(members), .. }) => std::mem::replace(members, legs),
+            _ => legs,
+        }
+    }
+
+    /// The next hops with an address that a leg leads over: itself, or the members of a set.
+    pub(super) fn named<'a>(&'a self, leg: &'a Leg) -> impl Iterator<Item = (&'a Tracked, u8)> {
+        let legs = match self.get(leg.nh) {
+            Some(Tracked { kind: Kind::Set(members), .. }) => members,
+            _ => std::slice::from_ref(leg),
+        };
+        legs.iter().filter_map(|leg| Some((self.get(leg.nh)?, leg.weight)))
     }
 
     /// Notes a link's state: what came with that sub-interface is to be resolved again.
@@ -192,12 +233,15 @@ impl NextHops {
             }
             self.mark(*user);
         }
-        match tracked.interface {
-            Some(interface) => drop(self.on_link.remove(&(tracked.vrf, tracked.address, interface))),
-            None => with_prefix!(AnyPrefix::host(tracked.address), p =>
-                forget(p, &mut vrfs[usize::from(tracked.vrf.0)], tracked.address)),
-        }
         self.free.push(id);
+        match tracked.kind {
+            Kind::OnLink(interface) => {
+                self.on_link.remove(&(tracked.vrf, tracked.address, interface));
+            }
+            Kind::Address => with_prefix!(AnyPrefix::host(tracked.address), p =>
+                forget(p, &mut vrfs[usize::from(tracked.vrf.0)], tracked.address)),
+            Kind::Set(members) => members.iter().for_each(|leg| self.release(vrfs, leg.nh)),
+        }
     }
 
     /// Whether something is to be resolved.
@@ -279,12 +323,13 @@ impl NextHops {
                         (Some(below), Some(i)) => &levels[*i][below],
                         (Some(below), None) => self.get(nh).map_or(&[][..], |t| t.at(below)),
                     };
-                    self.get(*id).map(|t| match t.interface {
-                        Some(subif) if self.up.contains(&subif) => {
-                            [Hop { subif, gateway: t.address, weight: 1 }].into()
+                    self.get(*id).map(|t| match &t.kind {
+                        Kind::OnLink(subif) if self.up.contains(subif) => {
+                            [Hop { subif: *subif, gateway: t.address, weight: 1 }].into()
                         }
-                        Some(_) => Hops::default(),
-                        None => outcome(t.address, &candidates[i], slots, sources, below),
+                        Kind::OnLink(_) => Hops::default(),
+                        Kind::Set(members) => merged(Vec::new(), members.iter(), below),
+                        Kind::Address => outcome(t.address, &candidates[i], slots, sources, below),
                     })
                 };
                 levels[i].push(hops.unwrap_or_default());
@@ -303,15 +348,21 @@ impl NextHops {
             let covering = K::afi(tables).table.covering(addr, 1, K::BITS);
             covering.map(|(_, entry)| entry.paths.as_slice().to_vec()).collect()
         }
-        let Some(tracked) = self.get(id).filter(|t| t.interface.is_none()) else { return Vec::new() };
+        let Some(tracked) = self.get(id).filter(|t| matches!(t.kind, Kind::Address)) else {
+            return Vec::new();
+        };
         with_prefix!(AnyPrefix::host(tracked.address), p =>
             of(p, &vrfs[usize::from(tracked.vrf.0)], tracked.address))
     }
 
     /// Notes which next hops `id` rests on.
     fn relink<'a>(&mut self, id: NhId, paths: impl Iterator<Item = &'a Path>, slots: &Slots) {
-        let uses: BTreeSet<NhId> = paths.flat_map(|p| slots.get(p.slot).legs()).map(|leg| leg.nh).collect();
+        let legs = paths.flat_map(|p| slots.get(p.slot).legs());
+        let mut uses: BTreeSet<NhId> = legs.map(|leg| leg.nh).collect();
         let Some(tracked) = self.get_mut(id) else { return };
+        if let Kind::Set(members) = &tracked.kind {
+            uses.extend(members.iter().map(|leg| leg.nh));
+        }
         let before = std::mem::replace(&mut tracked.uses, uses.clone());
         for gone in before.difference(&uses) {
             if let Some(used) = self.get_mut(*gone) {
@@ -366,15 +417,20 @@ fn outcome<'a>(
         if let Target::Own(Own::Glean(subif)) = slots.get(first.slot).target {
             hops.push(Hop { subif, gateway: address, weight: 1 });
         }
-        for leg in best.iter().flat_map(|path| slots.get(path.slot).legs()) {
-            hops.extend(
-                below(leg.nh)
-                    .iter()
-                    .map(|hop| Hop { weight: hop.weight.saturating_mul(u16::from(leg.weight)), ..*hop }),
-            );
-        }
-        normalize(&mut hops);
-        return hops.into();
+        return merged(hops, best.iter().flat_map(|path| slots.get(path.slot).legs()), below);
     }
     Hops::default()
+}
+
+/// What `legs` lead to, given their outcomes, with `hops`.
+fn merged<'a, 'b>(
+    mut hops: Vec<Hop>,
+    legs: impl Iterator<Item = &'b Leg>,
+    below: impl Fn(NhId) -> &'a [Hop],
+) -> Hops {
+    for leg in legs {
+        hops.extend(leg.weigh(below(leg.nh)));
+    }
+    normalize(&mut hops);
+    hops.into()
 }

@@ -1,8 +1,4 @@
-//! The ordered map from prefix to what is known of it: B-trees sharded by the address's two highest bytes.
-//!
-//! The shards keep each tree small, so that an insertion at a million routes costs about what a hash map's does,
-//! keys lose two bytes, and iteration is still in order, which is what paging and scans want. The longest match
-//! probes the lengths that exist; only next-hop resolution and queries need it.
+//! The tables: what is known of each prefix, and which of it is to be looked at.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -11,6 +7,7 @@ use dataplane::ids::GroupId;
 use super::prefix::{Prefix, V4, V6};
 use super::resolve::NhId;
 use super::walk::Walk;
+use crate::prefix::map::Map;
 
 /// Most paths that are kept for one prefix; further ones are ignored and counted, so that a hostile speaker
 /// with add-path can make no prefix expensive.
@@ -113,92 +110,15 @@ pub(super) struct Entry {
     pub unsure: bool,
 }
 
-type Shard<K> = BTreeMap<<K as Prefix>::Local, Entry>;
+impl Entry {
+    /// Whether it may be forgotten: it has no paths, and nothing of it is in the FIB or to be done.
+    pub(super) fn is_empty(&mut self) -> bool {
+        self.paths.as_slice().is_empty() && self.installed == GroupId::NO_ROUTE && !self.dirty
+    }
+}
 
 /// All prefixes of a VRF and family.
-pub(super) struct Table<K: Prefix> {
-    tops: Vec<Option<Box<[Shard<K>; 256]>>>,
-    /// How many prefixes there are of each length.
-    lengths: Vec<u32>,
-    count: usize,
-}
-
-impl<K: Prefix> Default for Table<K> {
-    fn default() -> Self {
-        Self { tops: (0..256).map(|_| None).collect(), lengths: vec![0; usize::from(K::BITS) + 1], count: 0 }
-    }
-}
-
-impl<K: Prefix> Table<K> {
-    pub(super) fn len(&self) -> usize {
-        self.count
-    }
-
-    fn shard(&self, high: u8, low: u8) -> Option<&Shard<K>> {
-        self.tops[usize::from(high)].as_ref().map(|top| &top[usize::from(low)])
-    }
-
-    pub(super) fn get(&self, key: K) -> Option<&Entry> {
-        let (high, low, local) = key.split();
-        self.shard(high, low)?.get(&local)
-    }
-
-    pub(super) fn get_mut(&mut self, key: K) -> Option<&mut Entry> {
-        let (high, low, local) = key.split();
-        self.tops[usize::from(high)].as_mut()?[usize::from(low)].get_mut(&local)
-    }
-
-    /// The entry of `key`, made if there is none.
-    pub(super) fn entry(&mut self, key: K) -> &mut Entry {
-        let (high, low, local) = key.split();
-        let top = self.tops[usize::from(high)]
-            .get_or_insert_with(|| Box::new(std::array::from_fn(|_| BTreeMap::new())));
-        let (count, length) = (&mut self.count, &mut self.lengths[usize::from(key.len())]);
-        top[usize::from(low)].entry(local).or_insert_with(|| {
-            *count += 1;
-            *length += 1;
-            Entry::default()
-        })
-    }
-
-    pub(super) fn remove(&mut self, key: K) {
-        let (high, low, local) = key.split();
-        let Some(top) = self.tops[usize::from(high)].as_mut() else { return };
-        if top[usize::from(low)].remove(&local).is_some() {
-            self.count -= 1;
-            self.lengths[usize::from(key.len())] -= 1;
-        }
-    }
-
-    /// The prefixes with a length in `shortest..=longest` that cover `addr`, longest first.
-    pub(super) fn covering(
-        &self,
-        addr: K::Addr,
-        shortest: u8,
-        longest: u8,
-    ) -> impl Iterator<Item = (K, &Entry)> {
-        (shortest..=longest).rev().filter(|len| self.lengths[usize::from(*len)] > 0).filter_map(move |len| {
-            let key = K::new(addr, len);
-            self.get(key).map(|entry| (key, entry))
-        })
-    }
-
-    /// All entries from `start` on, in order.
-    pub(super) fn iter_from(&self, start: K) -> impl Iterator<Item = (K, &Entry)> {
-        let (high, low, local) = start.split();
-        let head = self.shard(high, low).into_iter().flat_map(move |shard| {
-            shard.range(local..).map(move |(local, entry)| (K::join(high, low, *local), entry))
-        });
-        let tops = self.tops.iter().enumerate().skip(usize::from(high));
-        let rest = tops.filter_map(|(h, top)| Some((h as u8, top.as_ref()?))).flat_map(move |(h, top)| {
-            let first = if h == high { usize::from(low) + 1 } else { 0 };
-            top.iter().enumerate().skip(first).flat_map(move |(l, shard)| {
-                shard.iter().map(move |(local, entry)| (K::join(h, l as u8, *local), entry))
-            })
-        });
-        head.chain(rest)
-    }
-}
+pub(super) type Table<K> = Map<K, Entry>;
 
 /// One family of a VRF.
 pub(super) struct Afi<K: Prefix> {
@@ -266,28 +186,7 @@ mod tests {
     fn an_entry_is_small() {
         assert!(size_of::<Entry>() <= 24, "{}", size_of::<Entry>());
         assert_eq!(size_of::<Path>(), 12);
-        assert_eq!(size_of::<<V4 as Prefix>::Local>(), 4);
-    }
-
-    #[test]
-    fn order_longest_match_and_count() {
-        let mut table = Table::<V4>::default();
-        let keys = [(0, 0), (0x0a00_0000, 8), (0x0a01_0000, 16), (0x0a01_0200, 24), (0xff00_0000, 8)];
-        for (addr, len) in keys.into_iter().rev() {
-            table.entry(V4::new(addr, len));
-            table.entry(V4::new(addr, len));
-        }
-        assert_eq!(table.len(), 5);
-        let all: Vec<V4> = table.iter_from(V4::new(0, 0)).map(|(k, _)| k).collect();
-        assert_eq!(all, keys.map(|(a, l)| V4::new(a, l)));
-        let from: Vec<V4> = table.iter_from(V4::new(0x0a01_0000, 17)).map(|(k, _)| k).collect();
-        assert_eq!(from, all[3..]);
-        let covers: Vec<u8> = table.covering(0x0a01_02ff, 0, 32).map(|(k, _)| k.len()).collect();
-        assert_eq!(covers, [24, 16, 8, 0]);
-        table.remove(V4::new(0x0a01_0000, 16));
-        let covers: Vec<u8> = table.covering(0x0a01_02ff, 1, 32).map(|(k, _)| k.len()).collect();
-        assert_eq!(covers, [24, 8]);
-        assert_eq!(table.iter_from(V4::new(0, 0)).count(), table.len());
+        assert_eq!(size_of::<<V4 as crate::prefix::Prefix>::Local>(), 4);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::groups::{GroupKey, Member};
 use super::prefix::{AnyPrefix, Prefix, V4, V6, with_prefix};
 use super::resolve::Hop;
 use super::table::{Entry, Path};
+use crate::prefix::Prefix as _;
 use crate::source::{Family, Origin, SourceId};
 
 /// A (sub-interface, gateway) pair that a next hop resolves to.
@@ -280,10 +281,11 @@ impl Rib {
             Target::Discard => (source.kind.name(), "discard", None),
             Target::Via(_) => (source.kind.name(), "via", None),
         };
-        let next_hops = slot.legs().iter().filter_map(|leg| {
-            let tracked = self.next_hops.get(leg.nh)?;
-            let resolved = tracked.hops().iter().map(hop_view).collect();
-            Some(NextHopView { address: tracked.address, weight: leg.weight, resolved })
+        let named = slot.legs().iter().flat_map(|leg| self.next_hops.named(leg));
+        let next_hops = named.map(|(tracked, weight)| NextHopView {
+            address: tracked.address,
+            weight,
+            resolved: tracked.hops().iter().map(hop_view).collect(),
         });
         PathView {
             source: source.id.0,

@@ -5,13 +5,14 @@ use dataplane::ids::{GroupId, VrfId};
 use super::Rib;
 use super::commit::{Change, Work};
 use super::prefix::{Prefix, V4, V6};
-use super::table::{Afi, Entry};
+use super::table::{Afi, Entry, Path};
+use crate::source::SourceKind;
 
 /// Entries that are worked out before they are written: between the two the groups are published, for which each
 /// worker is waited for.
 const PLAN: usize = 1024;
-/// Entries that are written at once.
-const BATCH: usize = 64;
+/// Entries that are written at once: the FIB asks for the memory of later ones while it does earlier ones.
+const BATCH: usize = 256;
 /// After so many failed writes in a commit, inserts are put off without a try.
 const GIVE_UP: usize = 64;
 /// Put-off entries that are tried in a commit.
@@ -48,6 +49,8 @@ impl Rib {
                 self.plan_entry(vrf, key, &mut plan);
             }
             self.publish(work);
+            // Neighbours in the table are neighbours in the FIB's memory.
+            plan.sort_unstable_by_key(|(key, ..)| *key);
             for batch in plan.chunks(BATCH) {
                 self.write_batch(vrf, batch, work);
             }
@@ -67,13 +70,31 @@ impl Rib {
     }
 
     /// Works out where an entry leads, and notes it if that is news.
-    fn plan_entry<K: Prefix>(&mut self, vrf: VrfId, key: K, plan: &mut Vec<(K, GroupId)>) {
+    fn plan_entry<K: Prefix>(&mut self, vrf: VrfId, key: K, plan: &mut Vec<Planned<K>>) {
         let index = usize::from(vrf.0);
         let afi = K::afi_mut(&mut self.vrfs[index]);
         let Some(entry) = afi.table.get_mut(key) else { return };
         entry.dirty = false;
         let (installed, unsure) = (entry.installed, std::mem::take(&mut entry.unsure));
-        let group = self.decide(vrf, key);
+        let paths = entry.paths.as_slice();
+        let leaked = |path: &Path| self.sources.get(path.source).kind == SourceKind::Leak;
+        // Leaks and the guard of default routes want a decision each time.
+        let plain = key.len() > 0 && self.leaks[index].is_empty() && !paths.iter().take(1).any(leaked);
+        let known = if plain { self.groups.hold_known(paths, &self.slots) } else { None };
+        if let Some(group) = known
+            && (group == installed && !unsure || afi.hosts.range(key.first()..=key.last()).next().is_none())
+        {
+            // As nearly always: one path, whose group is there. The entry is at hand.
+            entry.gone = false;
+            if group == installed {
+                self.groups.release(group, self.ticket);
+            } else {
+                plan.push((key, group, std::mem::replace(&mut entry.installed, group)));
+            }
+            return;
+        }
+        let nowhere = (plain && paths.is_empty()).then_some(GroupId::NO_ROUTE);
+        let group = known.or(nowhere).unwrap_or_else(|| self.decide(vrf, key));
         if group != installed {
             self.leads_elsewhere(vrf, key);
         }
@@ -97,16 +118,16 @@ impl Rib {
         entry.gone = false;
         if group == installed {
             self.groups.release(group, self.ticket);
-            self.drop_if_empty(vrf, key);
+            afi.table.remove_if(key, Entry::is_empty);
         } else {
-            plan.push((key, group));
+            plan.push((key, group, std::mem::replace(&mut entry.installed, group)));
         }
     }
 
-    /// Writes entries; the references to their groups are theirs from then on.
-    fn write_batch<K: Prefix>(&mut self, vrf: VrfId, batch: &[(K, GroupId)], work: &mut Work) {
+    /// Writes entries, which have their groups already: what fails gets back the group that it had.
+    fn write_batch<K: Prefix>(&mut self, vrf: VrfId, batch: &[Planned<K>], work: &mut Work) {
         let changes: Vec<Change<K::Addr>> =
-            batch.iter().map(|(key, group)| (key.first(), key.len(), Some(*group))).collect();
+            batch.iter().map(|(key, group, _)| (key.first(), key.len(), Some(*group))).collect();
         let mut from = 0;
         while from < batch.len() {
             let result =
@@ -117,17 +138,14 @@ impl Rib {
                 Ok(()) => batch.len() - from,
                 Err((at, _)) => *at,
             };
-            for (key, group) in &batch[from..from + written] {
-                if let Some(entry) = K::afi_mut(&mut self.vrfs[usize::from(vrf.0)]).table.get_mut(*key) {
-                    let old = std::mem::replace(&mut entry.installed, *group);
-                    self.groups.release(old, self.ticket);
-                }
+            for (_, _, old) in &batch[from..from + written] {
+                self.groups.release(*old, self.ticket);
             }
             work.done.inserted += written;
             from += written;
             let put_off = if gave_up { batch.len() - from } else { usize::from(result.is_err()) };
-            for (key, group) in &batch[from..from + put_off] {
-                put_off_write(K::afi_mut(&mut self.vrfs[usize::from(vrf.0)]), *key);
+            for (key, group, old) in &batch[from..from + put_off] {
+                put_off_write(K::afi_mut(&mut self.vrfs[usize::from(vrf.0)]), *key, *old);
                 self.groups.release(*group, self.ticket);
             }
             if let Err((_, error)) = &result {
@@ -180,45 +198,45 @@ impl Rib {
         while from < keys.len() {
             let result = K::write(work.fib, vrf, &changes[from..]);
             let removed = result.as_ref().map_or_else(|(at, _)| *at, |()| keys.len() - from);
+            let table = &mut K::afi_mut(&mut self.vrfs[usize::from(vrf.0)]).table;
             for key in &keys[from..from + removed] {
-                if let Some(entry) = K::afi_mut(&mut self.vrfs[usize::from(vrf.0)]).table.get_mut(*key) {
-                    let old = std::mem::take(&mut entry.installed);
-                    self.groups.release(old, self.ticket);
-                    self.drop_if_empty(vrf, *key);
-                }
+                let mut old = GroupId::NO_ROUTE;
+                table.remove_if(*key, |entry| {
+                    old = std::mem::take(&mut entry.installed);
+                    entry.is_empty()
+                });
+                self.groups.release(old, self.ticket);
             }
             work.done.removed += removed;
             from += removed;
             if let Err((_, error)) = &result {
                 work.failed(vrf, keys[from].network(), error);
-                put_off_write(K::afi_mut(&mut self.vrfs[usize::from(vrf.0)]), keys[from]);
+                let afi = K::afi_mut(&mut self.vrfs[usize::from(vrf.0)]);
+                if let Some(installed) = afi.table.get(keys[from]).map(|entry| entry.installed) {
+                    put_off_write(afi, keys[from], installed);
+                }
                 from += 1;
             }
         }
     }
-
-    /// Forgets an entry that has no paths and is not in the FIB.
-    fn drop_if_empty<K: Prefix>(&mut self, vrf: VrfId, key: K) {
-        let table = &mut K::afi_mut(&mut self.vrfs[usize::from(vrf.0)]).table;
-        let empty = |e: &Entry| e.paths.as_slice().is_empty() && e.installed == GroupId::NO_ROUTE && !e.dirty;
-        if table.get(key).is_some_and(empty) {
-            table.remove(key);
-        }
-    }
 }
 
-/// Has a write tried again in a later commit.
-fn put_off_write<K: Prefix>(afi: &mut Afi<K>, key: K) {
+/// Has a write tried again in a later commit; until then the FIB holds `installed`.
+fn put_off_write<K: Prefix>(afi: &mut Afi<K>, key: K, installed: GroupId) {
     let Some(entry) = afi.table.get_mut(key) else { return };
+    entry.installed = installed;
     entry.unsure = true;
     if !std::mem::replace(&mut entry.pending, true) {
         afi.pending.push_back(key);
     }
 }
 
+/// An entry that is about to be written, its group, and the one that the FIB still holds; a reference to each.
+pub(super) type Planned<K> = (K, GroupId, GroupId);
+
 /// Entries of either family that were worked out and not written yet.
 #[derive(Debug, Default)]
 pub(super) struct Plans {
-    pub v4: Vec<(V4, GroupId)>,
-    pub v6: Vec<(V6, GroupId)>,
+    pub v4: Vec<Planned<V4>>,
+    pub v6: Vec<Planned<V6>>,
 }

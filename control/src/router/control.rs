@@ -1,12 +1,14 @@
 //! The control thread: takes what comes from workers, kernel, route sources and API, a bounded amount of each in
 //! turn, so that none holds up another.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Select, Sender};
 use dataplane::histogram::Histogram;
 use dataplane::ids::{AdjId, PortId};
+use dataplane::watch::Session;
 
 use super::acl_reload::AclsInForce;
 use super::error::RouterError;
@@ -79,6 +81,8 @@ pub struct Control {
     pub(super) acls: AclsInForce,
     pub(super) neighbours: Neighbours<Held>,
     pub(super) links: Vec<bool>,
+    /// Traces and captures that workers serve.
+    pub(super) watches: Vec<Arc<Session>>,
     /// What sources said and what is to be done of it later.
     pub(super) route_events: RouteEvents,
     /// Whether the FIB refused a write that is to be tried again.
@@ -103,7 +107,7 @@ const SLICE: Duration = Duration::from_millis(1);
 /// How often failed writes are told of.
 const COMPLAIN: Duration = Duration::from_secs(1);
 /// How often the ports' links are looked at.
-const LINK_TICK: Duration = Duration::from_millis(5);
+const LINK_TICK: Duration = Duration::from_millis(2);
 /// How long the BGP sessions may take to end.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// How long their last packets are served after that.
@@ -133,6 +137,7 @@ impl Control {
             acls,
             neighbours: Neighbours::default(),
             links,
+            watches: Vec::new(),
             route_events: RouteEvents::default(),
             unwritten: false,
             complained: None,
@@ -211,9 +216,8 @@ impl Control {
         }
         self.take_leave();
         self.tables = TableSources::default();
-        for call in self.inputs.calls.try_iter() {
-            let _ = call.reply.send(Reply::Error("turnpike is stopping".into()));
-        }
+        // Who waits for an answer hears that there will be none.
+        self.inputs.calls.try_iter().for_each(drop);
         result
     }
 
@@ -367,22 +371,23 @@ impl Control {
 
     fn calls(&mut self) -> bool {
         let calls: Vec<_> = self.inputs.calls.try_iter().take(4).collect();
-        for call in &calls {
+        let worked = !calls.is_empty();
+        for call in calls {
             // A client that did not wait gets no answer.
-            let reply = match &call.request {
-                Request::Do(Order::ReloadAcls { file }) => {
-                    match self.start_reload(file.as_deref(), call.reply.clone()) {
-                        // The answer follows.
-                        Ok(()) => continue,
-                        Err(why) => Reply::Error(why),
+            match call {
+                Call::Ask { request: Request::Do(Order::ReloadAcls { file }), reply } => {
+                    // The answer follows, unless it does not begin.
+                    if let Err(why) = self.start_reload(file.as_deref(), reply.clone()) {
+                        let _ = reply.send(Reply::Error(why));
                     }
                 }
-                Request::Do(order) => self.obey(order),
-                question => self.answer(question),
-            };
-            let _ = call.reply.send(reply);
+                Call::Ask { request: Request::Do(order), reply } => drop(reply.send(self.obey(&order))),
+                Call::Ask { request, reply } => drop(reply.send(self.answer(&request))),
+                Call::Watch { request, reply } => drop(reply.send(self.watch(&request))),
+                Call::Explain { questions, reply } => drop(reply.send(self.explain(&questions))),
+            }
         }
-        !calls.is_empty()
+        worked
     }
 
     fn tick(&mut self) {
@@ -394,6 +399,7 @@ impl Control {
         for (from, held) in expired {
             self.release(from, held, false);
         }
+        self.end_closed_watches();
         self.fibs.reclaim();
         let vrfs = &self.config.vrfs;
         self.fibs

@@ -6,23 +6,29 @@ use dataplane::ids::SubIfId;
 
 use super::control::Control;
 use super::sub_if_ids;
-use crate::api::{Order, Reply};
+use crate::api::{BgpOrder, Order, Reply};
 
 impl Control {
     /// Carries out an order. What it changes of next-hop groups reaches the workers in the same turn.
     pub(super) fn obey(&mut self, order: &Order) -> Reply {
         let done = match order {
-            Order::Neighbour { address, interface, down } => {
-                let names = self.hold_neighbour(*address, interface.as_deref(), *down);
-                names.map(|names| serde_json::json!({ "interfaces": names }))
-            }
+            Order::Neighbour { address, interface, down } => self
+                .hold_neighbour(*address, interface.as_deref(), *down)
+                .map(|names| serde_json::json!({ "interfaces": names })),
+            Order::Bgp { peer, order } => self.bgp_order(peer, *order).map(|()| serde_json::Value::Null),
             // It takes its time, and has an answer when it is done.
             Order::ReloadAcls { .. } => Err("a reload is no order for this turn".into()),
         };
-        match done {
-            Ok(value) => Reply::Ok(value),
-            Err(why) => Reply::Error(why),
+        done.map_or_else(Reply::Error, Reply::Ok)
+    }
+
+    fn bgp_order(&self, peer: &str, order: BgpOrder) -> Result<(), String> {
+        let speaker = self.bgp.as_ref().ok_or("there is no [bgp] in the configuration")?;
+        match order {
+            BgpOrder::Refresh => speaker.refresh(peer)?,
+            BgpOrder::Reset => speaker.reset(peer)?,
         }
+        Ok(())
     }
 
     fn hold_neighbour(

@@ -12,6 +12,7 @@ use dataplane::qsbr::Domain;
 use dataplane::sub_interface::{SubInterface, SubInterfaces, Tag, Tags};
 use dataplane::tables::{Group, ReversePaths, Tables, VrfTables};
 use dataplane::verdict::{DropReason, PuntReason};
+use dataplane::watch::Watch;
 
 use crate::config::model::{self, Config, Encapsulation};
 use crate::rib::{AdjacencyDesc, Change, FibSink, FibSinkError, GroupsSnapshot};
@@ -76,9 +77,9 @@ impl Fibs {
                 };
                 let Some(huge) = huge.filter(|_| !*told) else { continue };
                 *told = true;
-                let (name, bytes) = match family {
-                    Family::Ipv4 => ("IPv4", v4.memory()),
-                    Family::Ipv6 => ("IPv6", v6.memory()),
+                let name = match family {
+                    Family::Ipv4 => "IPv4",
+                    Family::Ipv6 => "IPv6",
                 };
                 let pages = if huge {
                     "on huge pages"
@@ -86,7 +87,8 @@ impl Fibs {
                     "on ordinary pages: the kernel grants no huge ones (/sys/kernel/mm/transparent_hugepage/enabled)"
                 };
                 let vrf = vrf_name(VrfId(vrf as u16));
-                tracing::info!("{name} FIB of VRF {vrf}: {:.1} MB, {pages}", bytes as f64 / 1e6);
+                // Not how large it is: to find that out, all of its root is read.
+                tracing::info!("{name} FIB of VRF {vrf} has become large: it is {pages}");
             }
         }
     }
@@ -154,6 +156,12 @@ impl Publisher {
         if self.tables.policies.any().any_of(Features::REVERSE_PATH) {
             self.tables.reverse_paths = reverse_paths(groups);
         }
+        self.publish_tables();
+    }
+
+    /// Publishes traces and captures, and returns when each worker serves these and no others.
+    pub fn set_watch(&mut self, watch: Option<Arc<Watch>>) {
+        self.tables.watch = watch;
         self.publish_tables();
     }
 

@@ -93,7 +93,7 @@ impl Control {
         }
     }
 
-    fn path_source(&self, path: &crate::rib::PathView) -> String {
+    pub(super) fn path_source(&self, path: &crate::rib::PathView) -> String {
         match path.kind {
             "bgp" => self.source_name(path.source),
             kind => kind.to_string(),

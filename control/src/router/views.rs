@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::control::Control;
 use super::route_views::Question;
-use crate::api::{BgpOrder, Reply, Request, view};
+use crate::api::{Reply, Request, view};
 use crate::config::model::{Encapsulation, SubInterface};
 use crate::source::bgp::{BgpSpeaker, State};
 
@@ -32,10 +32,9 @@ impl Control {
             Request::Drops => json(&self.drop_report()),
             Request::Acls => json(&self.acl_views()),
             Request::Bgp => self.bgp_views(),
-            Request::BgpPeer { peer, order } => self.bgp_order(peer, *order),
             Request::Sources => json(&self.source_views()),
             Request::Summary => json(&self.summary()),
-            Request::Do(_) => Err("that is no question".into()),
+            Request::Do(_) | Request::Watch(_) => Err("that is no question".into()),
         };
         match value {
             Ok(value) => Reply::Ok(value),
@@ -189,15 +188,6 @@ impl Control {
             members: group.members.iter().map(member).collect(),
         };
         self.rib.groups().map(one).collect()
-    }
-
-    fn bgp_order(&self, peer: &str, order: BgpOrder) -> Result<Value, String> {
-        let speaker = self.bgp.as_ref().ok_or("there is no [bgp] in the configuration")?;
-        match order {
-            BgpOrder::Refresh => speaker.refresh(peer)?,
-            BgpOrder::Reset => speaker.reset(peer)?,
-        }
-        Ok(Value::Null)
     }
 
     fn bgp_views(&self) -> Result<Value, String> {

@@ -93,12 +93,23 @@ impl NextHop {
     }
 }
 
+/// Next hops that a source gave a number to: when it changes them, all its routes over them follow at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HopSet {
+    /// Whose.
+    pub source: SourceId,
+    /// Its number, which never means another set.
+    pub number: u64,
+}
+
 /// What one or many prefixes share: where they lead, and by what they are preferred. Shared by `Arc`, since a
 /// BGP UPDATE brings many prefixes with the same attributes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Attributes {
-    /// Next hops as learned; empty means discard.
+    /// Next hops as learned; empty means discard, unless there is a set.
     pub next_hops: Vec<NextHop>,
+    /// A set of next hops, in the place of those.
+    pub hop_set: Option<HopSet>,
     /// `LOCAL_PREF`; higher is preferred. 100 where the source has none.
     pub local_pref: u32,
     /// `AS_PATH` flattened for display, in order, sets included.
@@ -172,6 +183,18 @@ pub enum RouteEvent {
         announced: Vec<Nlri>,
         /// Shared by `announced`.
         attributes: Arc<Attributes>,
+    },
+    /// A numbered set of next hops comes or changes: before the first route over it.
+    HopSet {
+        /// Its number; the source is the event's.
+        number: u64,
+        /// Its next hops; without one, it leads nowhere.
+        next_hops: Vec<NextHop>,
+    },
+    /// No further route will be over this set.
+    HopSetGone {
+        /// Its number.
+        number: u64,
     },
     /// All of this family has been announced (RFC 4724): what is still stale goes.
     EndOfRib(Family),

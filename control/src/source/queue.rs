@@ -87,6 +87,7 @@ pub enum FeedError {
 fn weight(event: &SourceEvent) -> usize {
     match &event.event {
         RouteEvent::Update { withdrawn, announced, .. } => (withdrawn.len() + announced.len()).max(1),
+        RouteEvent::HopSet { next_hops, .. } => next_hops.len().max(1),
         _ => 1,
     }
 }

@@ -87,6 +87,7 @@ impl Rib {
         match event {
             RouteEvent::Up => self.ups += 1,
             RouteEvent::Speaker(_) => {}
+            RouteEvent::HopSet { .. } | RouteEvent::HopSetGone { .. } => panic!("BGP numbers no next hops"),
             RouteEvent::Down { reason, .. } => self.downs.push(reason),
             RouteEvent::EndOfRib(family) => self.ends.push(family),
             RouteEvent::Update { withdrawn, announced, attributes } => {

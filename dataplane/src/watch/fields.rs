@@ -145,6 +145,7 @@ fn ports(protocol: u8, l3: &[u8], at: usize) -> Option<(u16, u16)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn frame(tags: &[u16], ethertype: u16, l3: &[u8]) -> Vec<u8> {
         let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
@@ -200,6 +201,32 @@ mod tests {
         let later = [&[17, 0, 0, 8, 0, 0, 0, 7], &udp[..]].concat();
         let found = Fields::of(&frame(&[], ethernet::IPV6, &v6(44, &later)), StrippedTags::None);
         assert_eq!((found.protocol, found.ports, found.fragment), (Some(17), None, true));
+    }
+
+    proptest! {
+        /// Whatever the bytes, fields are found that are in the frame, or none.
+        #[test]
+        fn any_bytes_are_read(
+            tags in prop::collection::vec(any::<u16>(), 0..4),
+            ethertype in prop::sample::select(vec![ethernet::IPV4, ethernet::IPV6, ethernet::ARP, 0x88cc]),
+            l3 in prop::collection::vec(any::<u8>(), 0..120),
+            first in prop::sample::select(vec![0x45u8, 0x4f, 0x60]),
+            next in prop::sample::select(vec![0u8, 6, 17, 43, 44, 51, 60]),
+            cut in 0..150usize,
+        ) {
+            let mut l3 = l3;
+            for (at, byte) in [(0, first), (6, next), (9, next)] {
+                if let Some(to) = l3.get_mut(at) {
+                    *to = byte;
+                }
+            }
+            let mut bytes = frame(&tags, ethertype, &l3);
+            bytes.truncate(cut);
+            let found = Fields::of(&bytes, StrippedTags::None);
+            prop_assert!(found.addresses == Addresses::None || bytes.len() >= 14 + 20);
+            prop_assert!(found.ports.is_none() || matches!(found.protocol, Some(6 | 17 | 132)));
+            prop_assert!(found.vlans[1] == 0 || found.vlans[0] != 0);
+        }
     }
 
     #[test]

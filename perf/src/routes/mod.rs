@@ -7,10 +7,12 @@
 
 mod churn;
 mod feed;
+mod fpm;
 mod lab;
 mod ours;
 mod peers;
 mod probe;
+mod repair;
 mod report;
 mod speaker;
 mod subject;
@@ -74,6 +76,11 @@ pub struct Args {
 enum Case {
     /// A full table comes and goes, with churn between for ours: all subjects.
     Table,
+    /// FRR's zebra sends its table over FPM: into ours, and to a receiver that only drains.
+    Fpm,
+    /// What leads over a neighbour or link that is lost goes on over another: how long packets take to follow. Only
+    /// by name.
+    Repair,
     /// Traffic through ours while a full table comes, changes its next hop and goes: not a packet lost.
     ZeroLoss,
 }
@@ -84,6 +91,12 @@ const SENDER: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 2);
 
 /// Runs all that the arguments ask for.
 pub fn run(args: &Args) -> Result<(), String> {
+    if args.case.contains(&Case::Repair) && args.case.contains(&Case::ZeroLoss) {
+        return Err(
+            "repair and zero-loss each open DPDK ports, and a process does so once: run one after the other"
+                .into(),
+        );
+    }
     let stop = Stop::watch()?;
     let feed = make_feed(args)?;
     let mut report = Report::new(args.json);
@@ -91,7 +104,12 @@ pub fn run(args: &Args) -> Result<(), String> {
     if has(Case::Table) {
         table(args, &feed, &mut report, &stop)?;
     }
-    if has(Case::ZeroLoss) {
+    if has(Case::Fpm) {
+        fpm::run(args, &feed, &mut report, &stop)?;
+    }
+    if args.case.contains(&Case::Repair) {
+        repair::run(args, &feed, &mut report, &stop)?;
+    } else if has(Case::ZeroLoss) {
         zero_loss::run(args, &feed, &mut report, &stop)?;
     }
     Ok(())
@@ -163,7 +181,7 @@ fn subject(
         let mut speaker = Speaker::connect(&lab.sender, turnpike.address(), SENDER, stop)?;
         ours(args, &lab, &mut turnpike, &mut speaker, feed, report, stop)
     } else {
-        let mut peer = Peer::start(kind, &lab, stop)?;
+        let mut peer = Peer::start(kind, &lab, &[], stop)?;
         let mut speaker = Speaker::connect(&lab.sender, peer.address(), SENDER, stop)?;
         let run = Run { args, kind, lab: &lab, feed, stop };
         run.announce(&mut peer, &mut speaker, None, report)?;
@@ -245,7 +263,7 @@ impl Run<'_> {
         let mut said = start;
         loop {
             let asked = Instant::now();
-            let have = subject.count(self.lab)?;
+            let have = subject.count(self.lab, count)?;
             if have == count {
                 return Ok(Instant::now());
             }
@@ -260,9 +278,10 @@ impl Run<'_> {
                     patience.saturating_sub(start.elapsed()).as_secs()
                 });
             }
-            // Asking costs whoever is asked: no more than a tenth of the time.
-            self.stop
-                .sleep((asked.elapsed() * 9).clamp(Duration::from_millis(5), Duration::from_millis(500)))?;
+            // Asking costs whoever is asked: no more than a tenth of the time. Ours only waits for its turn to answer.
+            let longest = if self.kind == Kind::Turnpike { 10 } else { 500 };
+            let pause = asked.elapsed() * 9;
+            self.stop.sleep(pause.clamp(Duration::from_millis(5), Duration::from_millis(longest)))?;
         }
     }
 

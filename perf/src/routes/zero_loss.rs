@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::feed::{Feed, NextHops, Prefix};
-use super::lab::{Lab, Stop, usage};
+use super::lab::{Lab, Stop, favour_workers, usage};
 use super::ours::Turnpike;
 use super::report::{Frames, Report, Rounds, Row};
 use super::speaker::{ASN, Speaker};
@@ -40,7 +40,7 @@ fn device(lab: &Lab, side: usize, tester: bool) -> String {
     let (role, own) = if tester { ("server", TESTER[side]) } else { ("client", ROUTER[side]) };
     let socket = lab.path(["a.sock", "b.sock"][side]);
     format!(
-        "net_memif{side},role={role},id={side},socket={},socket-abstract=no,rsize=12,mac={}",
+        "net_memif{side},role={role},id={side},socket={},socket-abstract=no,rsize=14,mac={}",
         socket.display(),
         mac(own)
     )
@@ -54,7 +54,7 @@ fn configuration(lab: &Lab, core: usize) -> String {
             .enumerate()
     {
         text += &format!(
-            "[[port]]\nname = \"p{side}\"\ndevice = \"{}\"\ndescriptors = 4096\n[[interface]]\nname = \"{name}\"\n\
+            "[[port]]\nname = \"p{side}\"\ndevice = \"{}\"\ndescriptors = 16384\n[[interface]]\nname = \"{name}\"\n\
              port = \"p{side}\"\naddresses = [{addresses}]\n",
             device(lab, side, false)
         );
@@ -66,7 +66,7 @@ fn configuration(lab: &Lab, core: usize) -> String {
     }
     text += &format!(
         "[[route]]\nprefix = \"0.0.0.0/0\"\nvia = \"{}\"\n[workers]\ncores = [{core}]\n[kernel]\ntaps = false\n\
-         [memory]\nbuffers = 32768\n[api]\nsocket = \"{}\"\n[bgp]\nlisten = [\"10.99.0.1:1790\"]\nasn = {ASN}\n\
+         [memory]\nbuffers = 131072\n[api]\nsocket = \"{}\"\n[bgp]\nlisten = [\"10.99.0.1:1790\"]\nasn = {ASN}\n\
          router_id = \"10.99.0.1\"\n[[bgp.peer]]\nname = \"feed\"\naddress = \"10.99.0.2\"\nasn = {ASN}\n",
         gateways[0],
         lab.path("turnpike.sock").display(),
@@ -130,7 +130,10 @@ fn flows(feed: &Feed) -> Vec<Flow> {
     v4.iter().step_by(step).take(FLOWS).enumerate().map(flow).collect()
 }
 
-/// The highest rate of those tried, each a tenth lower, at which a trial of a second is clean.
+/// How long a trial without changes is: as long as one with them, or what disturbs a worker now and then is not seen.
+const TRIAL: Duration = Duration::from_secs(5);
+
+/// The highest rate of those tried, each a fifth lower, at which a trial is clean.
 fn no_loss_rate(rig: &mut Rig, stop: &Stop) -> Result<f64, String> {
     let (stage, never) = (AtomicU8::new(0), AtomicBool::new(false));
     let mut watch = Watch { stage: &stage, flows: vec![0; FLOWS], wrong: 0 };
@@ -139,13 +142,13 @@ fn no_loss_rate(rig: &mut Rig, stop: &Stop) -> Result<f64, String> {
         return Err("no frame comes through the router".into());
     }
     let mut rate = flat_out.delivered();
-    for _ in 0..25 {
+    for _ in 0..12 {
         stop.check()?;
-        let trial = rig.run(rate, Length::Time(Duration::from_secs(1)), &never, &mut watch);
+        let trial = rig.run(rate, Length::Time(TRIAL), &never, &mut watch);
         if trial.total.is_clean() && trial.shortfall() < 0.02 && watch.wrong == 0 {
             return Ok(rate);
         }
-        rate *= 0.9;
+        rate *= 0.8;
     }
     Err("there is no rate at which nothing is lost, even without changes: is the worker alone on its core?"
         .into())
@@ -163,7 +166,7 @@ pub fn run(args: &Args, feed: &Feed, report: &mut Report, stop: &Stop) -> Result
     let setup = Setup {
         devices: vec![device(&lab, 0, true), device(&lab, 1, true)],
         eal_args: "--in-memory --no-pci --no-telemetry --log-level=1".split(' ').map(str::to_owned).collect(),
-        descriptors: 4096,
+        descriptors: 16384,
         packet: 1500,
         no_huge: false,
         when_full: WhenFull::Drop,
@@ -173,6 +176,7 @@ pub fn run(args: &Args, feed: &Feed, report: &mut Report, stop: &Stop) -> Result
     station
         .wait_for_links(Duration::from_secs(10), || Ok::<(), crate::traffic::StationError>(()))
         .map_err(|error| error.to_string())?;
+    favour_workers(&turnpike.pids());
     let flows = flows(feed);
     let count = flows.len();
     let traffic = Traffic::new(flows, Sizes::Fixed(FRAME)).map_err(|error| error.to_string())?;
@@ -298,7 +302,7 @@ impl Driver<'_> {
             let bytes = [&self.feed.announce, &changed, &self.feed.withdraw][usize::from(stage) - 1];
             self.speaker.send(bytes)?;
             loop {
-                let have = self.turnpike.count(self.lab)?;
+                let have = self.turnpike.count(self.lab, all)?;
                 let there = match stage {
                     1 => have == all,
                     2 => self.leads_to(last, other.v4.into())?,

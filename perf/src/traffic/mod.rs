@@ -35,4 +35,4 @@ pub use frame::{Arrival, Flow, Layer2, Tag, Tags, least_size};
 pub use generator::{Length, Live, Load, Outcome, run};
 pub use plan::{Sizes, Traffic, TrafficError, line_rate};
 pub use stamp::Stamp;
-pub use station::{Setup, Station, StationError, WhenFull, is_pci};
+pub use station::{Cable, Setup, Station, StationError, WhenFull, is_pci};

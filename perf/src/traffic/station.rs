@@ -110,6 +110,9 @@ pub struct Station {
     _runtime_dir: RuntimeDir,
 }
 
+/// A port that the tester uses no more: its link goes down when this is dropped.
+pub struct Cable(#[expect(dead_code, reason = "held, not used")] Line);
+
 /// Buffers in the cache of this thread.
 const CACHE: u32 = 256;
 
@@ -170,6 +173,11 @@ impl Station {
             _eal: eal,
             _runtime_dir: runtime_dir,
         })
+    }
+
+    /// Takes out the last port, whose cable is pulled when it is dropped.
+    pub fn take_last(&mut self) -> Option<Cable> {
+        self.lines.pop().map(Cable)
     }
 
     /// What the ports are.

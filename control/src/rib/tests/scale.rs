@@ -99,3 +99,46 @@ fn a_million_routes_cost_a_write_each_and_their_repair_none() {
     assert_eq!(fib.removes, ROUTES as usize + 1);
     assert_eq!(rib.route_count(VRF, Family::Ipv4), 9);
 }
+
+/// A group that a source changes under its number: the group is rewritten, and no prefix is looked at.
+#[test]
+fn a_set_that_changes_under_a_million_routes_costs_no_write() {
+    let (mut rib, _) = two_links();
+    let mut fib = Counter::default();
+    let set = crate::source::HopSet { source: SourceId(2), number: 7 };
+    let define = |rib: &mut Rib, hops: &[&str]| {
+        let next_hops = hops.iter().map(|hop| NextHop::new(ip(hop))).collect();
+        send(rib, 2, RouteEvent::HopSet { number: 7, next_hops });
+    };
+    define(&mut rib, &["10.0.0.2", "10.0.1.2"]);
+    let attributes = Arc::new(Attributes { hop_set: Some(set), ..Attributes::default() });
+    for chunk in (0..ROUTES).collect::<Vec<_>>().chunks(500) {
+        let nlri = |i: &u32| Nlri {
+            prefix: IpNetwork::new(Ipv4Addr::from_bits(0x2000_0000 + (i << 8)).into(), 24).unwrap(),
+            path_id: 0,
+        };
+        let announced = chunk.iter().map(nlri).collect();
+        send(
+            &mut rib,
+            2,
+            RouteEvent::Update { withdrawn: vec![], announced, attributes: Arc::clone(&attributes) },
+        );
+    }
+    let _ = rib.commit(&mut |_| {}, &mut fib);
+    let (writes, refreshed) = (fib.inserts, rib.groups.refreshed);
+    assert!(writes >= ROUTES as usize);
+    let gateways = |rib: &Rib| -> Vec<String> {
+        let chain = rib.lookup(VRF, ip("32.0.5.9"));
+        let mut gateways: Vec<String> =
+            chain.iter().flat_map(|r| &r.members).filter_map(|m| m.gateway).map(|g| g.to_string()).collect();
+        gateways.sort();
+        gateways
+    };
+    assert_eq!(gateways(&rib), ["10.0.0.2", "10.0.1.2"]);
+    define(&mut rib, &["10.0.1.2"]);
+    assert_eq!(rib.backlog(), 0);
+    let _ = rib.commit(&mut |_| {}, &mut fib);
+    assert_eq!((fib.inserts, fib.removes), (writes, 0), "no prefix was touched");
+    assert!(rib.groups.refreshed - refreshed <= 2);
+    assert_eq!(gateways(&rib), ["10.0.1.2"]);
+}

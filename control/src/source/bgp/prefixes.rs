@@ -1,53 +1,97 @@
 //! What a peer has announced and not withdrawn (its Adj-RIB-In, without the attributes): for the count, for the
 //! limit, and for what a route refresh did not bring again.
 
-use std::collections::HashSet;
-use std::hash::Hash;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::collections::BTreeSet;
 
-use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
-
+use crate::prefix::map::Map;
+use crate::prefix::{AnyPrefix, Prefix, V4, V6};
 use crate::source::{Family, Nlri};
 
 /// The prefixes of one session, by path.
 #[derive(Debug, Default)]
 pub(super) struct Prefixes {
-    ipv4: Table<(Ipv4Addr, u8, u32)>,
-    ipv6: Table<(Ipv6Addr, u8, u32)>,
+    ipv4: Table<V4>,
+    ipv6: Table<V6>,
 }
 
 #[derive(Debug)]
-struct Table<K> {
-    present: HashSet<K>,
+struct Table<K: Prefix> {
+    present: Set<K>,
     /// Not announced again since the refresh began, if one is under way (RFC 7313, section 4.2).
-    stale: Option<HashSet<K>>,
+    stale: Option<Set<K>>,
 }
 
-impl<K> Default for Table<K> {
+/// A set of paths. Without add-path all have path id 0, and need no room for it.
+#[derive(Clone, Debug)]
+struct Set<K: Prefix> {
+    plain: Map<K, ()>,
+    other: BTreeSet<(K, u32)>,
+}
+
+impl<K: Prefix> Default for Table<K> {
     fn default() -> Self {
-        Self { present: HashSet::new(), stale: None }
+        Self { present: Set::default(), stale: None }
     }
 }
 
-impl<K: Eq + Hash + Clone> Table<K> {
-    fn announce(&mut self, key: K) {
-        if let Some(stale) = &mut self.stale {
-            stale.remove(&key);
-        }
-        self.present.insert(key);
+impl<K: Prefix> Default for Set<K> {
+    fn default() -> Self {
+        Self { plain: Map::default(), other: BTreeSet::new() }
+    }
+}
+
+impl<K: Prefix> Set<K> {
+    fn len(&self) -> usize {
+        self.plain.len() + self.other.len()
     }
 
-    fn withdraw(&mut self, key: &K) {
-        if let Some(stale) = &mut self.stale {
-            stale.remove(key);
+    fn insert(&mut self, key: K, path_id: u32) {
+        if path_id == 0 {
+            self.plain.entry(key);
+        } else {
+            self.other.insert((key, path_id));
         }
-        self.present.remove(key);
     }
 
-    fn end_refresh(&mut self) -> HashSet<K> {
+    fn remove(&mut self, key: K, path_id: u32) {
+        if path_id == 0 {
+            self.plain.remove_if(key, |()| true);
+        } else {
+            self.other.remove(&(key, path_id));
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (K, u32)> {
+        let plain = self.plain.iter_from(K::new(K::ZERO, 0)).map(|(key, ())| (key, 0));
+        plain.chain(self.other.iter().copied())
+    }
+}
+
+impl<K: Prefix> Table<K> {
+    fn announce(&mut self, key: K, path_id: u32) {
+        if let Some(stale) = &mut self.stale {
+            stale.remove(key, path_id);
+        }
+        self.present.insert(key, path_id);
+    }
+
+    fn withdraw(&mut self, key: K, path_id: u32) {
+        if let Some(stale) = &mut self.stale {
+            stale.remove(key, path_id);
+        }
+        self.present.remove(key, path_id);
+    }
+
+    fn begin_refresh(&mut self) {
+        self.stale = Some(self.present.clone());
+    }
+
+    fn end_refresh(&mut self) -> Vec<Nlri> {
         let stale = self.stale.take().unwrap_or_default();
-        self.present.retain(|key| !stale.contains(key));
-        stale
+        for (key, path_id) in stale.iter() {
+            self.present.remove(key, path_id);
+        }
+        stale.iter().map(|(key, path_id)| Nlri { prefix: key.network(), path_id }).collect()
     }
 }
 
@@ -66,46 +110,32 @@ impl Prefixes {
     }
 
     pub(super) fn announce(&mut self, nlri: &Nlri) {
-        match nlri.prefix {
-            IpNetwork::V4(prefix) => self.ipv4.announce((prefix.ip(), prefix.prefix(), nlri.path_id)),
-            IpNetwork::V6(prefix) => self.ipv6.announce((prefix.ip(), prefix.prefix(), nlri.path_id)),
+        match nlri.prefix.into() {
+            AnyPrefix::V4(prefix) => self.ipv4.announce(prefix, nlri.path_id),
+            AnyPrefix::V6(prefix) => self.ipv6.announce(prefix, nlri.path_id),
         }
     }
 
     pub(super) fn withdraw(&mut self, nlri: &Nlri) {
-        match nlri.prefix {
-            IpNetwork::V4(prefix) => self.ipv4.withdraw(&(prefix.ip(), prefix.prefix(), nlri.path_id)),
-            IpNetwork::V6(prefix) => self.ipv6.withdraw(&(prefix.ip(), prefix.prefix(), nlri.path_id)),
+        match nlri.prefix.into() {
+            AnyPrefix::V4(prefix) => self.ipv4.withdraw(prefix, nlri.path_id),
+            AnyPrefix::V6(prefix) => self.ipv6.withdraw(prefix, nlri.path_id),
         }
     }
 
     /// From here on what is present is stale until it is announced again.
     pub(super) fn begin_refresh(&mut self, family: Family) {
         match family {
-            Family::Ipv4 => self.ipv4.stale = Some(self.ipv4.present.clone()),
-            Family::Ipv6 => self.ipv6.stale = Some(self.ipv6.present.clone()),
+            Family::Ipv4 => self.ipv4.begin_refresh(),
+            Family::Ipv6 => self.ipv6.begin_refresh(),
         }
     }
 
     /// Removes and returns what the refresh did not bring again; nothing, if none had begun.
     pub(super) fn end_refresh(&mut self, family: Family) -> Vec<Nlri> {
         match family {
-            Family::Ipv4 => self
-                .ipv4
-                .end_refresh()
-                .into_iter()
-                .filter_map(|(address, length, path_id)| {
-                    Some(Nlri { prefix: Ipv4Network::new(address, length).ok()?.into(), path_id })
-                })
-                .collect(),
-            Family::Ipv6 => self
-                .ipv6
-                .end_refresh()
-                .into_iter()
-                .filter_map(|(address, length, path_id)| {
-                    Some(Nlri { prefix: Ipv6Network::new(address, length).ok()?.into(), path_id })
-                })
-                .collect(),
+            Family::Ipv4 => self.ipv4.end_refresh(),
+            Family::Ipv6 => self.ipv6.end_refresh(),
         }
     }
 }

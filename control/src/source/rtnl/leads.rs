@@ -1,7 +1,8 @@
 //! Where routes lead: next-hop objects, and what a route's hops come to, once for all routes that share them.
 //!
 //! Objects come in any order, a group before its members too. What names an object that is not known is undecided:
-//! a route that was announced before stays as it was until it is known. Each generation of a source (a connection, a
+//! a route that was announced before stays as it was until it is known. What an object comes to is told as a numbered
+//! set of next hops, so that its change is one event, however many routes there are. Each generation of a source (a connection, a
 //! reading of the tables) has objects of its own: numbers mean something else after zebra's restart.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -10,7 +11,7 @@ use std::sync::Arc;
 
 use super::decode::{Hop, ObjectKind};
 use super::tables::Tables;
-use crate::source::{Attributes, NextHop};
+use crate::source::{Attributes, HopSet, NextHop, RouteEvent};
 
 /// What zebra sends for an IPv4 route over an IPv6 next hop if it may not use next-hop groups.
 const LOSSY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(169, 254, 0, 1));
@@ -72,6 +73,8 @@ pub(super) enum Key {
 struct Slot {
     key: (u8, Key),
     outcome: Outcome,
+    /// The number by which an object's next hops were told, and what they are.
+    set: Option<(u64, Vec<NextHop>)>,
 }
 
 /// All leads and objects of a source.
@@ -93,6 +96,15 @@ pub(super) struct Leads {
     kernel: bool,
     /// The kernel's objects that were told in this generation.
     told: HashSet<u32>,
+    /// How many leads have a set's number.
+    sets: HashMap<u64, usize>,
+    /// The last number that was given to a set.
+    last_set: u64,
+    /// Sets of earlier generations, by table and next hops: an object that comes to the same takes one over, so that a
+    /// zebra that comes back with other numbers disturbs no route.
+    orphans: HashMap<(u8, Vec<NextHop>), u64>,
+    /// Sets that came, changed and went since that was told, of which table.
+    set_events: Vec<(u8, RouteEvent)>,
 }
 
 impl Leads {
@@ -108,6 +120,11 @@ impl Leads {
             return;
         }
         self.generation = generation;
+        let sets = self.slab.iter().flatten().filter_map(|slot| {
+            let (number, next_hops) = slot.set.as_ref()?;
+            Some(((slot.key.0, next_hops.clone()), *number))
+        });
+        self.orphans = sets.collect();
         self.objects.clear();
         self.users.clear();
         self.touched.clear();
@@ -205,13 +222,17 @@ impl Leads {
                 let key = (table, Key::Object(id, self.generation));
                 let Some(lead) = self.by_key.get(&key).copied() else { continue };
                 let outcome = self.decide(tables, table, &key.1);
-                if let Some(slot) = self.slab.get_mut(lead as usize).and_then(Option::as_mut)
-                    && slot.outcome != outcome
-                    && outcome != Outcome::Undecided
-                {
+                if outcome == Outcome::Undecided {
+                    continue;
+                }
+                let place = |slab: &mut Vec<Option<Slot>>| slab.get_mut(lead as usize)?.take();
+                let Some(mut slot) = place(&mut self.slab) else { continue };
+                let outcome = self.told_as(tables, &key, outcome, &mut slot.set);
+                if slot.outcome != outcome {
                     slot.outcome = outcome;
                     changed.insert(lead);
                 }
+                self.slab[lead as usize] = Some(slot);
             }
         }
         changed
@@ -229,7 +250,9 @@ impl Leads {
         }
         self.hops += size;
         let outcome = self.decide(tables, table, &key.1);
-        let slot = Some(Slot { key: key.clone(), outcome });
+        let mut set = None;
+        let outcome = self.told_as(tables, &key, outcome, &mut set);
+        let slot = Some(Slot { key: key.clone(), outcome, set });
         let id = self.free.pop().unwrap_or(self.slab.len() as u32);
         match self.slab.get_mut(id as usize) {
             Some(place) => *place = slot,
@@ -237,6 +260,61 @@ impl Leads {
         }
         self.by_key.insert(key, id);
         Ok(id)
+    }
+
+    /// What is told of a lead that comes to `outcome`: of an object, that it leads over a numbered set. `set` is the one
+    /// that it has.
+    fn told_as(
+        &mut self,
+        tables: &Tables,
+        (table, key): &(u8, Key),
+        outcome: Outcome,
+        set: &mut Option<(u64, Vec<NextHop>)>,
+    ) -> Outcome {
+        let (Key::Object(..), Outcome::Use(attributes), Some(of)) = (key, &outcome, tables.get(*table))
+        else {
+            return outcome;
+        };
+        if attributes.next_hops.is_empty() {
+            return outcome;
+        }
+        let next_hops = &attributes.next_hops;
+        let number = match set {
+            Some((number, told)) => {
+                if told != next_hops {
+                    self.tell_set(*table, *number, next_hops);
+                }
+                *number
+            }
+            None => {
+                let orphan = self.orphans.remove(&(*table, next_hops.clone()));
+                orphan.filter(|number| self.sets.contains_key(number)).unwrap_or_else(|| {
+                    self.last_set += 1;
+                    self.tell_set(*table, self.last_set, next_hops);
+                    self.last_set
+                })
+            }
+        };
+        if set.is_none() {
+            *self.sets.entry(number).or_default() += 1;
+        }
+        *set = Some((number, next_hops.clone()));
+        let hop_set = Some(HopSet { source: of.source, number });
+        Outcome::Use(Arc::new(Attributes { hop_set, ..Attributes::default() }))
+    }
+
+    fn tell_set(&mut self, table: u8, number: u64, next_hops: &[NextHop]) {
+        self.set_events.push((table, RouteEvent::HopSet { number, next_hops: next_hops.to_vec() }));
+    }
+
+    /// Whether there is something to tell of sets.
+    pub(super) fn has_set_events(&self) -> bool {
+        !self.set_events.is_empty()
+    }
+
+    /// What is to be told of sets before any route, and of which table.
+    pub(super) fn take_set_events(&mut self) -> Vec<(u8, RouteEvent)> {
+        std::mem::take(&mut self.set_events)
     }
 
     pub(super) fn outcome(&self, lead: u32) -> &Outcome {
@@ -260,7 +338,18 @@ impl Leads {
     /// Forgets those that are not used.
     pub(super) fn collect(&mut self, used: &HashSet<u32>) {
         for (id, slot) in self.slab.iter_mut().enumerate() {
-            let Some(Slot { key, .. }) = slot.take_if(|_| !used.contains(&(id as u32))) else { continue };
+            let Some(Slot { key, set, .. }) = slot.take_if(|_| !used.contains(&(id as u32))) else {
+                continue;
+            };
+            if let Some((number, _)) = set
+                && let Some(leads) = self.sets.get_mut(&number)
+            {
+                *leads -= 1;
+                if *leads == 0 {
+                    self.sets.remove(&number);
+                    self.set_events.push((key.0, RouteEvent::HopSetGone { number }));
+                }
+            }
             if let Key::Hops(hops) = &key.1 {
                 self.hops -= hops.len();
             }

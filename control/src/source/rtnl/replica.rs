@@ -258,7 +258,7 @@ impl Replica {
             self.v4.queue_leads(&changed);
             self.v6.queue_leads(&changed);
         }
-        while self.counts().waiting > 0 {
+        while self.counts().waiting > 0 || self.leads.has_set_events() {
             let batch = self.make();
             // What was not announced and went again is no news.
             if !batch.events.is_empty() {
@@ -271,6 +271,7 @@ impl Replica {
     /// Puts some of what waits into events: prefixes that share where they lead are in one.
     fn make(&mut self) -> Batch {
         let mut news = News::default();
+        let sets = self.leads.take_set_events();
         let since = self.stamps.front().map_or_else(Instant::now, |(at, _)| *at);
         while news.count < BATCH {
             if let Some(change) = self.v4.pop() {
@@ -301,7 +302,7 @@ impl Replica {
         let withdrawn = news.withdrawn.into_iter().map(|(table, withdrawn)| {
             (table, RouteEvent::Update { withdrawn, announced: Vec::new(), attributes: Arc::default() })
         });
-        let events = announced.chain(withdrawn).filter_map(|(table, event)| {
+        let events = sets.into_iter().chain(announced).chain(withdrawn).filter_map(|(table, event)| {
             let table = self.tables.get(table)?;
             Some(SourceEvent { source: table.source, vrf: table.vrf, event })
         });
