@@ -1,6 +1,8 @@
 //! What a full table takes of memory: RIB and FIB together, as they are in the program, with a million IPv4 and 240,000
 //! IPv6 routes in 10,000 different sets of attributes. A process of its own, since it is the kernel that is asked.
 
+#![allow(clippy::unwrap_used, reason = "a test: what is not there fails it")]
+
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
