@@ -36,15 +36,14 @@ fuzz_target!(|bytes: &[u8]| {
         .collect();
 
     let (mut v4, mut v6) = (Keys::default(), Keys::default());
-    for packet in rest.chunks(PACKET).take(BURST) {
+    for (at, packet) in rest.chunks(PACKET).take(BURST).enumerate() {
         // Headers are checked before fields are read.
         let mut whole = packet.to_vec();
         whole.resize(whole.len().max(40), 0);
-        read6(&mut v6, v6.len, &whole);
-        v6.len += 1;
+        read6(&mut v6, at, &whole);
         whole[0] = 0x40 | (whole[0] & 0xf).max(5);
-        read4(&mut v4, v4.len, &whole);
-        v4.len += 1;
+        read4(&mut v4, at, &whole);
+        (v4.len, v6.len) = (at + 1, at + 1);
     }
     compare(&rules, &list.v4, &alone.iter().map(|acl| &acl.v4).collect::<Vec<_>>(), &v4);
     compare(&rules, &list.v6, &alone.iter().map(|acl| &acl.v6).collect::<Vec<_>>(), &v6);

@@ -79,8 +79,11 @@ macro_rules! family {
                         writer.apply(&batch).unwrap();
                     }
                     Operation::Load(routes) => {
-                        let routes: Vec<_> = routes.iter().map(|(place, n)| (place.route($width), group(*n))).collect();
-                        writer.load(routes.iter().map(|&((prefix, len), group)| (narrow(prefix), len, group))).unwrap();
+                        let routes: Vec<_> =
+                            routes.iter().map(|(place, n)| (place.route($width), group(*n))).collect();
+                        writer
+                            .load(routes.iter().map(|&((prefix, len), group)| (narrow(prefix), len, group)))
+                            .unwrap();
                         model.extend(routes.into_iter().map(|((prefix, len), group)| ((len, prefix), group)));
                     }
                     Operation::LookUp(places) => {

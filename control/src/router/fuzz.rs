@@ -1,17 +1,43 @@
-//! Entry point for the fuzzer: what control makes of packets that a worker did not forward, without sockets, buffers or
-//! clocks. It panics where something does not hold that must hold for any packet.
+//! Entry points for the fuzzer, without sockets, buffers or clocks: what control makes of packets that a worker did not
+//! forward, and of configurations. They panic where something does not hold that must hold for any of them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
+use dataplane::grace::{GracePeriod, NoReaders};
 use dataplane::header::{checksum, ipv4, ipv6};
+use dataplane::sub_interface::SubInterfaces;
 
+use super::acl_reload::AclsInForce;
 use super::fragment::fragments;
 use super::hop_by_hop::{self, Refusal};
 use super::icmp::{self, Fault};
 use super::ip_options::{self, Ours};
+use super::publish::{self, Fibs};
+use crate::config::model::Config;
 
 const US4: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 const US6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
+
+/// Builds all that the data plane has of a configuration that was found right, with all links up.
+#[expect(clippy::expect_used, reason = "what was found right can be built: that is what is tried")]
+pub fn build(config: &Config) {
+    let macs: Vec<[u8; 6]> = (0..config.ports.len()).map(|port| [2, 0, 0, 0, 0, port as u8]).collect();
+    let sub_interfaces =
+        SubInterfaces::new(publish::sub_interfaces(config, &macs)).expect("no two are alike");
+    // Only too many rules can be wrong with access lists now, which is told at the start.
+    let Ok((_, policies)) = AclsInForce::new(config) else { return };
+    for (id, sub_if) in super::sub_if_ids(config) {
+        assert_eq!(policies.get(id), Some(&sub_if.policy));
+        assert!(sub_interfaces.get(id).is_some());
+    }
+    let grace: Arc<dyn GracePeriod> = Arc::new(NoReaders);
+    let mut fibs = Fibs::new(config.vrfs.len(), &grace).expect("memory");
+    let mut rib = super::configured_rib(config, true).expect("all that it names is known");
+    let commit = rib.commit(&mut |_| {}, &mut fibs);
+    assert_eq!((commit.failure, commit.pending), (None, 0));
+    assert!(!rib.is_dirty());
+}
 
 /// `input`: what is to be wrong with the packet, whether its version and length are to be put right, a 16-bit number,
 /// and the packet from its IP header on.

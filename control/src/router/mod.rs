@@ -40,7 +40,7 @@ use crate::api::server::Server;
 use crate::api::view::Summary;
 use crate::config::model::Config;
 use crate::kernel::{KernelSide, TapSpec};
-use crate::rib::Rib;
+use crate::rib::{Rib, RibError};
 use crate::source::SourceKind;
 use crate::source::bgp::BgpSpeaker;
 use crate::source::queue::Inbox;
@@ -87,13 +87,8 @@ impl Router {
         let tables = Tables { vrfs: fibs.readers().into(), policies: Arc::new(policies), ..first };
         let publisher = Publisher::new(domain, tables);
 
-        let mut rib = Rib::new(config.vrfs.len(), &config.sources);
-        rib.set_leaks(&config.leaks)?;
-        for (id, sub_if) in sub_if_ids(&config) {
-            // Control tells of the links that are up.
-            rib.add_interface(id, sub_if, false)?;
-        }
-        rib.set_static_routes(&config.routes)?;
+        // Control tells of the links that are up.
+        let mut rib = configured_rib(&config, false)?;
         for i in 0..config.bgp.as_ref().map_or(0, |bgp| bgp.peers.len()) {
             rib.add_source(bgp_source(i), SourceKind::Bgp);
         }
@@ -168,6 +163,17 @@ impl Router {
         self.control.workers.stop();
         self.control.summary()
     }
+}
+
+/// The RIB as the configuration has it, without its sources of further routes. `up`: whether links are.
+fn configured_rib(config: &Config, up: bool) -> Result<Rib, RibError> {
+    let mut rib = Rib::new(config.vrfs.len(), &config.sources);
+    rib.set_leaks(&config.leaks)?;
+    for (id, sub_if) in sub_if_ids(config) {
+        rib.add_interface(id, sub_if, up)?;
+    }
+    rib.set_static_routes(&config.routes)?;
+    Ok(rib)
 }
 
 /// The source number of a BGP peer, by its place in the configuration.

@@ -3,7 +3,7 @@
 use crate::burst::BURST;
 
 use super::compile::Bound;
-use super::ranks::{Ranks, Value};
+use super::ranks::Ranks;
 use super::rule::{Addresses, Family};
 
 /// An address as a number in host byte order.
@@ -18,45 +18,22 @@ pub trait Address: Copy + Default + std::fmt::Debug + Bound {
     #[doc(hidden)]
     fn ranges(addresses: &Addresses) -> Vec<(Self, Self)>;
     #[doc(hidden)]
-    fn build(ends: &[Self], numbers: &[u16]) -> Self::Search;
-    /// Puts the number of each address's row into `into`.
+    fn build(ends: &[Self]) -> Self::Search;
+    /// Puts the number of each address's interval into `into`: of the first `len`, and maybe of more.
     #[doc(hidden)]
-    fn find<const WIDE: bool>(search: &Self::Search, values: &[Self], into: &mut [u16; BURST]);
+    fn find<const WIDE: bool>(
+        search: &Self::Search,
+        values: &[Self; BURST],
+        len: usize,
+        into: &mut [u16; BURST],
+    );
     #[doc(hidden)]
     fn memory(search: &Self::Search) -> usize;
 }
 
-/// A tree, and the number of each interval's row.
-#[derive(Debug)]
-pub struct Flat<V: Value> {
-    ranks: Ranks<V>,
-    numbers: Box<[u16]>,
-}
-
-impl<V: Value> Flat<V> {
-    pub(super) fn new(ends: &[V], numbers: &[u16]) -> Self {
-        Self { ranks: Ranks::new(ends), numbers: numbers.into() }
-    }
-
-    #[inline(always)]
-    pub(super) fn find<const WIDE: bool>(&self, values: &[V], into: &mut [u16; BURST]) {
-        self.ranks.search::<WIDE>(values, |at, interval| {
-            into[at & (BURST - 1)] = self.numbers.get(interval).copied().unwrap_or(0);
-        });
-    }
-
-    fn one(&self, value: V) -> u16 {
-        self.numbers.get(self.ranks.interval(value)).copied().unwrap_or(0)
-    }
-
-    pub(super) fn memory(&self) -> usize {
-        self.ranks.memory() + size_of_val(&*self.numbers)
-    }
-}
-
 impl Address for u32 {
     const FAMILY: Family = Family::V4;
-    type Search = Flat<u32>;
+    type Search = Ranks<u32>;
 
     fn ranges(addresses: &Addresses) -> Vec<(Self, Self)> {
         let range = |&(address, len): &(u32, u8)| {
@@ -66,16 +43,21 @@ impl Address for u32 {
         addresses.v4.iter().map(range).collect()
     }
 
-    fn build(ends: &[Self], numbers: &[u16]) -> Flat<u32> {
-        Flat::new(ends, numbers)
+    fn build(ends: &[Self]) -> Ranks<u32> {
+        Ranks::new(ends)
     }
 
     #[inline(always)]
-    fn find<const WIDE: bool>(search: &Flat<u32>, values: &[Self], into: &mut [u16; BURST]) {
-        search.find::<WIDE>(values, into);
+    fn find<const WIDE: bool>(
+        search: &Ranks<u32>,
+        values: &[Self; BURST],
+        len: usize,
+        into: &mut [u16; BURST],
+    ) {
+        search.search::<WIDE>(values, len, into);
     }
 
-    fn memory(search: &Flat<u32>) -> usize {
+    fn memory(search: &Ranks<u32>) -> usize {
         search.memory()
     }
 }
@@ -84,9 +66,11 @@ impl Address for u32 {
 /// its own.
 #[derive(Debug)]
 pub struct Halves {
-    /// Numbers of rows, or from [`INNER`] on, of trees in `inner`.
-    upper: Flat<u64>,
-    inner: Box<[Flat<u64>]>,
+    upper: Ranks<u64>,
+    /// By interval of the upper half: the number of the address's interval, or from [`INNER`] on, that of a tree in `inner`.
+    numbers: Box<[u16]>,
+    /// Trees for the lower half, and the number of the first interval in each.
+    inner: Box<[(Ranks<u64>, u16)]>,
 }
 
 /// Numbers from here on are those of trees for the lower half.
@@ -97,9 +81,9 @@ const INNER: u16 = 1 << 15;
 struct Building {
     ends: Vec<u64>,
     numbers: Vec<u16>,
-    inner: Vec<Flat<u64>>,
-    /// Ends and numbers of the tree for the lower half that is being built.
-    open: (Vec<u64>, Vec<u16>),
+    inner: Vec<(Ranks<u64>, u16)>,
+    /// The tree for the lower half that is being built: its ends, and its first interval.
+    open: (Vec<u64>, u16),
 }
 
 impl Building {
@@ -108,18 +92,17 @@ impl Building {
         self.numbers.push(number);
     }
 
-    /// Adds the interval from `first` to `last`, which follows the one before.
+    /// Adds interval `number` from `first` to `last`, which follows the one before.
     fn add(&mut self, first: u128, last: u128, number: u16) {
         let halves = |value: u128| ((value >> 64) as u64, value as u64);
         let ((mut upper, lower), (last_upper, last_lower)) = (halves(first), halves(last));
         if lower != 0 {
-            self.open.1.push(number);
             if upper == last_upper && last_lower != u64::MAX {
                 return self.open.0.push(last_lower);
             }
-            let (ends, numbers) = std::mem::take(&mut self.open);
+            let (ends, first) = std::mem::take(&mut self.open);
             self.upper(upper, INNER | self.inner.len() as u16);
-            self.inner.push(Flat::new(&ends, &numbers));
+            self.inner.push((Ranks::new(&ends), first));
             if upper == last_upper {
                 return;
             }
@@ -131,7 +114,7 @@ impl Building {
         if last_upper > upper {
             self.upper(last_upper - 1, number);
         }
-        self.open = (vec![last_lower], vec![number]);
+        self.open = (vec![last_lower], number);
     }
 }
 
@@ -147,34 +130,42 @@ impl Address for u128 {
         addresses.v6.iter().map(range).collect()
     }
 
-    fn build(ends: &[Self], numbers: &[u16]) -> Halves {
+    fn build(ends: &[Self]) -> Halves {
         let mut building = Building::default();
         let mut first = 0;
-        for (at, number) in numbers.iter().enumerate() {
-            let last = ends.get(at).copied().unwrap_or(Self::MAX);
-            building.add(first, last, *number);
+        for (number, last) in ends.iter().chain([&Self::MAX]).enumerate() {
+            building.add(first, *last, number as u16);
             first = last.wrapping_add(1);
         }
         // The last interval ends where addresses end.
         building.ends.pop();
-        Halves { upper: Flat::new(&building.ends, &building.numbers), inner: building.inner.into() }
+        Halves {
+            upper: Ranks::new(&building.ends),
+            numbers: building.numbers.into(),
+            inner: building.inner.into(),
+        }
     }
 
     #[inline(always)]
-    fn find<const WIDE: bool>(search: &Halves, values: &[Self], into: &mut [u16; BURST]) {
+    fn find<const WIDE: bool>(search: &Halves, values: &[Self; BURST], len: usize, into: &mut [u16; BURST]) {
         let mut upper = [0; BURST];
         for (upper, value) in upper.iter_mut().zip(values) {
             *upper = (value >> 64) as u64;
         }
-        let len = values.len().min(BURST);
-        search.upper.find::<WIDE>(&upper[..len], into);
-        if into[..len].iter().fold(0, |any, number| any | number) & INNER != 0 {
-            find_lower(search, values, into);
+        search.upper.search::<WIDE>(&upper, len, into);
+        let mut any = 0;
+        for number in &mut into[..len] {
+            *number = search.numbers.get(usize::from(*number)).copied().unwrap_or(0);
+            any |= *number;
+        }
+        if any & INNER != 0 {
+            find_lower(search, &values[..len], into);
         }
     }
 
     fn memory(search: &Halves) -> usize {
-        search.upper.memory() + search.inner.iter().map(Flat::memory).sum::<usize>()
+        let inner = search.inner.iter().map(|(tree, _)| tree.memory()).sum::<usize>();
+        search.upper.memory() + size_of_val(&*search.numbers) + size_of_val(&*search.inner) + inner
     }
 }
 
@@ -184,7 +175,7 @@ fn find_lower(search: &Halves, values: &[u128], into: &mut [u16; BURST]) {
     for (number, value) in into.iter_mut().zip(values) {
         if *number & INNER != 0 {
             let tree = search.inner.get(usize::from(*number & !INNER));
-            *number = tree.map_or(0, |tree| tree.one(*value as u64));
+            *number = tree.map_or(0, |(tree, first)| first.wrapping_add(tree.interval(*value as u64) as u16));
         }
     }
 }

@@ -81,11 +81,81 @@ fn check_rule(number: usize, rule: &Rule) -> Result<(), AclError> {
     Ok(())
 }
 
-/// A field of packets: how a value finds the number of its row, and the rows.
+/// A field of packets: how a value finds its interval, and each interval's row.
 #[derive(Debug)]
 pub(super) struct Field<S> {
     pub search: S,
-    pub rows: Box<[Row]>,
+    rows: FieldRows,
+}
+
+/// The rows of a field's intervals. There is an interval, and each has a whole row.
+#[derive(Debug)]
+pub(super) struct FieldRows {
+    /// Where the row of each interval begins.
+    starts: Box<[u32]>,
+    rows: Box<[Row]>,
+}
+
+impl FieldRows {
+    /// `numbers`: which of `rows` each interval has, of so many `lines` each.
+    fn new(numbers: &[u16], rows: Box<[Row]>, lines: usize) -> Self {
+        let last = (rows.len() / lines).saturating_sub(1);
+        let start = |number: &u16| (usize::from(*number).min(last) * lines) as u32;
+        let (starts, rows) = if numbers.is_empty() || rows.len() < lines {
+            (Box::from([0]), vec![Row::NONE; lines].into())
+        } else {
+            (numbers.iter().map(start).collect(), rows)
+        };
+        Self { starts, rows }
+    }
+
+    /// The number of the last interval.
+    #[inline(always)]
+    pub(super) fn last(&self) -> u16 {
+        (self.starts.len() - 1) as u16
+    }
+
+    /// One line of an interval's row.
+    #[inline(always)]
+    pub(super) fn line(&self, interval: u16, line: usize) -> &Row {
+        let start = self.starts.get(usize::from(interval)).copied().unwrap_or(0);
+        self.rows.get(start as usize + line).unwrap_or(&Row::NONE)
+    }
+
+    /// The same without a look at the bounds.
+    ///
+    /// # Safety
+    /// `interval` is at most [`Self::last`], and `line` is less than the lines of a row.
+    #[inline(always)]
+    #[allow(unsafe_code)] // Each row that `starts` says begins at, is whole: `new` sees to it.
+    pub(super) unsafe fn line_unchecked(&self, interval: u16, line: usize) -> &Row {
+        // SAFETY: the caller's promise, and that of `new`.
+        unsafe {
+            let start = *self.starts.get_unchecked(usize::from(interval));
+            self.rows.get_unchecked(start as usize + line)
+        }
+    }
+
+    fn memory(&self) -> usize {
+        size_of_val(&*self.starts) + size_of_val(&*self.rows)
+    }
+}
+
+impl<S> Field<S> {
+    /// `numbers`: which of `rows` each interval has, of so many `lines` each.
+    pub(super) fn new(search: S, numbers: &[u16], rows: Box<[Row]>, lines: usize) -> Self {
+        Self { search, rows: FieldRows::new(numbers, rows, lines) }
+    }
+
+    #[inline(always)]
+    pub(super) fn rows(&self) -> &FieldRows {
+        &self.rows
+    }
+
+    /// Bytes that it takes. `search`: those of its search.
+    pub(super) fn memory(&self, search: impl Fn(&S) -> usize) -> usize {
+        self.rows.memory() + search(&self.search)
+    }
 }
 
 /// The rules that can match one family, with their numbers in the list.
@@ -114,20 +184,20 @@ impl<'a> OfFamily<'a> {
         row.into()
     }
 
-    /// A field with few values: the row of each.
+    /// A field with few values, each an interval of its own.
     pub(super) fn table(
         &self,
         values: usize,
         test: impl Fn(&Rule, usize) -> bool,
-    ) -> Result<Field<Box<[u16]>>, AclError> {
+    ) -> Result<Field<()>, AclError> {
         let mut classes = Classes::new(self.lines);
         let numbers = (0..values).map(|value| classes.number(&self.row(|rule| test(rule, value))));
-        let search = numbers.collect::<Result<_, _>>()?;
-        Ok(Field { search, rows: classes.into_rows() })
+        let numbers = numbers.collect::<Result<Vec<_>, _>>()?;
+        Ok(Field::new((), &numbers, classes.into_rows(), self.lines))
     }
 
-    /// Kinds of packets: which rules take a protocol, and a packet with or without its transport header.
-    pub(super) fn kinds(&self) -> Result<Field<Box<[u16]>>, AclError> {
+    /// Kinds of packets, an interval each: which rules take a protocol, and a packet with or without its transport header.
+    pub(super) fn kinds(&self) -> Result<Field<()>, AclError> {
         self.table(KINDS, |rule, kind| {
             let (protocol, state) = ((kind & 0xff) as u8, State::ALL[kind >> 8]);
             let there = match state {

@@ -2,14 +2,20 @@
 //!
 //! A line's ends are compared with the value all at once, and the number of those below it says which line of the next
 //! level to go to, or at the last level which interval the value is in. Lines of a level lie one after another, so
-//! there are no pointers: with 16 ends a line, 4,912 ends are three levels.
+//! there are no pointers. The uppermost level is searched the other way round: each of its few ends is compared with all
+//! values of a burst at once.
+
+use crate::burst::BURST;
 
 /// A value to search for: the ends of a line, and how they are compared.
-pub trait Value: Copy + Ord {
+pub trait Value: Copy + Ord + Default {
     /// Ends of one cache line.
     type Line: Copy + std::fmt::Debug;
     /// How many they are.
     const PER_LINE: usize;
+    /// Most ends that all values of a burst are compared with, one end after another: so few that it costs no more than
+    /// a level of lines.
+    const AT_ONCE: usize;
 
     /// A line of up to `PER_LINE` ends, filled up with the largest value.
     fn line(ends: &[Self]) -> Self::Line;
@@ -17,10 +23,18 @@ pub trait Value: Copy + Ord {
     /// How many of a line's ends are below the value. `WIDE`: the caller is compiled for, and runs on, a processor
     /// with AVX-512 F and BW.
     fn above<const WIDE: bool>(self, line: &Self::Line) -> usize;
+
+    /// For each value, how many of `ends` are below it. `WIDE`: as above.
+    fn all_above<const WIDE: bool>(
+        values: &[Self; BURST],
+        len: usize,
+        ends: &[Self],
+        into: &mut [u16; BURST],
+    );
 }
 
 macro_rules! value {
-    ($value:ty, $line:ident, $per_line:literal, $compare:ident, $broadcast:ident) => {
+    ($value:ty, $module:ident, $line:ident, $per_line:literal, $at_once:literal, $compare:ident, $broadcast:ident) => {
         #[derive(Clone, Copy, Debug)]
         #[repr(C, align(64))]
         pub struct $line([$value; $per_line]);
@@ -28,6 +42,7 @@ macro_rules! value {
         impl Value for $value {
             type Line = $line;
             const PER_LINE: usize = $per_line;
+            const AT_ONCE: usize = $at_once;
 
             fn line(ends: &[Self]) -> $line {
                 let mut line = [<$value>::MAX; $per_line];
@@ -57,20 +72,105 @@ macro_rules! value {
                 }
                 line.0.iter().fold(0 as $value, |below, end| below + <$value>::from(*end < self)) as usize
             }
+
+            #[inline(always)]
+            fn all_above<const WIDE: bool>(
+                values: &[Self; BURST],
+                len: usize,
+                ends: &[Self],
+                into: &mut [u16; BURST],
+            ) {
+                // A few vectors of values, against one end after another.
+                const TOGETHER: usize = 32;
+                let chunks = values.as_chunks::<TOGETHER>().0.iter().zip(into.as_chunks_mut::<TOGETHER>().0);
+                for (values, into) in chunks.take(len.div_ceil(TOGETHER)) {
+                    #[cfg(all(target_arch = "x86_64", not(miri)))]
+                    if WIDE {
+                        // SAFETY: the caller says that the processor has the features.
+                        #[allow(unsafe_code)]
+                        unsafe {
+                            wide::$module::below(values, ends, into);
+                        }
+                        continue;
+                    }
+                    let mut below = [0 as $value; TOGETHER];
+                    for end in ends {
+                        for (below, value) in below.iter_mut().zip(values) {
+                            *below += <$value>::from(*end < *value);
+                        }
+                    }
+                    for (into, below) in into.iter_mut().zip(below) {
+                        *into = below as u16;
+                    }
+                }
+            }
         }
     };
 }
 
-value!(u16, Line16, 32, _mm512_cmplt_epu16_mask, _mm512_set1_epi16);
-value!(u32, Line32, 16, _mm512_cmplt_epu32_mask, _mm512_set1_epi32);
-value!(u64, Line64, 8, _mm512_cmplt_epu64_mask, _mm512_set1_epi64);
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+mod wide {
+    //! How many ends are below each of 32 values.
+    #![allow(unsafe_code)] // Vectors from and to arrays of their size.
+    #![allow(clippy::wildcard_imports)] // One intrinsic for each line.
 
-/// Most levels: with 8 ends a line, 59,048 ends.
-const MAX_LEVELS: usize = 5;
+    use std::arch::x86_64::*;
+
+    macro_rules! below {
+        ($module:ident, $value:ty, $vectors:literal, $compare:ident, $broadcast:ident, $add:ident, $narrow:expr) => {
+            pub(super) mod $module {
+                use super::*;
+
+                #[inline]
+                #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+                pub(in super::super) fn below(values: &[$value; 32], ends: &[$value], into: &mut [u16; 32]) {
+                    // SAFETY: the arrays are as large as the vectors, and any bits are right for either.
+                    let values: [__m512i; $vectors] = unsafe { std::mem::transmute_copy(values) };
+                    let one = $broadcast(1);
+                    let mut below = [_mm512_setzero_si512(); $vectors];
+                    for end in ends {
+                        let end = $broadcast(end.cast_signed());
+                        for at in 0..$vectors {
+                            below[at] = $add(below[at], $compare(end, values[at]), below[at], one);
+                        }
+                    }
+                    let narrow: fn([__m512i; $vectors], &mut [u16; 32]) = $narrow;
+                    narrow(below, into);
+                }
+            }
+        };
+    }
+    below!(v16, u16, 1, _mm512_cmplt_epu16_mask, _mm512_set1_epi16, _mm512_mask_add_epi16, |below, into| {
+        // SAFETY: as above.
+        *into = unsafe { std::mem::transmute::<[__m512i; 1], [u16; 32]>(below) };
+    });
+    below!(v32, u32, 2, _mm512_cmplt_epu32_mask, _mm512_set1_epi32, _mm512_mask_add_epi32, |below, into| {
+        let (low, high) = into.split_at_mut(16);
+        for (into, below) in [low, high].into_iter().zip(below) {
+            // SAFETY: as above; each half has 16 places.
+            unsafe { _mm256_storeu_si256(into.as_mut_ptr().cast(), _mm512_cvtepi32_epi16(below)) };
+        }
+    });
+    below!(v64, u64, 4, _mm512_cmplt_epu64_mask, _mm512_set1_epi64, _mm512_mask_add_epi64, |below, into| {
+        for (into, below) in into.chunks_exact_mut(8).zip(below) {
+            // SAFETY: as above; each chunk has 8 places.
+            unsafe { _mm_storeu_si128(into.as_mut_ptr().cast(), _mm512_cvtepi64_epi16(below)) };
+        }
+    });
+}
+
+value!(u16, v16, Line16, 32, 64, _mm512_cmplt_epu16_mask, _mm512_set1_epi16);
+value!(u32, v32, Line32, 16, 32, _mm512_cmplt_epu32_mask, _mm512_set1_epi32);
+value!(u64, v64, Line64, 8, 24, _mm512_cmplt_epu64_mask, _mm512_set1_epi64);
+
+/// Most levels of lines: with 8 ends a line and 24 at the top, 145,800 ends are four.
+const MAX_LEVELS: usize = 4;
 
 /// The tree.
 #[derive(Debug)]
-pub(super) struct Ranks<V: Value> {
+pub struct Ranks<V: Value> {
+    /// The last value under each line of the first level, but for the last line; without lines, all ends.
+    top: Box<[V]>,
     lines: Box<[V::Line]>,
     /// Where each level begins; the last is that of all ends.
     levels: [u32; MAX_LEVELS],
@@ -81,21 +181,21 @@ impl<V: Value> Ranks<V> {
     /// The tree of these ends, which rise, and of which there are at most 32,768. Each is the last value of its interval;
     /// the last interval has none.
     pub(super) fn new(ends: &[V]) -> Self {
-        let mut level: Vec<V::Line> = ends.chunks(V::PER_LINE).map(V::line).collect();
+        let mut this = Self { top: ends.into(), lines: Box::new([]), levels: [0; MAX_LEVELS], depth: 0 };
+        if ends.len() <= V::AT_ONCE {
+            return this;
+        }
+        let mut levels: Vec<Vec<V::Line>> = vec![ends.chunks(V::PER_LINE).map(V::line).collect()];
         // The last value of what is under each line.
         let mut lasts: Vec<V> = ends.chunks(V::PER_LINE).filter_map(|line| line.last().copied()).collect();
-        if level.is_empty() {
-            level.push(V::line(&[]));
-        }
-        let mut levels = vec![level];
-        while lasts.len() > 1 {
+        while lasts.len() > V::AT_ONCE + 1 {
             let children = lasts.chunks(V::PER_LINE + 1);
-            let level = children.clone().map(|lasts| V::line(&lasts[..lasts.len() - 1])).collect();
+            levels.push(children.clone().map(|lasts| V::line(&lasts[..lasts.len() - 1])).collect());
             lasts = children.filter_map(|lasts| lasts.last().copied()).collect();
-            levels.push(level);
         }
-        let depth = levels.len().min(MAX_LEVELS);
-        let mut this = Self { lines: Box::new([]), levels: [0; MAX_LEVELS], depth };
+        lasts.pop();
+        this.top = lasts.into();
+        this.depth = levels.len().min(MAX_LEVELS);
         let mut lines = Vec::new();
         for (level, start) in levels.iter().rev().zip(&mut this.levels) {
             *start = lines.len() as u32;
@@ -105,44 +205,47 @@ impl<V: Value> Ranks<V> {
         this
     }
 
-    /// Calls `found` with the number of each value and of its interval.
+    /// Puts the number of each value's interval into `into`: of the first `len`, and maybe of more.
     #[inline(always)]
-    pub(super) fn search<const WIDE: bool>(&self, values: &[V], found: impl FnMut(usize, usize)) {
+    pub(super) fn search<const WIDE: bool>(&self, values: &[V; BURST], len: usize, into: &mut [u16; BURST]) {
+        V::all_above::<WIDE>(values, len, &self.top, into);
         match self.depth {
-            1 => self.search_in::<WIDE, 1>(values, found),
-            2 => self.search_in::<WIDE, 2>(values, found),
-            3 => self.search_in::<WIDE, 3>(values, found),
-            4 => self.search_in::<WIDE, 4>(values, found),
-            _ => self.search_in::<WIDE, MAX_LEVELS>(values, found),
+            0 => {}
+            1 => self.descend::<WIDE, 1>(values, len, into),
+            2 => self.descend::<WIDE, 2>(values, len, into),
+            3 => self.descend::<WIDE, 3>(values, len, into),
+            _ => self.descend::<WIDE, MAX_LEVELS>(values, len, into),
         }
     }
 
     #[inline(always)]
-    fn search_in<const WIDE: bool, const DEPTH: usize>(
+    fn descend<const WIDE: bool, const DEPTH: usize>(
         &self,
-        values: &[V],
-        mut found: impl FnMut(usize, usize),
+        values: &[V; BURST],
+        len: usize,
+        into: &mut [u16; BURST],
     ) {
-        for (at, value) in values.iter().enumerate() {
-            let mut line = 0;
+        for (value, into) in values.iter().zip(into).take(len) {
+            let mut line = usize::from(*into);
             for (level, start) in self.levels[..DEPTH].iter().enumerate() {
                 let Some(ends) = self.lines.get(*start as usize + line) else { break };
                 let fan_out = if level + 1 == DEPTH { V::PER_LINE } else { V::PER_LINE + 1 };
                 line = line * fan_out + value.above::<WIDE>(ends);
             }
-            found(at, line);
+            *into = line as u16;
         }
     }
 
     /// The interval of one value.
     pub(super) fn interval(&self, value: V) -> usize {
-        let mut interval = 0;
-        self.search::<false>(&[value], |_, found| interval = found);
-        interval
+        let (mut values, mut into) = ([V::default(); BURST], [0; BURST]);
+        values[0] = value;
+        self.search::<false>(&values, 1, &mut into);
+        usize::from(into[0])
     }
 
     pub(super) fn memory(&self) -> usize {
-        size_of_val(&*self.lines)
+        size_of_val(&*self.lines) + size_of_val(&*self.top)
     }
 }
 
@@ -155,12 +258,20 @@ mod tests {
     /// Every end, and its neighbours, against a count.
     fn check<V: Value + std::fmt::Debug>(ends: &[V], probes: &[V]) {
         let ranks = Ranks::new(ends);
-        let count = |value: V| ends.iter().filter(|end| **end < value).count();
-        ranks.search::<false>(probes, |at, found| assert_eq!(found, count(probes[at]), "{:?}", probes[at]));
-        #[cfg(all(target_arch = "x86_64", not(miri)))]
-        if crate::worker::has_avx512() {
-            ranks
-                .search::<true>(probes, |at, found| assert_eq!(found, count(probes[at]), "{:?}", probes[at]));
+        for probes in probes.chunks(BURST) {
+            let mut values = [V::default(); BURST];
+            values[..probes.len()].copy_from_slice(probes);
+            let mut portable = [0; BURST];
+            ranks.search::<false>(&values, probes.len(), &mut portable);
+            let mut wide = portable;
+            #[cfg(all(target_arch = "x86_64", not(miri)))]
+            if crate::worker::has_avx512() {
+                ranks.search::<true>(&values, probes.len(), &mut wide);
+            }
+            for (at, probe) in probes.iter().enumerate() {
+                let count = ends.iter().filter(|end| **end < *probe).count();
+                assert_eq!((usize::from(portable[at]), usize::from(wide[at])), (count, count), "{probe:?}");
+            }
         }
     }
 

@@ -22,12 +22,14 @@ impl Row {
         }
     }
 
-    /// The lowest bit, if there is one.
+    /// The lowest bit; [`PER_ROW`] if there is none.
     #[inline(always)]
-    pub(super) fn first(&self) -> Option<usize> {
-        let nonzero = (0..8).fold(0u32, |nonzero, at| nonzero | u32::from(self.0[at] != 0) << at);
+    pub(super) fn first(&self) -> usize {
+        let nonzero = (0..8).fold(1u32 << 8, |nonzero, at| nonzero | u32::from(self.0[at] != 0) << at);
         let word = nonzero.trailing_zeros() as usize;
-        (nonzero != 0).then(|| word * 64 + self.0[word & 7].trailing_zeros() as usize)
+        // Without any: 8 words, and no bit in the next.
+        let bits = if word == 8 { 0 } else { self.0[word & 7] };
+        word * 64 + (bits.trailing_zeros() as usize & 63)
     }
 }
 

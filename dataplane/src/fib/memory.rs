@@ -2,6 +2,7 @@
 //! published, and given back once no reader can still hold them.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -9,6 +10,7 @@ use super::FibError;
 use super::arena::Arena;
 use super::pages::Pages;
 use super::routes::Value;
+use super::sweep::Run;
 use crate::grace::GracePeriod;
 
 /// How many blocks may wait before a change looks whether they can be freed: asking costs a look at every worker.
@@ -27,6 +29,28 @@ struct Retired {
     words: u32,
 }
 
+/// A hash of a value. Values are control's own numbers, which nobody else chooses, so one multiplication will do.
+#[derive(Default)]
+struct ByValue(u64);
+
+impl Hasher for ByValue {
+    fn write_u32(&mut self, value: u32) {
+        // The table takes its bits from both ends.
+        let product = u64::from(value).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.0 = product ^ product >> 32;
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u32(self.0 as u32 ^ u32::from(byte));
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
 pub(super) struct Memory {
     pages: Arc<Pages>,
     /// The first 32-bit word that blocks may use, where they are in 32-bit words.
@@ -37,8 +61,10 @@ pub(super) struct Memory {
     unlinked: Vec<(u32, u32)>,
     retired: VecDeque<Retired>,
     /// The blocks that stand for one value throughout: handle, and how many links lead there.
-    uniform: HashMap<Value, (u32, usize)>,
+    uniform: HashMap<Value, (u32, usize), BuildHasherDefault<ByValue>>,
     slots: Slots,
+    /// Room for the runs of a part of a tree that is built again.
+    runs: Vec<Run>,
 }
 
 /// Equal parts of a root, of which few are in use.
@@ -66,8 +92,9 @@ impl Memory {
             grace,
             unlinked: Vec::new(),
             retired: VecDeque::new(),
-            uniform: HashMap::new(),
+            uniform: HashMap::default(),
             slots: Slots::default(),
+            runs: Vec::new(),
         }
     }
 
@@ -88,6 +115,27 @@ impl Memory {
             self.grow()?;
         }
         Ok(())
+    }
+
+    /// Makes sure that a part of a tree with this many blocks can be built again without an error.
+    pub(super) fn ensure_parts(&mut self, blocks: usize) -> Result<(), FibError> {
+        // A tree has no more runs than it can have blocks.
+        let bytes = blocks * size_of::<Run>();
+        self.runs.try_reserve(blocks).map_err(|_| FibError::Memory { bytes })?;
+        let bytes = blocks * size_of::<(Value, (u32, usize))>();
+        self.uniform.try_reserve(blocks).map_err(|_| FibError::Memory { bytes })?;
+        Ok(())
+    }
+
+    /// An empty list with room for the runs of any tree that was asked for: give it [back](Self::return_runs).
+    pub(super) fn take_runs(&mut self) -> Vec<Run> {
+        std::mem::take(&mut self.runs)
+    }
+
+    /// Takes the list back, and what is in it is gone.
+    pub(super) fn return_runs(&mut self, mut runs: Vec<Run>) {
+        runs.clear();
+        self.runs = runs;
     }
 
     /// A block of `words` words, at most 2048.
@@ -240,6 +288,7 @@ impl Memory {
         self.arena.bookkeeping()
             + self.retired.capacity() * size_of::<Retired>()
             + self.unlinked.capacity() * size_of::<(u32, u32)>()
+            + self.runs.capacity() * size_of::<Run>()
             + self.uniform.capacity() * size_of::<(Value, (u32, usize))>()
     }
 }

@@ -7,6 +7,7 @@
 #![allow(clippy::inline_always)] // What a look-up does for each address must not become a call.
 
 mod arena;
+mod build6;
 mod chunks;
 mod default;
 mod error;

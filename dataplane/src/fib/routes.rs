@@ -107,8 +107,11 @@ impl Routes {
     pub(super) fn unset(&mut self, suffix: u32, len: u8) -> Option<Value> {
         let at = self.find(place(suffix, len)).ok()?;
         let old = self.0.remove(at).value();
-        if self.0.len() * 4 < self.0.capacity() {
-            self.0.shrink_to(self.0.len() * 2);
+        let (len, mut smaller) = (self.0.len(), Vec::new());
+        // Without memory for the smaller list the larger one will do.
+        if len * 4 < self.0.capacity() && smaller.try_reserve_exact(len * 2).is_ok() {
+            smaller.append(&mut self.0);
+            self.0 = smaller;
         }
         Some(old)
     }

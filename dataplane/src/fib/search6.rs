@@ -1,91 +1,145 @@
-//! The IPv6 look-up of a burst, in short passes, each of which does one thing for all addresses: the root, the forks
-//! level by level for those that are at one, then the leaf of each. The processor sees far enough ahead for the whole
-//! burst to wait for memory together, and no branch depends on an address.
+//! The IPv6 look-up of a burst, in short passes, each of which does one thing for all addresses: the root, the tables,
+//! the forks level by level for those that are at one, then the leaf of each. The processor sees far enough ahead for
+//! the whole burst to wait for memory together, and but for the forks no branch depends on an address. What needs no
+//! table is done in passes of its own, for 8 or 16 addresses at once.
 //!
 //! What differs by processor is how a key is ranked in a node: by halving, or against all words of a line at once.
+#![allow(unsafe_code)] // Reads that are not checked, see `view6`.
+#![allow(clippy::needless_range_loop)] // Each pass goes over several arrays at once.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::node6::{BLOCKS, FORK_LINKS, Top, escape, is_escape, key, node, top, tops};
-use super::routes::Value;
+use super::node6::{
+    BLOCKS, CODE, FORK, FORK_LINKS, LINE, Node, PARTS, SHIFT, TABLE, TOP_BITS, escape, first_bits, is_escape,
+    key,
+};
 use super::v6::{BATCH, Fib6};
-use super::view6::{Leaf, View};
+use super::view6::View;
 use crate::ids::GroupId;
 
-/// The look-up with a given way to rank a key in a node.
+/// A 32-bit word for each address of a burst, on cache lines of their own.
+#[repr(align(64))]
+struct Lanes([u32; BATCH]);
+
+impl Lanes {
+    const ZERO: Self = Self([0; BATCH]);
+}
+
+/// The addresses of a burst are looked up in whole groups of this many.
+const GROUP: usize = 16;
+
+/// The look-up with a given way to find who is at a fork, to rank a key in a fork and in a leaf, and to find out where
+/// leaves have their values. `$addrs` and `$out` are arrays; of the addresses, the first `$lanes` are looked up.
 macro_rules! search {
-    ($fib:expr, $addrs:expr, $out:expr, $cell:path, $child:path, $run:path) => {{
-        let (fib, addrs, out): (&Fib6, _, _) = ($fib, $addrs, $out);
-        let (heads, tops, view) = (fib.pages.heads(), tops(&fib.pages), View::of(&fib.pages));
-        let (mut keys, mut nodes, mut found) = ([0u32; BATCH], [node(0); BATCH], [0u16; BATCH]);
-        // Who is at a fork: addresses by their numbers.
-        let mut forks = [0u8; BATCH];
+    ($fib:expr, $addrs:expr, $out:expr, $lanes:expr, $split:path, $forks:path, $child:path, $below:path, $values:path) => {{
+        let (fib, addrs, out): (&Fib6, &[u128; BATCH], &mut [GroupId; BATCH]) = ($fib, $addrs, $out);
+        let lanes: usize = $lanes;
+        let view = View::of(&fib.pages);
+        let (mut firsts, mut keys, mut nodes) = (Lanes::ZERO, Lanes::ZERO, Lanes::ZERO);
+        let (mut places, mut found) = (Lanes::ZERO, Lanes::ZERO);
+        let line_mask = view.mask() & !CODE;
         loop {
             let seen = fib.default.seen();
-            let mut waiting = 0;
-            for (at, ((&addr, key), next)) in addrs.iter().zip(&mut keys).zip(&mut nodes).enumerate() {
-                let (high, top) = top(tops, addr);
-                *next = node(heads[$cell(top, high)].load(Ordering::Acquire));
-                *key = self::key(addr, 0);
-                view.prefetch(*next);
-                forks[waiting & (BATCH - 1)] = at as u8;
-                waiting += next.is_fork();
+            $split(addrs, &mut firsts, &mut keys, lanes);
+            for at in 0..lanes {
+                nodes.0[at] = view.root((addrs[at] >> (128 - TOP_BITS)) as u16, firsts.0[at]);
             }
-            while waiting > 0 {
-                let mut still = 0;
-                for turn in 0..waiting.min(BATCH) {
-                    let at = usize::from(forks[turn]) & (BATCH - 1);
-                    let line = view.line(nodes[at]);
-                    let next = node(
-                        line[FORK_LINKS + ($child(line, keys[at]) & 7) as usize].load(Ordering::Acquire),
-                    );
-                    nodes[at] = next;
-                    view.prefetch(next);
-                    forks[still & (BATCH - 1)] = at as u8;
-                    still += next.is_fork();
+            // Where a table has what comes next. For what is no table, somewhere at the beginning of its line.
+            for at in 0..lanes {
+                let behind = (SHIFT - (nodes.0[at] & CODE)).min(31);
+                places.0[at] = (nodes.0[at] & !CODE).wrapping_add(keys.0[at] >> behind << 2) & view.mask() & !3;
+            }
+            for at in 0..lanes {
+                // SAFETY: cut with the mask, and a multiple of 4.
+                places.0[at] = unsafe { view.word(places.0[at]) };
+            }
+            for at in 0..lanes {
+                let is_table = nodes.0[at] & CODE >= TABLE;
+                nodes.0[at] = if is_table { places.0[at] } else { nodes.0[at] };
+            }
+            // Who is at a fork, one bit each.
+            let mut forks: u64 = $forks(&nodes, lanes);
+            while forks != 0 {
+                let mut left = forks;
+                forks = 0;
+                while left != 0 {
+                    let at = left.trailing_zeros() as usize % BATCH;
+                    left &= left - 1;
+                    // SAFETY: cut with the mask, and no bits of the code left.
+                    let line = unsafe { view.line(nodes.0[at] & line_mask) };
+                    let child = $child(line, keys.0[at]) as usize % FORK_LINKS;
+                    let next = line[FORK_LINKS + child].load(Ordering::Acquire);
+                    nodes.0[at] = next;
+                    forks |= u64::from(next & CODE == FORK) << at;
                 }
-                waiting = still;
             }
-            for ((&node, &key), found) in nodes.iter().zip(&keys).zip(&mut found).take(addrs.len()) {
-                let leaf = Leaf::of(node);
-                *found = view.run(node, leaf.values(), $run(view.line(node), &leaf, key));
+            for at in 0..lanes {
+                // SAFETY: cut with the mask, and no bits of the code left.
+                found.0[at] = $below(unsafe { view.line(nodes.0[at] & line_mask) }, keys.0[at]);
+            }
+            // Where each leaf has the value of its run.
+            $values(&nodes, &found, &mut places, line_mask, lanes);
+            for at in 0..lanes {
+                // SAFETY: a line cut with the mask, behind it up to 31 words to where the values begin, and 16 more.
+                found.0[at] = unsafe { view.half(places.0[at]) }.into();
             }
             let mut any = 0;
-            for (group, &found) in out.iter_mut().zip(&found) {
-                *group = seen.group(Value::from(found));
-                any |= found;
+            for at in 0..lanes {
+                out[at] = seen.group(found.0[at]);
+                any |= found.0[at];
             }
-            if is_escape(any) {
-                for (at, (&addr, group)) in addrs.iter().zip(&mut *out).enumerate() {
-                    if is_escape(found[at]) {
-                        *group = seen.group(escape(&heads[BLOCKS..], nodes[at], found[at], addr, 0));
+            if is_escape(any as u16) {
+                for at in 0..lanes {
+                    let said = found.0[at] as u16;
+                    if is_escape(said) {
+                        let blocks = &fib.pages.heads()[BLOCKS..];
+                        out[at] = seen.group(escape(blocks, Node(nodes.0[at]), said, addrs[at], 0));
                     }
                 }
             }
             if fib.default.held(seen) {
-                return;
+                break;
             }
         }
     }};
 }
 
-/// Calls the look-up with arrays where the burst is full, which is what matters: as its length is known, its loops
-/// are unrolled.
+/// Calls the look-up with the burst, filled up to whole groups where it is not full. A full burst is what matters: as
+/// its length is known, its loops are unrolled.
 macro_rules! full_or_not {
     ($fib:expr, $addrs:expr, $out:expr, $($how:path),+) => {{
         match (<&[u128; BATCH]>::try_from($addrs), <&mut [GroupId; BATCH]>::try_from(&mut *$out)) {
-            (Ok(addrs), Ok(out)) => search!($fib, addrs, out, $($how),+),
+            (Ok(addrs), Ok(out)) => search!($fib, addrs, out, BATCH, $($how),+),
             _ => {
                 let count = $addrs.len().min($out.len()).min(BATCH);
-                search!($fib, &$addrs[..count], &mut $out[..count], $($how),+);
+                let mut addrs = [0; BATCH];
+                addrs[..count].copy_from_slice(&$addrs[..count]);
+                let mut out = [GroupId(0); BATCH];
+                search!($fib, &addrs, &mut out, count.next_multiple_of(GROUP).min(BATCH), $($how),+);
+                $out[..count].copy_from_slice(&out[..count]);
             }
         }
     }};
+}
+
+/// The bits of each address that index the root, and those that its first tree looks at.
+#[inline(always)]
+fn split(addrs: &[u128; BATCH], firsts: &mut Lanes, keys: &mut Lanes, lanes: usize) {
+    for at in 0..lanes {
+        firsts.0[at] = first_bits(addrs[at]);
+        keys.0[at] = key(addrs[at], 0);
+    }
+}
+
+/// Which nodes are forks, one bit each.
+fn forks(nodes: &Lanes, lanes: usize) -> u64 {
+    let nodes = nodes.0.iter().enumerate().take(lanes);
+    nodes.map(|(at, node)| u64::from(node & CODE == FORK) << at).sum()
 }
 
 /// The child of a fork that `key` belongs to: by halving, without a branch.
 #[inline(always)]
-fn child(line: &[AtomicU32; 16], key: u32) -> u32 {
+fn child(line: &[AtomicU32; LINE], key: u32) -> u32 {
     let mut below = 0;
     for step in [4, 2, 1] {
         below += u32::from(line[(below + step - 1) as usize & 15].load(Ordering::Relaxed) < key) * step;
@@ -93,23 +147,27 @@ fn child(line: &[AtomicU32; 16], key: u32) -> u32 {
     below
 }
 
-/// The run of a leaf that `key` belongs to, alike.
-#[allow(clippy::needless_bitwise_bool)] // A lazy operator is a branch.
+/// Which words of a line are below `key`, one bit each.
 #[inline(always)]
-fn run(line: &[AtomicU32; 16], leaf: &Leaf, key: u32) -> u32 {
-    let (first, lasts) = (leaf.lasts() & 0xFF, leaf.lasts() >> 8 & 0xFF);
-    let mut below = 0;
-    for step in [8, 4, 2, 1] {
-        let probe = below + step;
-        let last = line[(first + probe - 1) as usize & 15].load(Ordering::Relaxed);
-        below += u32::from((probe <= lasts) & (last < key)) * step;
+fn below(line: &[AtomicU32; LINE], key: u32) -> u32 {
+    let bits = line.iter().enumerate();
+    bits.map(|(at, last)| u32::from(last.load(Ordering::Relaxed) < key) << at).sum()
+}
+
+/// Where the values of the leaves' runs are, in 16-bit words, given which words of their lines are below the keys.
+#[inline(always)]
+fn values(nodes: &Lanes, below: &Lanes, places: &mut Lanes, line_mask: u32, lanes: usize) {
+    for at in 0..lanes {
+        let node = nodes.0[at];
+        let parts = PARTS[(node & CODE) as usize];
+        let rank = (below.0[at] & parts & 0xFFFF).count_ones();
+        places.0[at] = (node & line_mask) / 2 + (parts >> 16) + rank;
     }
-    below
 }
 
 #[inline(always)]
 fn portable(fib: &Fib6, addrs: &[u128], out: &mut [GroupId]) {
-    full_or_not!(fib, addrs, out, Top::cell, child, run);
+    full_or_not!(fib, addrs, out, split, forks, child, below, values);
 }
 
 #[cfg(not(all(target_arch = "x86_64", not(miri))))]
@@ -121,177 +179,4 @@ pub(super) fn batch(fib: &Fib6, addrs: &[u128], out: &mut [GroupId]) {
 pub(super) use x86::batch;
 
 #[cfg(all(target_arch = "x86_64", not(miri)))]
-mod x86 {
-    //! The same look-up with wider instructions, where the processor has them.
-    //!
-    //! The words of a line are read by one wide load. The writer may store to some of them meanwhile, and Rust's rules
-    //! forbid a plain wide load then; so it is assembly, which does no more than sixteen relaxed atomic loads in some
-    //! order could: the processor reads each aligned word as a whole.
-    #![allow(unsafe_code)] // Calls that need a processor feature, after a check for it; loads by assembly.
-    #![allow(clippy::wildcard_imports)] // The look-up is one macro, and this module two more uses of it.
-
-    use std::arch::asm;
-    use std::arch::x86_64::{
-        __m256i, __mmask8, __mmask16, _bextr2_u32, _bextr2_u64, _mm256_castsi256_ps, _mm256_cmpeq_epi32,
-        _mm256_max_epu32, _mm256_movemask_ps, _mm256_set1_epi32, _mm512_set1_epi32,
-    };
-
-    use super::*;
-
-    #[inline]
-    pub(in super::super) fn batch(fib: &Fib6, addrs: &[u128], out: &mut [GroupId]) {
-        let bits = is_x86_feature_detected!("popcnt")
-            && is_x86_feature_detected!("bmi1")
-            && is_x86_feature_detected!("bmi2")
-            && is_x86_feature_detected!("avx2");
-        if bits && is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
-            // SAFETY: the processor has the features that the function is compiled with.
-            unsafe { with_avx512(fib, addrs, out) }
-        } else if bits {
-            // SAFETY: as above.
-            unsafe { with_avx2(fib, addrs, out) }
-        } else {
-            portable(fib, addrs, out);
-        }
-    }
-
-    #[target_feature(enable = "avx512f,avx512vl,avx2,popcnt,bmi1,bmi2")]
-    fn with_avx512(fib: &Fib6, addrs: &[u128], out: &mut [GroupId]) {
-        full_or_not!(fib, addrs, out, cell_bmi, child_avx512, run_avx512);
-    }
-
-    #[target_feature(enable = "avx2,popcnt,bmi1,bmi2")]
-    fn with_avx2(fib: &Fib6, addrs: &[u128], out: &mut [GroupId]) {
-        full_or_not!(fib, addrs, out, cell_bmi, child_avx2, run_avx2);
-    }
-
-    /// The same as [`Top::cell`].
-    #[inline]
-    #[target_feature(enable = "bmi1")]
-    fn cell_bmi(top: Top, high: u64) -> usize {
-        top.place() + _bextr2_u64(high, top.0) as usize
-    }
-
-    /// The same as [`child`].
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512vl,avx2,popcnt,bmi1,bmi2")]
-    fn child_avx512(line: &[AtomicU32; 16], key: u32) -> u32 {
-        let below: __mmask8;
-        // SAFETY: reads the first half of the line. Why it may: see the module's documentation.
-        unsafe {
-            asm!(
-                "vpcmpnleud {below}, {key}, ymmword ptr [{line}]",
-                below = out(kreg) below,
-                key = in(ymm_reg) _mm256_set1_epi32(key.cast_signed()),
-                line = in(reg) line.as_ptr(),
-                options(nostack, preserves_flags, readonly, pure),
-            );
-        }
-        u32::from(below).count_ones()
-    }
-
-    /// The same as [`run`].
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512vl,avx2,popcnt,bmi1,bmi2")]
-    fn run_avx512(line: &[AtomicU32; 16], leaf: &Leaf, key: u32) -> u32 {
-        let below: __mmask16;
-        // SAFETY: reads the line. Why it may: see the module's documentation.
-        unsafe {
-            asm!(
-                "vpcmpnleud {below}, {key}, zmmword ptr [{line}]",
-                below = out(kreg) below,
-                key = in(zmm_reg) _mm512_set1_epi32(key.cast_signed()),
-                line = in(reg) line.as_ptr(),
-                options(nostack, preserves_flags, readonly, pure),
-            );
-        }
-        _bextr2_u32(u32::from(below), leaf.lasts()).count_ones()
-    }
-
-    /// Which of the eight words at `at` are below `key`, one bit each.
-    ///
-    /// # Safety
-    /// They are words of a line.
-    #[inline]
-    #[target_feature(enable = "avx2")]
-    unsafe fn below_avx2(at: *const AtomicU32, key: u32) -> u32 {
-        let lasts: __m256i;
-        // SAFETY: reads what the caller vouches for. Why it may: see the module's documentation.
-        unsafe {
-            asm!(
-                "vmovdqu {lasts}, ymmword ptr [{at}]",
-                lasts = out(ymm_reg) lasts,
-                at = in(reg) at,
-                options(nostack, preserves_flags, readonly, pure),
-            );
-        }
-        let not_below =
-            _mm256_cmpeq_epi32(_mm256_max_epu32(lasts, _mm256_set1_epi32(key.cast_signed())), lasts);
-        _mm256_movemask_ps(_mm256_castsi256_ps(not_below)).cast_unsigned() ^ 0xFF
-    }
-
-    /// The same as [`child`].
-    #[inline]
-    #[target_feature(enable = "avx2,popcnt,bmi1,bmi2")]
-    fn child_avx2(line: &[AtomicU32; 16], key: u32) -> u32 {
-        // SAFETY: the first half of the line.
-        unsafe { below_avx2(line.as_ptr(), key) }.count_ones()
-    }
-
-    /// The same as [`run`].
-    #[inline]
-    #[target_feature(enable = "avx2,popcnt,bmi1,bmi2")]
-    fn run_avx2(line: &[AtomicU32; 16], leaf: &Leaf, key: u32) -> u32 {
-        // SAFETY: the halves of the line.
-        let below = unsafe { below_avx2(line.as_ptr(), key) | below_avx2(line.as_ptr().add(8), key) << 8 };
-        _bextr2_u32(below, leaf.lasts()).count_ones()
-    }
-
-    #[cfg(test)]
-    mod tests {
-        use std::sync::Arc;
-
-        use proptest::prelude::*;
-
-        use super::super::super::v6::Fib6Writer;
-        use super::*;
-        use crate::grace::NoReaders;
-
-        proptest! {
-            #[test]
-            fn wide_and_portable_look_ups_agree(
-                routes in prop::collection::vec(
-                    (0u128..4096, 20u8..=128, prop::sample::select(vec![3u32, 9, 11, 0x7FFE, 0x7FFF, 1 << 20])),
-                    0..400,
-                ),
-                addrs in prop::collection::vec((0u128..4096, any::<u128>()), 0..=BATCH),
-            ) {
-                // Close together, so that trees grow deep.
-                let spread = |n: u128| 0x2001_0db8 << 96 | n << 76 | (n * 0x9E37_79B9_7F4A_7C15) & ((1 << 76) - 1);
-                let mut writer = Fib6Writer::new(Arc::new(NoReaders)).unwrap();
-                for &(n, len, group) in &routes {
-                    let mask = u128::MAX << (128 - u32::from(len));
-                    writer.insert(spread(n) & mask, len, GroupId(group)).unwrap();
-                }
-                let fib = writer.reader();
-                let addrs: Vec<u128> = addrs.iter().map(|&(n, low)| spread(n) ^ low >> (n % 128)).collect();
-                let one_by_one: Vec<GroupId> = addrs.iter().map(|&addr| fib.lookup(addr)).collect();
-                let mut out = vec![GroupId(u32::MAX); addrs.len()];
-                portable(&fib, &addrs, &mut out);
-                prop_assert_eq!(&out, &one_by_one);
-                if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi2") {
-                    out.fill(GroupId(u32::MAX));
-                    // SAFETY: the processor has the features; all that have these have the others.
-                    unsafe { with_avx2(&fib, &addrs, &mut out) };
-                    prop_assert_eq!(&out, &one_by_one);
-                }
-                if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
-                    out.fill(GroupId(u32::MAX));
-                    // SAFETY: as above.
-                    unsafe { with_avx512(&fib, &addrs, &mut out) };
-                    prop_assert_eq!(&out, &one_by_one);
-                }
-            }
-        }
-    }
-}
+mod x86;

@@ -22,6 +22,8 @@ pub(super) trait Shape {
 
     /// The most words that a tree of this many routes can take.
     fn most_words(level: usize, routes: usize) -> usize;
+    /// The most blocks that such a tree has.
+    fn most_blocks(routes: usize) -> usize;
     /// Builds the blocks for runs that cover the whole window, and returns their handle.
     fn build(memory: &mut Memory, level: usize, runs: &[Run]) -> Result<u32, FibError>;
     /// The value of a tree that is the same throughout, of which there is one for each value.

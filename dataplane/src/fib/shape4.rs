@@ -167,6 +167,10 @@ impl Shape for Shape4 {
         if level == 0 { block_words(runs.min(64), runs.min(64)) } else { page_words(runs.min(256)) }
     }
 
+    fn most_blocks(_routes: usize) -> usize {
+        1
+    }
+
     fn build(memory: &mut Memory, level: usize, runs: &[Run]) -> Result<u32, FibError> {
         let mut start = 0;
         if level > 0 {

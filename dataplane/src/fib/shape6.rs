@@ -1,199 +1,24 @@
-//! How an IPv6 table is built: its nodes, see `node6`, and its root.
+//! How an IPv6 table changes: its root, and the parts of its trees that a change touches.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::FibError;
+use super::build6::{
+    blocks, build_entry, build_forks, build_tree, each_run, entry_last, follow, fork_last, most_blocks,
+    most_words, split, uniform_value, unlink_entry, unlink_tree,
+};
 use super::memory::{Cell, Memory};
 use super::node6::{
-    BLOCKS, ESCAPE, FIRST_MIDDLE, FIRST_NUMBER, FORK_LINKS, LITERAL, MIDDLE, MIDDLE_BITS, MIDDLES, Node,
-    ONLY, RUNS, STARTS, TOP_BITS, Top, child, is_escape, rank, run, tops,
+    ESCAPE, FIRST_MIDDLE, FIRST_NUMBER, FORK_LINKS, MIDDLE, MIDDLE_BITS, MIDDLES, Node, ONLY, RUNS, STARTS,
+    TOP_BITS, Top, is_escape, link, rank, run, tops,
 };
 use super::routes::Value;
 use super::shape::{Shape, Splice};
-use super::sweep::{Goal, Run, push};
+use super::sweep::{Run, push};
 
-/// Children of a fork.
-const WIDTH: usize = FORK_LINKS;
-/// Runs of a leaf that is built under a fork: there is room for more.
-const FILL: usize = 8;
-/// 64-bit words of a fork.
-const FORK_WORDS: usize = 8;
-
-/// The 64-bit words of a leaf.
-fn leaf_words(lasts: usize, cells: usize) -> usize {
-    (cells_at(lasts) + cells).div_ceil(2)
-}
-
-/// Where a leaf's cells begin, in 32-bit words.
-fn cells_at(lasts: usize) -> usize {
-    lasts + (lasts + 1).div_ceil(2)
-}
-
-/// The 32-bit words of the blocks.
-fn blocks(memory: &Memory) -> &[AtomicU32] {
-    &memory.pages().heads()[BLOCKS..]
-}
-
-/// Reads a 32-bit word of a block. Relaxed: there is one writer, and it is us.
-fn cell(memory: &Memory, at: usize) -> u32 {
-    blocks(memory)[at].load(Ordering::Relaxed)
-}
-
-/// How many cells a leaf has.
-fn cells(memory: &Memory, leaf: Node) -> usize {
-    let first = leaf.at() + leaf.lasts() as usize;
-    let values = &blocks(memory)[first..first + (leaf.lasts() as usize + 1).div_ceil(2)];
-    // The highest bit of each 16; the last is 0 where there is no value.
-    values.iter().map(|two| (two.load(Ordering::Relaxed) & 0x8000_8000).count_ones() as usize).sum()
-}
-
-/// Where run `rank` of a leaf leads.
-fn goal(memory: &Memory, leaf: Node, rank: u32) -> Goal {
-    let said = run(blocks(memory), leaf, rank);
-    if !is_escape(said) {
-        return Goal::Value(said.into());
-    }
-    let found = cell(memory, leaf.at() + usize::from(said - ESCAPE));
-    if found & LITERAL != 0 { Goal::Value(found & !LITERAL) } else { Goal::Tree(found) }
-}
-
-/// The last address of child or run `rank`, if it is stored.
-fn last(memory: &Memory, node: Node, rank: u32) -> Option<u32> {
-    (rank < node.lasts()).then(|| cell(memory, node.at() + rank as usize))
-}
-
-fn fork_link(fork: Node, rank: u32) -> Cell {
-    Cell(fork.at() + FORK_LINKS + rank as usize)
-}
-
-fn build_leaf(memory: &mut Memory, runs: &[Run]) -> Result<u32, FibError> {
-    // 10 last addresses, 11 values, 11 cells.
-    let mut draft = [0u32; 28];
-    let lasts = runs.len() - 1;
-    let mut next_cell = cells_at(lasts);
-    for (at, run) in runs.iter().enumerate() {
-        if at < lasts {
-            draft[at] = run.end;
-        }
-        let said = match run.goal {
-            Goal::Value(value) if value < ESCAPE.into() => value,
-            Goal::Value(value) => {
-                draft[next_cell] = value | LITERAL;
-                next_cell += 1;
-                u32::from(ESCAPE) + next_cell as u32 - 1
-            }
-            Goal::Tree(tree) => {
-                draft[next_cell] = tree;
-                next_cell += 1;
-                u32::from(ESCAPE) + next_cell as u32 - 1
-            }
-        };
-        draft[lasts + at / 2] |= said << (at % 2 * 16);
-    }
-    let offset = memory.alloc(next_cell.div_ceil(2))?;
-    fill(memory, offset, &draft[..next_cell]);
-    Ok(Node::new(offset, lasts, false).0)
-}
-
-/// Fills a block that no reader has been led to yet; publishing the link to it orders this before.
-fn fill(memory: &Memory, offset: u32, draft: &[u32]) {
-    for (cell, &value) in blocks(memory)[offset as usize * 2..].iter().zip(draft) {
-        cell.store(value, Ordering::Relaxed);
-    }
-}
-
-/// A fork over some children: the last address of each, and its handle.
-fn build_fork(memory: &mut Memory, children: &[(u32, u32)]) -> Result<u32, FibError> {
-    let mut draft = [0; FORK_WORDS * 2];
-    draft[..WIDTH].fill(u32::MAX);
-    let lasts = children.len() - 1;
-    for (at, &(last, tree)) in children.iter().enumerate() {
-        if at < lasts {
-            draft[at] = last;
-        }
-        draft[FORK_LINKS + at] = tree;
-    }
-    let offset = memory.alloc(FORK_WORDS)?;
-    fill(memory, offset, &draft);
-    Ok(Node::new(offset, lasts, true).0)
-}
-
-/// Cuts `count` things into nodes of at most `most`, as evenly as can be: the sizes.
-fn cut(count: usize, most: usize) -> impl Iterator<Item = usize> {
-    let nodes = count.div_ceil(most);
-    (0..nodes).map(move |node| (node + 1) * count / nodes - node * count / nodes)
-}
-
-fn build_tree(memory: &mut Memory, mut runs: &[Run]) -> Result<u32, FibError> {
-    if runs.len() <= RUNS {
-        return build_leaf(memory, runs);
-    }
-    // Fuller leaves where that saves a level.
-    let depth = |fill: usize| (1..12).find(|&depth| runs.len() <= fill * WIDTH.pow(depth));
-    let fill = if depth(FILL) == depth(RUNS - 1) { FILL } else { RUNS - 1 };
-    let mut nodes = Vec::with_capacity(runs.len() / fill + 1);
-    for size in cut(runs.len(), fill) {
-        let (leaf, rest) = runs.split_at(size);
-        nodes.push((leaf[size - 1].end, build_leaf(memory, leaf)?));
-        runs = rest;
-    }
-    while nodes.len() > 1 {
-        let mut above = Vec::with_capacity(nodes.len() / WIDTH + 1);
-        let mut rest = nodes.as_slice();
-        for size in cut(nodes.len(), WIDTH) {
-            let (children, others) = rest.split_at(size);
-            above.push((children[size - 1].0, build_fork(memory, children)?));
-            rest = others;
-        }
-        nodes = above;
-    }
-    Ok(nodes[0].1)
-}
-
-/// Builds a fork again with two leaves in the place of one that has become too long, child `at`, which ends at
-/// `leaf_last`; `None` when the fork is full, or the runs are too many. The old fork is noted as unlinked.
-fn split(
-    memory: &mut Memory,
-    fork: Node,
-    at: u32,
-    leaf_last: u32,
-    runs: &[Run],
-) -> Result<Option<u32>, FibError> {
-    if fork.lasts() as usize + 2 > WIDTH || runs.len() > 2 * RUNS {
-        return Ok(None);
-    }
-    let mut children = Vec::with_capacity(WIDTH);
-    for child in 0..=fork.lasts() {
-        // What the last child of all ends at is not stored, nor does it matter.
-        let last = last(memory, fork, child).unwrap_or(leaf_last);
-        if child == at {
-            let (low, high) = runs.split_at(runs.len() / 2);
-            children.push((low[low.len() - 1].end, build_leaf(memory, low)?));
-            children.push((last, build_leaf(memory, high)?));
-        } else {
-            children.push((last, cell(memory, fork_link(fork, child).0)));
-        }
-    }
-    let built = build_fork(memory, &children)?;
-    memory.unlink(fork.offset(), FORK_WORDS);
-    Ok(Some(built))
-}
-
-/// Notes all nodes of a tree as unlinked.
-fn unlink_tree(memory: &mut Memory, tree: u32) {
-    let node = Node(tree);
-    if node.is_fork() == 1 {
-        for rank in 0..=node.lasts() {
-            let child = cell(memory, fork_link(node, rank).0);
-            unlink_tree(memory, child);
-        }
-        memory.unlink(node.offset(), FORK_WORDS);
-    } else {
-        let words = leaf_words(node.lasts() as usize, cells(memory, node));
-        memory.unlink(node.offset(), words);
-    }
-}
+/// A change that reaches over more entries of a table than this builds the table again.
+const MOST_ENTRIES: u32 = 64;
 
 /// The layout of an IPv6 table, and which parts of its root there are.
 #[derive(Default)]
@@ -209,7 +34,7 @@ impl Shape6 {
 
     /// The entry of the root for a chunk.
     fn cell(memory: &Memory, chunk: u32) -> usize {
-        Self::entry(memory, (chunk >> MIDDLE_BITS) as usize).cell(u64::from(chunk) << (64 - STARTS[0]))
+        Self::entry(memory, (chunk >> MIDDLE_BITS) as usize).cell(chunk)
     }
 
     fn top(prefix: u128) -> u16 {
@@ -232,9 +57,11 @@ impl Shape for Shape6 {
     const MARGIN: usize = 0;
 
     fn most_words(_level: usize, routes: usize) -> usize {
-        let runs = 2 * routes + 1;
-        let leaves = runs.div_ceil(FILL);
-        leaves * leaf_words(RUNS - 1, RUNS) + (leaves / (WIDTH / 2) + 4) * FORK_WORDS
+        most_words(routes)
+    }
+
+    fn most_blocks(routes: usize) -> usize {
+        most_blocks(routes)
     }
 
     fn build(memory: &mut Memory, _level: usize, runs: &[Run]) -> Result<u32, FibError> {
@@ -242,24 +69,17 @@ impl Shape for Shape6 {
     }
 
     fn uniform_value(memory: &Memory, _level: usize, tree: u32) -> Option<Value> {
-        let node = Node(tree);
-        if node.is_fork() == 1 || node.lasts() > 0 {
-            return None;
-        }
-        match goal(memory, node, 0) {
-            Goal::Value(value) => Some(value),
-            Goal::Tree(_) => None,
-        }
+        uniform_value(memory, Node(tree))
     }
 
     fn unlink(memory: &mut Memory, _level: usize, tree: u32) {
-        unlink_tree(memory, tree);
+        unlink_tree(memory, Node(tree));
     }
 
     fn link(memory: &Memory, tree: u32, suffix: u32) -> Option<Cell> {
         let (cells, mut node) = (blocks(memory), Node(tree));
-        while node.is_fork() == 1 {
-            node = child(cells, node, rank(cells, node, suffix));
+        while let Some(at) = link(cells, node, suffix) {
+            node = follow(memory, Cell(at));
         }
         let said = run(cells, node, rank(cells, node, suffix));
         is_escape(said).then(|| Cell(node.at() + usize::from(said - ESCAPE)))
@@ -269,58 +89,30 @@ impl Shape for Shape6 {
         blocks(memory)[cell.0].store(tree, Ordering::Release);
     }
 
-    fn splice(
-        memory: &mut Memory,
-        tree: u32,
-        (first, end): (u32, u32),
-        runs: &[Run],
-    ) -> Result<Splice, FibError> {
-        let (mut node, mut link, mut node_first, mut node_last) = (Node(tree), None, 0, u32::MAX);
-        let mut above = None;
-        while node.is_fork() == 1 {
-            let at = rank(blocks(memory), node, first);
-            if at != rank(blocks(memory), node, end) {
+    fn splice(memory: &mut Memory, tree: u32, span: (u32, u32), runs: &[Run]) -> Result<Splice, FibError> {
+        let table = Node(tree);
+        let Some(shift) = table.table_shift() else {
+            return splice_forks(memory, None, table, (0, u32::MAX), span, runs);
+        };
+        let (first, last) = (span.0 >> shift, span.1 >> shift);
+        if last - first > MOST_ENTRIES {
+            return Ok(Splice::Rebuild);
+        }
+        let mut runs = runs;
+        for entry in first..=last {
+            let (start, end) = (entry << shift, entry_last(entry, shift));
+            let part = (span.0.max(start), span.1.min(end));
+            let count = runs.partition_point(|run| run.end < part.1) + 1;
+            let link = Cell(table.line() + entry as usize);
+            let node = follow(memory, link);
+            if matches!(
+                splice_forks(memory, Some(link), node, (start, end), part, &runs[..count])?,
+                Splice::Rebuild
+            ) {
                 return Ok(Splice::Rebuild);
             }
-            above = Some((node, at, link));
-            link = Some(fork_link(node, at));
-            if let Some(before) = at.checked_sub(1).and_then(|before| last(memory, node, before)) {
-                node_first = before + 1;
-            }
-            node_last = last(memory, node, at).unwrap_or(node_last);
-            node = child(blocks(memory), node, at);
+            runs = &runs[count - usize::from(runs[count - 1].end > part.1)..];
         }
-        let mut new = Vec::with_capacity(RUNS + 2 + runs.len());
-        let old = |rank| (last(memory, node, rank).unwrap_or(node_last), goal(memory, node, rank));
-        // What comes before, up to where the change begins; then the change; then what is left behind it.
-        let mut start = node_first;
-        for (last, goal) in (0..=node.lasts()).map(old) {
-            if start >= first {
-                break;
-            }
-            push(&mut new, last.min(first - 1), goal);
-            start = last.saturating_add(1);
-        }
-        for run in runs {
-            push(&mut new, run.end, run.goal);
-        }
-        for (last, goal) in (0..=node.lasts()).map(old).filter(|&(last, _)| last > end) {
-            push(&mut new, last, goal);
-        }
-        let (built, link) = match above {
-            Some((fork, at, link)) if new.len() > RUNS => {
-                let Some(built) = split(memory, fork, at, node_last, &new)? else {
-                    return Ok(Splice::Rebuild);
-                };
-                (built, link)
-            }
-            _ if new.len() > RUNS || (new.len() == 1 && link.is_none()) => return Ok(Splice::Rebuild),
-            _ => (build_leaf(memory, &new)?, link),
-        };
-        let words = leaf_words(node.lasts() as usize, cells(memory, node));
-        memory.unlink(node.offset(), words);
-        let Some(link) = link else { return Ok(Splice::Tree(built)) };
-        Self::publish(memory, link, built);
         Ok(Splice::Done)
     }
 
@@ -342,7 +134,7 @@ impl Shape for Shape6 {
     }
 
     fn prefetch(memory: &Memory, tree: u32) {
-        super::prefetch(blocks(memory).as_ptr().wrapping_add(Node(tree).at()));
+        super::prefetch(blocks(memory).as_ptr().wrapping_add(Node(tree).line()));
         memory.prefetch(Node(tree).offset());
     }
 
@@ -409,4 +201,72 @@ impl Shape for Shape6 {
             memory.unlink_uniform(value, MIDDLE - 1);
         }
     }
+}
+
+/// Replaces the runs of `span` in the tree of leaves and forks at `node`, which covers `range` and hangs in an entry
+/// of a table, `entry`, or is a chunk's whole tree. As little of it is built again as holds the span.
+fn splice_forks(
+    memory: &mut Memory,
+    entry: Option<Cell>,
+    mut node: Node,
+    (mut node_first, mut node_last): (u32, u32),
+    (first, end): (u32, u32),
+    runs: &[Run],
+) -> Result<Splice, FibError> {
+    let (mut link, mut above) = (entry, None);
+    while node.is_fork() {
+        let at = rank(blocks(memory), node, first);
+        if at != rank(blocks(memory), node, end) {
+            break;
+        }
+        above = Some((node, at, link));
+        if let Some(before) = at.checked_sub(1).and_then(|before| fork_last(memory, node, before)) {
+            node_first = before + 1;
+        }
+        node_last = fork_last(memory, node, at).unwrap_or(node_last);
+        let cell = Cell(node.at() + FORK_LINKS + at as usize);
+        link = Some(cell);
+        node = follow(memory, cell);
+    }
+    // What comes before, up to where the change begins; then the change; then what is left behind it.
+    let mut new = memory.take_runs();
+    let mut start = node_first;
+    each_run(memory, node, node_last, &mut |last, goal| {
+        if start < first {
+            push(&mut new, last.min(first - 1), goal);
+        }
+        start = last.saturating_add(1);
+    });
+    for run in runs {
+        push(&mut new, run.end.min(end), run.goal);
+    }
+    each_run(memory, node, node_last, &mut |last, goal| {
+        if last > end {
+            push(&mut new, last, goal);
+        }
+    });
+    let built = match above {
+        Some((fork, at, above)) if new.len() > RUNS && !node.is_fork() => {
+            split(memory, fork, at, node_last, &new)?.map(|built| (built, above))
+        }
+        _ => None,
+    };
+    let built = match built {
+        Some(built) => Some(built),
+        None if above.is_some() => Some((build_forks(memory, &new)?, link)),
+        None if entry.is_some() => Some((build_entry(memory, &new)?, link)),
+        // The whole tree has become the same throughout: the shared one, which is not built here.
+        None if new.len() == 1 => None,
+        None => Some((build_tree(memory, &new)?, link)),
+    };
+    memory.return_runs(new);
+    let Some((built, link)) = built else { return Ok(Splice::Rebuild) };
+    if above.is_some() {
+        unlink_tree(memory, node);
+    } else {
+        unlink_entry(memory, node, 1);
+    }
+    let Some(link) = link else { return Ok(Splice::Tree(built)) };
+    Shape6::publish(memory, link, built);
+    Ok(Splice::Done)
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::FibError;
 use super::default::{DefaultRoute, DefaultWriter, value};
-use super::node6::{self, BLOCKS, resolve, root_cell, tops};
+use super::node6::{self, BLOCKS, first_bits, resolve, root_cell, tops};
 use super::pages::{Pages, Room};
 use super::routes::Value;
 use super::search6::batch;
@@ -35,7 +35,7 @@ impl Fib6 {
         loop {
             let seen = self.default.seen();
             let heads = self.pages.heads();
-            let tree = heads[root_cell(tops(&self.pages), addr)].load(Ordering::Acquire);
+            let tree = heads[root_cell(tops(&self.pages), first_bits(addr))].load(Ordering::Acquire);
             let value = resolve(&heads[BLOCKS..], tree, addr, 0);
             if value != 0 || self.default.held(seen) {
                 return seen.group(value);
@@ -56,7 +56,7 @@ impl Fib6 {
     #[inline]
     pub fn prefetch(&self, addr: u128) {
         // What leads there is in the nearest cache: few of the top's entries are in use.
-        let cell = root_cell(tops(&self.pages), addr);
+        let cell = root_cell(tops(&self.pages), first_bits(addr));
         super::prefetch(self.pages.heads().as_ptr().wrapping_add(cell));
     }
 

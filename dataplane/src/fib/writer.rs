@@ -9,6 +9,7 @@
 
 mod batch;
 mod bulk;
+mod long;
 mod short;
 
 use std::sync::Arc;
@@ -18,13 +19,16 @@ use super::FibError;
 use super::chunks::{Chunk, Chunks, Id};
 use super::memory::Memory;
 use super::pages::Pages;
-use super::routes::{Entry, Routes, ShortRoutes, Value, mask32};
+use super::routes::{Entry, ShortRoutes, Value, mask32};
 use super::shape::{Shape, Splice};
 use super::sweep::{Goal, Run, sweep};
 use crate::grace::GracePeriod;
 
+/// The most levels that a family has.
+const LEVELS: usize = 4;
+
 /// Lists up to this long are rebuilt as a whole for each change.
-const SMALL: usize = 8;
+const SMALL: usize = 4;
 
 pub(super) struct Writer<S> {
     shape: S,
@@ -32,7 +36,8 @@ pub(super) struct Writer<S> {
     short: ShortRoutes,
     chunks: Chunks,
     len: usize,
-    runs: Vec<Run>,
+    /// Room for the runs of a chunk of each level.
+    runs: [Vec<Run>; LEVELS],
 }
 
 /// The first `len` bits set.
@@ -48,7 +53,7 @@ impl<S: Shape> Writer<S> {
             short: ShortRoutes::default(),
             chunks: Chunks::default(),
             len: 0,
-            runs: Vec::new(),
+            runs: [const { Vec::new() }; LEVELS],
         }
     }
 
@@ -202,36 +207,6 @@ impl<S: Shape> Writer<S> {
         self.short.cover(top(prefix), S::STARTS[0])
     }
 
-    /// Makes sure that a change of one longer route cannot fail half-way.
-    fn ensure_change(&mut self, prefix: u128, len: u8, level: usize) -> Result<(), FibError> {
-        self.chunks.reserve(S::STARTS.len())?;
-        let (mut words, mut blocks) = (S::most_words(0, 1), 8);
-        for above in 0..=level {
-            let Some(id) = self.find(prefix, above) else {
-                words += S::most_words(above, 2);
-                continue;
-            };
-            let chunk = &mut self.chunks[id];
-            chunk.routes.reserve(1)?;
-            let count = chunk.routes.entries().len();
-            words += S::most_words(above, count + 2);
-            // A tree that was built for more routes keeps its nodes until it is built again.
-            blocks += (count + 2).max(chunk.built as usize / 2) + 16;
-        }
-        if S::STARTS.len() > level + 1
-            && let Some(chunk) = self.chunk(prefix, level)
-        {
-            let first = Self::suffix(prefix, level);
-            let len = len - S::STARTS[level];
-            let last = first | !mask32(len);
-            let (more_words, more_blocks) =
-                self.most_below(prefix, level, chunk.routes.under(first, len, last));
-            words += more_words;
-            blocks += more_blocks;
-        }
-        self.memory.ensure(words, blocks)
-    }
-
     /// The most words and blocks that rebuilding the chunks below these entries can take.
     fn most_below(&self, prefix: u128, level: usize, entries: &[Entry]) -> (usize, usize) {
         let (mut words, mut blocks) = (0, 0);
@@ -241,7 +216,7 @@ impl<S: Shape> Writer<S> {
                 let count = chunk.routes.entries().len();
                 let (more_words, more_blocks) = self.most_below(below, level + 1, chunk.routes.entries());
                 words += S::most_words(level + 1, count) + more_words;
-                blocks += count + 1 + more_blocks;
+                blocks += S::most_blocks(count.max(chunk.built as usize)) + more_blocks;
             }
         }
         (words, blocks)
@@ -252,73 +227,15 @@ impl<S: Shape> Writer<S> {
         prefix & mask128(S::STARTS[level]) | u128::from(suffix) << 96 >> S::STARTS[level]
     }
 
-    fn set_long(&mut self, prefix: u128, len: u8, level: usize, value: Value) -> Result<(), FibError> {
-        let (suffix, rel) = (Self::suffix(prefix, level), len - S::STARTS[level]);
-        if let Some(id) = self.find(prefix, level) {
-            self.chunks[id].routes.set(suffix, rel, value)?;
-            return self.repaint(id, prefix, level, rel);
-        }
-        // New chunks, deepest first, each hanging in the next, up to one that exists or the root.
-        let mut routes = Routes::default();
-        routes.set(suffix, rel, value)?;
-        for level in (0..=level).rev() {
-            let cover = self.cover(prefix, level);
-            let chunk = Chunk { routes, cover, ..Chunk::default() };
-            let id = self.add_chunk(prefix, level, chunk);
-            let tree = self.build(id, prefix, level)?;
-            if level == 0 {
-                let old = self.shape.root(&self.memory, Self::index(prefix));
-                self.shape.set_root(&self.memory, Self::index(prefix), tree);
-                self.unlink(0, old);
-                return Ok(());
-            }
-            let above = level - 1;
-            let suffix = Self::suffix(prefix, above) & mask32(S::WINDOWS[above]);
-            if let Some(id) = self.find(prefix, above) {
-                self.chunks[id].routes.set_deeper(suffix)?;
-                return self.repaint(id, prefix, above, S::WINDOWS[above]);
-            }
-            routes = Routes::default();
-            routes.set_deeper(suffix)?;
-        }
-        Ok(())
-    }
-
-    fn unset_long(&mut self, prefix: u128, len: u8, level: usize) -> Result<(), FibError> {
-        let (suffix, rel) = (Self::suffix(prefix, level), len - S::STARTS[level]);
-        let Some(id) = self.find(prefix, level) else { return Ok(()) };
-        self.chunks[id].routes.unset(suffix, rel);
-        if !self.chunks[id].routes.entries().is_empty() {
-            return self.repaint(id, prefix, level, rel);
-        }
-        // Chunks that have become empty go, deepest first.
-        for level in (0..=level).rev() {
-            let Some(chunk) = self.remove_chunk(prefix, level) else { return Ok(()) };
-            if level == 0 {
-                let tree = self.uniform(0, chunk.cover)?;
-                self.shape.set_root(&self.memory, Self::index(prefix), tree);
-                self.unlink(0, chunk.tree);
-                return Ok(());
-            }
-            self.unlink(level, chunk.tree);
-            let above = level - 1;
-            let suffix = Self::suffix(prefix, above) & mask32(S::WINDOWS[above]);
-            let Some(parent) = self.find(prefix, above) else { return Ok(()) };
-            self.chunks[parent].routes.unset_deeper(suffix);
-            if !self.chunks[parent].routes.entries().is_empty() {
-                return self.repaint(parent, prefix, above, S::WINDOWS[above]);
-            }
-        }
-        Ok(())
-    }
-
     /// Brings a chunk's tree up to date after the route of this prefix and length (within the window) changed.
     fn repaint(&mut self, id: Id, prefix: u128, level: usize, len: u8) -> Result<(), FibError> {
         let chunk = &self.chunks[id];
         let (old, count) = (chunk.tree, chunk.routes.entries().len());
         // A tree that is shared is not this chunk's to change.
         let splices = S::SPLICES && S::uniform_value(&self.memory, level, old).is_none();
-        if splices && count > SMALL && count > chunk.built as usize / 4 {
+        // What has grown or shrunk much since it was built wants another form.
+        let built = chunk.built as usize;
+        if splices && count > SMALL && count > built / 4 && count <= built.max(8) * 2 {
             let first = Self::suffix(prefix, level) & mask32(len);
             let last = first | !mask32(len);
             let (routes, cover) = (std::mem::take(&mut self.chunks[id].routes), self.chunks[id].cover);
@@ -327,7 +244,7 @@ impl<S: Shape> Writer<S> {
             self.chunks[id].routes = routes;
             let runs = runs?;
             let splice = S::splice(&mut self.memory, old, (first, last), &runs)?;
-            self.runs = runs;
+            self.runs[level] = runs;
             match splice {
                 Splice::Done => return Ok(()),
                 Splice::Tree(tree) => {
@@ -356,7 +273,7 @@ impl<S: Shape> Writer<S> {
             [Run { goal: Goal::Value(value), .. }] => self.uniform(level, *value),
             runs => S::build(&mut self.memory, level, runs),
         };
-        self.runs = runs;
+        self.runs[level] = runs;
         let tree = tree?;
         self.chunks[id].tree = tree;
         Ok(tree)
@@ -371,7 +288,7 @@ impl<S: Shape> Writer<S> {
         cover: Value,
         entries: &[Entry],
     ) -> Result<Vec<Run>, FibError> {
-        let mut runs = std::mem::take(&mut self.runs);
+        let mut runs = std::mem::take(&mut self.runs[level]);
         runs.clear();
         sweep(&mut runs, span, cover, entries, S::WINDOWS[level], |suffix, cover| {
             let below = Self::below(prefix, level, suffix);

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use dataplane::acl::{Action, Rule};
 use dataplane::burst::BURST;
 use dataplane::grace::{GracePeriod, NoReaders};
 use dpdk_sys::Eal;
@@ -115,6 +116,8 @@ fn compare(args: &Args, eal: &Eal, family: Family, count: usize, fibs: &mut [Fib
     let start = Instant::now();
     let mut ours = Ours::new(family, &rules, &packets)?;
     let built = start.elapsed();
+    let with_count: Vec<_> = [Rule::any(Action::Count)].into_iter().chain(rules.clone()).collect();
+    let mut counting = Ours::new(family, &with_count[..count.min(with_count.len())], &packets)?;
     let start = Instant::now();
     let mut peer = Peer::new(family, &rules, eal);
     let peer_built = start.elapsed();
@@ -130,6 +133,8 @@ fn compare(args: &Args, eal: &Eal, family: Family, count: usize, fibs: &mut [Fib
         };
         row("turnpike, from fields", time(|burst| black_box(ours.by_fields(burst))));
         row("turnpike, from packets", time(|burst| black_box(ours.by_packets(burst))));
+        let name = "turnpike, behind a rule that counts";
+        row(name, time(|burst| black_box(counting.by_packets(burst))));
         for (name, algorithm) in ALGORITHMS {
             let Some(peer) = peer.as_mut() else { continue };
             if peer.search_by(algorithm) {
@@ -209,7 +214,7 @@ fn report(
             let row = json!({ "acl": name, "family": family.name(), "rules": count, "ns": nanoseconds, "spread": spread });
             println!("{row}");
         } else {
-            println!("    {name:32} {nanoseconds:7.2} ({:3.0}%)", spread * 100.0);
+            println!("    {name:36} {nanoseconds:7.2} ({:3.0}%)", spread * 100.0);
         }
     }
     if args.json {

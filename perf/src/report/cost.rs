@@ -7,6 +7,13 @@ use super::forwarding::{family_name, figures};
 use super::page::{Table, figure, paragraph, section};
 use super::rates::{Cost, SIZES, mpps_at_100g, name};
 use super::svg::{Bar, Mark, bars, stacked};
+use crate::traffic::Sizes;
+
+/// Whether a row compares other rows: what stands there as the peer is ours, or on fewer cores.
+fn is_derived(row: &Value) -> bool {
+    let peer = text(row, "peer");
+    peer.starts_with("turnpike") || peer.contains("1 core")
+}
 
 /// `perf pipeline`: rates and ratios.
 pub fn pipeline(data: &Data) -> String {
@@ -26,7 +33,7 @@ pub fn pipeline(data: &Data) -> String {
             number(row, "spread").map_or(String::new(), |s| format!("{:.1} %", s * 100.0)),
             figures(row, "cycles_per_packet", 1),
         ]);
-        if let Some(ratio) = number(row, "ratio") {
+        if let Some(ratio) = number(row, "ratio").filter(|_| !is_derived(row)) {
             all.push(Bar { name: case, value: ratio, note: format!("{ratio:.2}"), colour: 0 });
         }
     }
@@ -41,7 +48,7 @@ pub fn pipeline(data: &Data) -> String {
 
 /// Parts of a packet's way in `perf pipeline --stages`, and what they are called here.
 const PARTS: [(&str, &str); 6] = [
-    ("ports", "the ports themselves"),
+    ("ports", "ports"),
     ("rx", "rx"),
     ("parse", "parse, classify, validate"),
     ("lookup", "look-up"),
@@ -78,25 +85,20 @@ pub fn stages(data: &Data) -> String {
     for (key, unit) in
         [("cycles_per_packet", "Cycles a packet"), ("instructions_per_packet", "Instructions a packet")]
     {
-        let rows = PARTS.iter().chain(&[
-            ("worker", "the loop around them"),
-            ("all", "all of these"),
-            ("untimed", "without reading the clock"),
-        ]);
-        let mut table = Table::new(std::iter::once(unit.to_owned()).chain(cases.iter().cloned()));
-        let mut filled = false;
-        for (part, name) in rows {
-            let values: Vec<_> = cases.iter().map(|case| cost(case, part, key)).collect();
-            if values.iter().all(Option::is_none) {
-                continue;
-            }
-            filled = true;
-            let cell = |value: Option<f64>| value.map_or(String::new(), |value| format!("{value:.1}"));
-            table.row(std::iter::once((*name).to_owned()).chain(values.into_iter().map(cell)));
+        let others = [("worker", "the loop"), ("all", "all of these"), ("untimed", "without the clock")];
+        let filled = |(part, _): &(&str, &str)| cases.iter().any(|case| cost(case, part, key).is_some());
+        let columns: Vec<_> = PARTS.into_iter().chain(others).filter(filled).collect();
+        if columns.is_empty() {
+            continue;
         }
-        if filled {
-            body += &format!("<div class=\"wide\">{}</div>", table.html());
+        let mut table = Table::new(std::iter::once(unit).chain(columns.iter().map(|(_, name)| *name)));
+        for case in &cases {
+            let cell = |(part, _): &(&str, &str)| {
+                cost(case, part, key).map_or(String::new(), |value| format!("{value:.1}"))
+            };
+            table.row(std::iter::once(case.clone()).chain(columns.iter().map(cell)));
         }
+        body += &format!("<div class=\"wide\">{}</div>", table.html());
     }
     section("Cost by stage", &body)
 }
@@ -153,7 +155,7 @@ pub fn line_rate(data: &Data, hz: f64) -> String {
     let rows: Vec<(&Value, Cost)> = data
         .pipeline
         .iter()
-        .filter(|row| !text(row, "case").contains("cores"))
+        .filter(|row| !text(row, "case").contains("cores") && !is_derived(row))
         .filter_map(|row| {
             let mpps = number(row, "mpps").filter(|mpps| *mpps > 0.0)?;
             Some((row, Cost::new(hz, mpps, number(row, "peer_mpps"))))
@@ -170,17 +172,16 @@ pub fn line_rate(data: &Data, hz: f64) -> String {
         mpps_at_100g(SIZES[7], 2),
         hz / 1e9
     ));
-    let mut titles = vec!["frame".to_owned(), "Mpps untagged".into(), "Mpps with QinQ".into()];
-    titles.extend(rows.iter().map(|(row, _)| format!("cores: {}", text(row, "case"))));
-    let mut table = Table::new(titles);
-    for sizes in SIZES {
-        let rate = |tags| mpps_at_100g(sizes, tags);
-        let mut cells = vec![name(sizes), format!("{:.2}", rate(0)), format!("{:.2}", rate(2))];
-        for (row, cost) in &rows {
-            let tags = if text(row, "case").starts_with("untagged") { 0 } else { 2 };
-            cells.push(format!("{:.2}", cost.cores(hz, rate(tags))));
-        }
-        table.row(cells);
+    let mut table = Table::new(std::iter::once("bytes in a frame".to_owned()).chain(SIZES.map(name)));
+    let mut line = |title: String, value: &dyn Fn(Sizes) -> f64| {
+        table.row(std::iter::once(title).chain(SIZES.map(|sizes| format!("{:.2}", value(sizes)))));
+    };
+    line("Mpps, untagged".into(), &|sizes| mpps_at_100g(sizes, 0));
+    line("Mpps with QinQ".into(), &|sizes| mpps_at_100g(sizes, 2));
+    for (row, cost) in &rows {
+        let case = text(row, "case");
+        let tags = if case.starts_with("untagged") { 0 } else { 2 };
+        line(format!("cores: {case}"), &|sizes| cost.cores(hz, mpps_at_100g(sizes, tags)));
     }
     body += &format!("<div class=\"wide\">{}</div>", table.html());
     if rows.is_empty() {
@@ -214,6 +215,7 @@ fn limits(rows: &[(&Value, Cost)]) -> String {
             }
         };
         let text = format!("{}: {:.0} cycles a packet, {share}.", text(row, "case"), cost.cycles);
+        let text = text.replace(" %", "\u{a0}%");
         body += &format!("<li>{}</li>", super::svg::escape(&text));
     }
     // The same traffic with a small and a full table: what differs is memory.

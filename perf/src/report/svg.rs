@@ -142,8 +142,8 @@ pub struct Bar {
 
 /// Horizontal bars from zero, with an upright line at `mark`, if there is one.
 pub fn bars(title: &str, unit: &str, bars: &[Bar], mark: Option<Mark>) -> String {
-    const NAMES: f64 = 300.0;
-    const NOTES: f64 = 130.0;
+    const NAMES: f64 = 330.0;
+    const NOTES: f64 = 110.0;
     const ROW: f64 = 24.0;
     let longest =
         bars.iter().map(|bar| bar.value).chain(mark.iter().map(|mark| mark.value)).fold(0.0, f64::max);
@@ -178,7 +178,7 @@ pub fn bars(title: &str, unit: &str, bars: &[Bar], mark: Option<Mark>) -> String
 
 /// Horizontal bars, each of several parts in a row; the sum stands at the end. `names`: those of the parts.
 pub fn stacked(title: &str, unit: &str, rows: &[(String, Vec<f64>)], names: &[&str]) -> String {
-    const LABELS: f64 = 250.0;
+    const LABELS: f64 = 330.0;
     const SUMS: f64 = 60.0;
     const ROW: f64 = 30.0;
     const LEGEND: usize = 3;
@@ -214,9 +214,9 @@ pub fn stacked(title: &str, unit: &str, rows: &[(String, Vec<f64>)], names: &[&s
         }
         label(&mut svg, "start", (x + 6.0, top + 18.0), &short(sum(parts)));
     }
-    label(&mut svg, "end", (LABELS - 8.0, foot + 14.0), unit);
+    label(&mut svg, "start", (LABELS, TOP - 8.0), unit);
     for (n, name) in names.iter().enumerate() {
-        let (x, y) = (LABELS + 155.0 * (n % LEGEND) as f64, foot + 6.0 + 18.0 * (n / LEGEND) as f64);
+        let (x, y) = (160.0 + 190.0 * (n % LEGEND) as f64, foot + 10.0 + 18.0 * (n / LEGEND) as f64);
         let _ =
             write!(svg, "<rect class=\"f{}\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"10\" height=\"10\"/>", n % 6);
         label(&mut svg, "start", (x + 14.0, y + 9.0), name);

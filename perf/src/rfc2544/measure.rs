@@ -6,7 +6,7 @@ use super::args::{Args, Test};
 use super::error::Error;
 use super::output::{Case, Output, Percentiles};
 use super::rig::Rig;
-use super::search::{self, Found, Goal, SHORTFALL};
+use super::search::{self, Found, Goal, Limit, SHORTFALL};
 use super::wake;
 use crate::traffic::{Length, Traffic, line_rate};
 
@@ -132,9 +132,13 @@ impl Measurement<'_> {
             queue: rig.queue(),
         };
         let length = Length::Time(self.args.trial_time());
-        let found = search::throughput(max, self.case.senders, &goal, |rate| {
+        let mut found = search::throughput(max, self.case.senders, &goal, |rate| {
             rig.trial(&self.traffic, rate, length, None)
         })?;
+        // Without a rate of the user's or the link's, the highest is what the tester could send.
+        if found.limit == Limit::Rate && self.args.max_rate.is_none() && rig.speed().is_none() {
+            found.limit = Limit::Tester;
+        }
         rig.progress.clear();
         if show {
             output.throughput(&self.case, &found, goal.loss);

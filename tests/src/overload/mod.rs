@@ -72,6 +72,7 @@ impl Overload {
     /// All but turnpike and the customer's FRR.
     #[track_caller]
     pub fn new(load: Load) -> Self {
+        leave_the_workers_core();
         let lab = Lab::new();
         let outside = lab.netns("R");
         outside.sysctl("ipv6/conf/default/disable_ipv6", "1");
@@ -235,6 +236,16 @@ impl Overload {
 /// The edges' addresses, both families of both links.
 fn edges() -> impl Iterator<Item = &'static str> {
     PRIVATE.links.into_iter().flat_map(|link| [link.v4.edge, link.v6.edge])
+}
+
+/// Keeps this process and all that it starts off core 0, where there are others: as with `isolcpus`, the worker has its
+/// core to itself, and pins itself there.
+#[track_caller]
+fn leave_the_workers_core() {
+    if std::path::Path::new("/sys/devices/system/cpu/cpu1").exists() {
+        let (others, own) = ("0xfffffffffffffffe", std::process::id().to_string());
+        crate::process::run(std::process::Command::new("taskset").args(["-a", "-p", others, &own]));
+    }
 }
 
 /// Seconds of load: those of `TURNPIKE_LOAD_SECONDS`, or a few.

@@ -5,6 +5,7 @@ mod errors;
 mod examples;
 mod hostile;
 mod model;
+mod policies;
 
 use super::parse;
 

@@ -279,25 +279,21 @@ impl Leads {
             return outcome;
         }
         let next_hops = &attributes.next_hops;
-        let number = match set {
-            Some((number, told)) => {
-                if told != next_hops {
-                    self.tell_set(*table, *number, next_hops);
-                }
-                *number
+        let number = if let Some((number, told)) = set {
+            if told != next_hops {
+                self.tell_set(*table, *number, next_hops);
             }
-            None => {
-                let orphan = self.orphans.remove(&(*table, next_hops.clone()));
-                orphan.filter(|number| self.sets.contains_key(number)).unwrap_or_else(|| {
-                    self.last_set += 1;
-                    self.tell_set(*table, self.last_set, next_hops);
-                    self.last_set
-                })
-            }
-        };
-        if set.is_none() {
+            *number
+        } else {
+            let orphan = self.orphans.remove(&(*table, next_hops.clone()));
+            let number = orphan.filter(|number| self.sets.contains_key(number)).unwrap_or_else(|| {
+                self.last_set += 1;
+                self.tell_set(*table, self.last_set, next_hops);
+                self.last_set
+            });
             *self.sets.entry(number).or_default() += 1;
-        }
+            number
+        };
         *set = Some((number, next_hops.clone()));
         let hop_set = Some(HopSet { source: of.source, number });
         Outcome::Use(Arc::new(Attributes { hop_set, ..Attributes::default() }))

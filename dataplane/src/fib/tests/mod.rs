@@ -1,6 +1,7 @@
 //! Tests of whole tables, the same for both families: every operation against a plain model, readers that race
 //! the writer, the real Internet table, memory that runs out.
 
+mod exhaustion;
 mod model;
 mod race;
 mod real;

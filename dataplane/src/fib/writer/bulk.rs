@@ -53,7 +53,8 @@ impl<S: Shape> Writer<S> {
             let deeper = group.iter().filter(|route| Self::level(route.1) > Some(0)).count();
             let had = self.chunk(group[0].0, 0).map_or(0, |chunk| chunk.routes.entries().len());
             words += S::most_words(0, had + longer) + deeper * 2 * S::most_words(0, 4);
-            blocks += had + 1 + deeper * 4;
+            // What is new unlinks nothing but a shared tree.
+            blocks += if had > 0 { S::most_blocks(had) } else { 1 } + deeper * 4;
             chunks += usize::from(had == 0) + deeper;
         }
         self.chunks.reserve(chunks)?;
@@ -62,7 +63,7 @@ impl<S: Shape> Writer<S> {
             let count = chunk.routes.entries().len();
             let (more_words, more_blocks) = self.most_below(key, 0, chunk.routes.entries());
             words += S::most_words(0, count) + more_words;
-            blocks += count + more_blocks;
+            blocks += S::most_blocks(count.max(chunk.built as usize)) + more_blocks;
         }
         self.memory.ensure(words, blocks)
     }

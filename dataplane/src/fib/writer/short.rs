@@ -62,7 +62,7 @@ impl<S: Shape> Writer<S> {
                     let (more_words, more_blocks) =
                         self.most_below(Self::chunk_key(chunk), 0, found.routes.entries());
                     words += S::most_words(0, count) + more_words;
-                    blocks += count + more_blocks;
+                    blocks += S::most_blocks(count.max(found.built as usize)) + more_blocks;
                 }
                 if last - chunk < span {
                     break;

@@ -11,7 +11,7 @@ mod mss;
 mod source;
 
 use crate::adjacency::Adjacency;
-use crate::burst::{BURST, Bits, Burst};
+use crate::burst::{BURST, Bits, Burst, common};
 use crate::packet::Packet;
 use crate::policy::{Direction, Features};
 use crate::stage::{rewrite, select};
@@ -36,6 +36,9 @@ pub fn ingress<P: Packet>(burst: &mut Burst<P>, tables: &Tables) {
 /// `select` and `rewrite` with checks and changes of what goes out in between.
 #[inline(never)]
 pub fn forward<P: Packet>(burst: &mut Burst<P>, tables: &Tables) {
+    if nothing_to_do(burst, tables) {
+        return super::forward(burst, tables);
+    }
     select_each::<P, false>(burst, tables);
     select_each::<P, true>(burst, tables);
     let of = tables.policies.of(&burst.out_sub_if, burst.alive);
@@ -66,6 +69,17 @@ pub fn refuse<P: Packet>(burst: &mut Burst<P>, tables: &Tables, i: usize, reason
     } else {
         burst.drop_packet(i, reason);
     }
+}
+
+/// Whether all packets are IPv4 and leave over one adjacency, by a sub-interface that wants nothing of them.
+fn nothing_to_do<P: Packet>(burst: &Burst<P>, tables: &Tables) -> bool {
+    let groups = &burst.v4.group[..burst.v4.len.min(BURST)];
+    // What limits segment sizes may be the sub-interface that they came in on.
+    if groups.len() < burst.len || tables.policies.any().any_of(Features::MSS) {
+        return false;
+    }
+    let only = common(groups).and_then(|group| select::only(group, tables));
+    only.is_some_and(|(_, adjacency)| !tables.policies.features(adjacency.sub_if).any_of(Features::EGRESS))
 }
 
 /// Finds each packet's adjacency, and the sub-interface that it leaves by.
