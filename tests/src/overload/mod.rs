@@ -129,7 +129,16 @@ impl Overload {
         for edge in &mut self.edges {
             edge.frr.start_bfd(MICROSOFT_AS, &[edge.link.v4.ours, edge.link.v6.ours]);
         }
-        wait::until_true(SETTLE, "the BFD sessions", || self.customer().1.len() == neighbours.len());
+        self.bfd_is_up();
+    }
+
+    /// Waits until all BFD sessions are up, at all ends.
+    #[track_caller]
+    fn bfd_is_up(&self) {
+        wait::until_true(SETTLE, "the BFD sessions", || {
+            let at_edge = |edge: &Edge| edge.frr.bfd_sessions().len() == 2;
+            self.customer().1.len() == edges().count() && self.edges.iter().all(at_edge)
+        });
     }
 
     /// Waits until all BGP sessions are up, and packets pass.
