@@ -64,7 +64,7 @@ fn announce(rib: &mut Rib, fibs: &mut Fibs, count: u32, next_hop: &str, prefix: 
             local_pref: 100,
             as_path: vec![12_076, 3356, 4_200_000_000 + first / 64, 100_000 + first],
             as_path_len: 4,
-            communities: vec![12_076 << 16 | 51_004],
+            communities: vec![12_076 * 65_536 + 51_004],
             ..Attributes::default()
         });
         let event = RouteEvent::Update { withdrawn: Vec::new(), announced: announced.collect(), attributes };
