@@ -1,15 +1,17 @@
 //! What a full table takes of memory: RIB and FIB together, as they are in the program, with a million IPv4 and 240,000
 //! IPv6 routes in 10,000 different sets of attributes. A process of its own, since it is the kernel that is asked.
 
+#![allow(clippy::unwrap_used, reason = "a test: what is not there fails it")]
+
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use control::config::model::{Encapsulation, Sources, SubInterface};
+use control::config::model::Sources;
 use control::rib::{Change, FibSink, FibSinkError, Neighbour, Rib};
 use control::source::{Attributes, NextHop, Nlri, RouteEvent, SourceEvent, SourceId, SourceKind};
 use dataplane::fib::{Fib4Writer, Fib6Writer};
 use dataplane::grace::NoReaders;
-use dataplane::ids::{PortId, SubIfId, VrfId};
+use dataplane::ids::{SubIfId, VrfId};
 use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 
 const MEGABYTE: u64 = 1 << 20;
@@ -41,17 +43,10 @@ impl FibSink for Fibs {
 fn rib() -> Rib {
     let mut rib = Rib::new(1, &Sources::default());
     rib.add_source(SOURCE, SourceKind::Bgp);
-    let interface = SubInterface {
-        name: "wan".into(),
-        tap: "wan".into(),
-        port: PortId(0),
-        encapsulation: Encapsulation::Untagged,
-        vrf: VRF,
-        addresses: vec!["10.0.0.1/24".parse().unwrap(), "fd00::1/64".parse().unwrap()],
-        mtu: 1500,
-        pcp: None,
-        link: None,
-    };
+    let text = "[[port]]\nname = \"p\"\ndevice = \"net_null0\"\n[[interface]]\nname = \"wan\"\nport = \"p\"\n\
+                addresses = [\"10.0.0.1/24\", \"fd00::1/64\"]\n[workers]\ncores = [1]\n";
+    let config = control::config::parse("test", text).unwrap();
+    let interface = config.sub_interfaces[0].clone();
     rib.add_interface(SubIfId(0), &interface, true).unwrap();
     for address in ["10.0.0.2", "fd00::2"] {
         let reachable = Neighbour::Reachable([2, 0, 0, 0, 0, 9]);
@@ -69,7 +64,7 @@ fn announce(rib: &mut Rib, fibs: &mut Fibs, count: u32, next_hop: &str, prefix: 
             local_pref: 100,
             as_path: vec![12_076, 3356, 4_200_000_000 + first / 64, 100_000 + first],
             as_path_len: 4,
-            communities: vec![12_076 << 16 | 51_004],
+            communities: vec![12_076 * 65_536 + 51_004],
             ..Attributes::default()
         });
         let event = RouteEvent::Update { withdrawn: Vec::new(), announced: announced.collect(), attributes };

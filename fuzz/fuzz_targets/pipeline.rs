@@ -1,4 +1,4 @@
-//! Frames through a whole worker, with sub-interfaces and routes of any kind. One at a time each is sent once, and
+//! Frames through a whole worker, with sub-interfaces, policies and routes of any kind. One at a time each is sent once, and
 //! right, or ends once; all at once they end the same way; and with full TX queues the counters still add up.
 #![no_main]
 
@@ -14,6 +14,7 @@ use dataplane::counters::Counter;
 use dataplane::header::checksum;
 use dataplane::ids::{PortId, VrfId};
 use dataplane::packet::{HeapPacket, StrippedTags};
+use dataplane::policy::{DscpSet, Features, MssClamp, Policies, Policy, ReversePath};
 use dataplane::sub_interface::{SubInterface, Tag, Tags};
 use libfuzzer_sys::fuzz_target;
 
@@ -37,6 +38,16 @@ struct Place {
     other_vrf: bool,
     mtu: u8,
     pcp: Option<u8>,
+    guards: Option<Guards>,
+}
+
+#[derive(Arbitrary, Clone, Copy, Debug)]
+struct Guards {
+    reverse_path: u8,
+    public_sources: bool,
+    dscp: Option<u64>,
+    pcp_from_dscp: bool,
+    mss: Option<u16>,
 }
 
 #[derive(Arbitrary, Debug)]
@@ -100,6 +111,7 @@ struct Input {
     v6: Vec<Route>,
     frames: Vec<Frame>,
     room: u8,
+    tell: bool,
 }
 
 impl Vlan {
@@ -124,6 +136,18 @@ impl Place {
             mtu: [1280, 1500, 576, 9000, 68][usize::from(self.mtu % 5)],
             pcp: self.pcp.map(|pcp| pcp & 7),
             ..common::sub_if(self.port.into(), tags, self.other_vrf.into())
+        }
+    }
+}
+
+impl Guards {
+    fn policy(self) -> Policy {
+        Policy {
+            reverse_path: [ReversePath::Off, ReversePath::Loose, ReversePath::Strict][usize::from(self.reverse_path % 3)],
+            public_sources: self.public_sources,
+            dscp: self.dscp.map_or(DscpSet::ALL, DscpSet),
+            pcp_from_dscp: self.pcp_from_dscp.then(|| Box::new(std::array::from_fn(|dscp| dscp as u8 / 8))),
+            mss: self.mss.map_or_else(MssClamp::default, |mss| MssClamp { v4: mss, v6: mss.saturating_sub(20) }),
         }
     }
 }
@@ -273,7 +297,7 @@ fn sub_interface<'a>(sub_ifs: &'a [SubInterface], port: usize, tags: &[Tag]) -> 
 }
 
 /// A frame that was sent is the one that was received, as a router passes it on.
-fn check_sent(sub_ifs: &[SubInterface], from: (usize, &[u8], StrippedTags), to: (usize, &[u8])) {
+fn check_sent(sub_ifs: &[SubInterface], features: Features, from: (usize, &[u8], StrippedTags), to: (usize, &[u8])) {
     let (mut in_tags, in_at) = tags_of(from.1);
     let (out_tags, out_at) = tags_of(to.1);
     let out = sub_interface(sub_ifs, to.0, &out_tags);
@@ -297,8 +321,18 @@ fn check_sent(sub_ifs: &[SubInterface], from: (usize, &[u8], StrippedTags), to: 
         7
     };
     assert!(after[hop] > 0 && after[hop] == before[hop] - 1, "the TTL");
-    let changed = |at: usize| at == hop || (hop == 8 && (10..12).contains(&at));
-    assert!((0..after.len()).all(|at| changed(at) || before[at] == after[at]), "the packet has changed");
+    let l4 = if hop == 8 { usize::from(after[0] & 15) * 4 } else { 40 };
+    // What may change on the way: besides TTL and checksum the DSCP, and the segment size with TCP's checksum.
+    let marks = features.any_of(Features::MARKING);
+    let header = |at: usize| match hop {
+        8 => at == 8 || (10..12).contains(&at) || (marks && at == 1),
+        _ => at == 7 || (marks && at < 2),
+    };
+    assert!((0..l4).all(|at| header(at) || before[at] == after[at]), "the header has changed");
+    let changed = (l4..after.len()).filter(|at| before[*at] != after[*at]).count();
+    assert!(changed <= if features.any_of(Features::MSS) { 4 } else { 0 }, "the payload has changed");
+    let sum = |packet: &[u8]| checksum::sum(&packet[l4..after.len()]) % 0xffff;
+    assert_eq!(sum(before), sum(after), "TCP's checksum");
 }
 
 /// By port: received, forwarded, and each end.
@@ -352,12 +386,17 @@ fuzz_target!(|input: Input| {
         Tags::One(tag) => (tag.vid, 0),
         Tags::Two(outer, inner) => (outer.vid, inner.vid),
     };
-    let mut sub_ifs: Vec<_> = input.places.iter().take(8).map(Place::sub_interface).collect();
-    sub_ifs.retain(|s| seen.insert((s.port.0, vids(s.tags))));
+    let places = input.places.iter().take(8).map(|place| {
+        let policy = place.guards.map_or_else(Policy::default, Guards::policy);
+        (place.sub_interface(), policy)
+    });
+    let (sub_ifs, all): (Vec<_>, Vec<_>) = places.filter(|(s, _)| seen.insert((s.port.0, vids(s.tags)))).unzip();
+    let policies = Policies::new(all, input.tell);
+    let features = policies.any();
     if sub_ifs.is_empty() {
         return;
     }
-    let mut router = Router::new(PORTS, sub_ifs.clone(), &routes(&input, &sub_ifs));
+    let mut router = Router::with_policies(PORTS, sub_ifs.clone(), &routes(&input, &sub_ifs), policies);
     let mut frames: Vec<&Frame> = input.frames.iter().take(FRAMES).collect();
     frames.sort_by_key(|frame| frame.port);
 
@@ -370,7 +409,7 @@ fuzz_target!(|input: Input| {
         let mut left = 0;
         for (to, all) in sent.iter_mut().enumerate() {
             for bytes in router.sent(to) {
-                check_sent(&sub_ifs, (port, &frame.bytes(&sub_ifs), packet.stripped), (to, &bytes));
+                check_sent(&sub_ifs, features, (port, &frame.bytes(&sub_ifs), packet.stripped), (to, &bytes));
                 left += 1;
                 all.push(bytes);
             }

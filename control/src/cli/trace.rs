@@ -36,7 +36,7 @@ pub struct Look {
     #[arg(long, short, value_name = "NAME")]
     interface: Option<String>,
     /// Only packets that match: see below.
-    #[arg(long = "match", short, value_name = "EXPR")]
+    #[arg(long = "match", short = 'm', value_name = "EXPR")]
     expression: Option<String>,
     /// End after so many.
     #[arg(long, short, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]

@@ -9,11 +9,13 @@ use std::collections::{BTreeMap, btree_map};
 use super::Prefix;
 
 type Shard<K, V> = BTreeMap<<K as Prefix>::Local, V>;
+/// The shards of one highest byte.
+type Top<K, V> = Box<[Shard<K, V>; 256]>;
 
 /// A map whose keys are prefixes of a family.
 #[derive(Clone, Debug)]
 pub struct Map<K: Prefix, V> {
-    tops: Vec<Option<Box<[Shard<K, V>; 256]>>>,
+    tops: Vec<Option<Top<K, V>>>,
     /// How many prefixes there are of each length.
     lengths: Vec<u32>,
     count: usize,

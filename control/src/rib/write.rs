@@ -95,7 +95,7 @@ impl Rib {
         }
         let nowhere = (plain && paths.is_empty()).then_some(GroupId::NO_ROUTE);
         let group = known.or(nowhere).unwrap_or_else(|| self.decide(vrf, key));
-        if group != installed {
+        if group != installed || unsure {
             self.leads_elsewhere(vrf, key);
         }
         let afi = K::afi_mut(&mut self.vrfs[index]);

@@ -111,14 +111,19 @@ impl Memory {
         let bytes = blocks * size_of::<Retired>();
         self.retired.try_reserve(blocks + self.unlinked.len()).map_err(|_| FibError::Memory { bytes })?;
         self.unlinked.try_reserve(blocks).map_err(|_| FibError::Memory { bytes })?;
+        while !self.arena.has_room(words) {
+            self.grow()?;
+        }
+        Ok(())
+    }
+
+    /// Makes sure that a part of a tree with this many blocks can be built again without an error.
+    pub(super) fn ensure_parts(&mut self, blocks: usize) -> Result<(), FibError> {
         // A tree has no more runs than it can have blocks.
         let bytes = blocks * size_of::<Run>();
         self.runs.try_reserve(blocks).map_err(|_| FibError::Memory { bytes })?;
         let bytes = blocks * size_of::<(Value, (u32, usize))>();
         self.uniform.try_reserve(blocks).map_err(|_| FibError::Memory { bytes })?;
-        while !self.arena.has_room(words) {
-            self.grow()?;
-        }
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! Looking at packets on their way: sessions of `turnpike trace` and `turnpike capture`.
 //!
 //! Control makes a [`Session`] with all its memory, and publishes it with the tables. As long as there is none, a
-//! worker's burst pays for a test of a pointer. While there is one, the worker copies what matches into records that
+//! worker's burst pays for two tests of a pointer. While there is one, the worker copies what matches into records that
 //! lie ready, and control hands them on and gives them back. A worker never waits: without a free record it counts a
 //! miss. What was matched is the sum of what was recorded and what was missed, exactly.
 

@@ -9,8 +9,13 @@ use super::svg::{Lines, Mark, Series, short};
 /// All that `perf rfc2544` measured.
 pub fn rfc2544(data: &Data) -> String {
     let mut body = String::new();
+    let mut set_ups: Vec<String> = Vec::new();
     for row in data.test("set_up") {
-        body += &paragraph(&format!("Tested: {}; {}.", text(row, "setup"), text(row, "method")));
+        let set_up = format!("Tested: {}; {}.", text(row, "setup"), text(row, "method"));
+        if !set_ups.contains(&set_up) {
+            body += &paragraph(&set_up);
+            set_ups.push(set_up);
+        }
     }
     for name in &data.partial {
         body += &format!(

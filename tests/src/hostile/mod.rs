@@ -5,6 +5,7 @@ pub mod api;
 pub mod bgp;
 pub mod floods;
 pub mod golden;
+pub mod neighbours;
 pub mod wrong;
 
 use crate::bench::Bench;
@@ -16,6 +17,12 @@ pub const STEPS: &[Step<Bench>] = &[
     ("priority_tags", golden::priority_tags),
     ("padding_is_trimmed", golden::padding_is_trimmed),
     ("options_and_extensions", golden::options_and_extensions),
+    ("gratuitous_arp_moves_without_loss", neighbours::gratuitous_arp_moves_without_loss),
+    (
+        "an_absent_neighbour_is_asked_for_at_a_bounded_rate",
+        neighbours::an_absent_neighbour_is_asked_for_at_a_bounded_rate,
+    ),
+    ("a_wrong_far_address_is_named", neighbours::a_wrong_far_address_is_named),
     ("truncated_frames", wrong::truncated_frames),
     ("wrong_ipv4_headers", wrong::wrong_ipv4_headers),
     ("wrong_ipv6_headers", wrong::wrong_ipv6_headers),

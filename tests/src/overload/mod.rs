@@ -72,6 +72,7 @@ impl Overload {
     /// All but turnpike and the customer's FRR.
     #[track_caller]
     pub fn new(load: Load) -> Self {
+        leave_the_workers_core();
         let lab = Lab::new();
         let outside = lab.netns("R");
         outside.sysctl("ipv6/conf/default/disable_ipv6", "1");
@@ -128,7 +129,16 @@ impl Overload {
         for edge in &mut self.edges {
             edge.frr.start_bfd(MICROSOFT_AS, &[edge.link.v4.ours, edge.link.v6.ours]);
         }
-        wait::until_true(SETTLE, "the BFD sessions", || self.customer().1.len() == neighbours.len());
+        self.bfd_is_up();
+    }
+
+    /// Waits until all BFD sessions are up, at all ends.
+    #[track_caller]
+    fn bfd_is_up(&self) {
+        wait::until_true(SETTLE, "the BFD sessions", || {
+            let at_edge = |edge: &Edge| edge.frr.bfd_sessions().len() == 2;
+            self.customer().1.len() == edges().count() && self.edges.iter().all(at_edge)
+        });
     }
 
     /// Waits until all BGP sessions are up, and packets pass.
@@ -235,6 +245,16 @@ impl Overload {
 /// The edges' addresses, both families of both links.
 fn edges() -> impl Iterator<Item = &'static str> {
     PRIVATE.links.into_iter().flat_map(|link| [link.v4.edge, link.v6.edge])
+}
+
+/// Keeps this process and all that it starts off core 0, where there are others: as with `isolcpus`, the worker has its
+/// core to itself, and pins itself there.
+#[track_caller]
+fn leave_the_workers_core() {
+    if std::path::Path::new("/sys/devices/system/cpu/cpu1").exists() {
+        let (others, own) = ("0xfffffffffffffffe", std::process::id().to_string());
+        crate::process::run(std::process::Command::new("taskset").args(["-a", "-p", others, &own]));
+    }
 }
 
 /// Seconds of load: those of `TURNPIKE_LOAD_SECONDS`, or a few.

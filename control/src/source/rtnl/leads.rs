@@ -73,8 +73,17 @@ pub(super) enum Key {
 struct Slot {
     key: (u8, Key),
     outcome: Outcome,
-    /// The number by which an object's next hops were told, and what they are.
-    set: Option<(u64, Vec<NextHop>)>,
+    /// The number by which an object's next hops were told.
+    set: Option<u64>,
+}
+
+/// What was told of a set.
+#[derive(Debug)]
+struct Set {
+    table: u8,
+    next_hops: Vec<NextHop>,
+    /// How many leads have its number.
+    leads: usize,
 }
 
 /// All leads and objects of a source.
@@ -96,8 +105,8 @@ pub(super) struct Leads {
     kernel: bool,
     /// The kernel's objects that were told in this generation.
     told: HashSet<u32>,
-    /// How many leads have a set's number.
-    sets: HashMap<u64, usize>,
+    /// By number.
+    sets: HashMap<u64, Set>,
     /// The last number that was given to a set.
     last_set: u64,
     /// Sets of earlier generations, by table and next hops: an object that comes to the same takes one over, so that a
@@ -120,11 +129,8 @@ impl Leads {
             return;
         }
         self.generation = generation;
-        let sets = self.slab.iter().flatten().filter_map(|slot| {
-            let (number, next_hops) = slot.set.as_ref()?;
-            Some(((slot.key.0, next_hops.clone()), *number))
-        });
-        self.orphans = sets.collect();
+        let sets = self.sets.iter();
+        self.orphans = sets.map(|(number, set)| ((set.table, set.next_hops.clone()), *number)).collect();
         self.objects.clear();
         self.users.clear();
         self.touched.clear();
@@ -269,7 +275,7 @@ impl Leads {
         tables: &Tables,
         (table, key): &(u8, Key),
         outcome: Outcome,
-        set: &mut Option<(u64, Vec<NextHop>)>,
+        set: &mut Option<u64>,
     ) -> Outcome {
         let (Key::Object(..), Outcome::Use(attributes), Some(of)) = (key, &outcome, tables.get(*table))
         else {
@@ -279,32 +285,22 @@ impl Leads {
             return outcome;
         }
         let next_hops = &attributes.next_hops;
-        let number = match set {
-            Some((number, told)) => {
-                if told != next_hops {
-                    self.tell_set(*table, *number, next_hops);
-                }
-                *number
-            }
-            None => {
-                let orphan = self.orphans.remove(&(*table, next_hops.clone()));
-                orphan.filter(|number| self.sets.contains_key(number)).unwrap_or_else(|| {
-                    self.last_set += 1;
-                    self.tell_set(*table, self.last_set, next_hops);
-                    self.last_set
-                })
-            }
-        };
-        if set.is_none() {
-            *self.sets.entry(number).or_default() += 1;
+        let orphan = || self.orphans.remove(&(*table, next_hops.clone()));
+        let number =
+            set.or_else(orphan).filter(|number| self.sets.contains_key(number)).unwrap_or_else(|| {
+                self.last_set += 1;
+                self.last_set
+            });
+        let told =
+            self.sets.entry(number).or_insert_with(|| Set { table: *table, next_hops: Vec::new(), leads: 0 });
+        told.leads += usize::from(set.is_none());
+        if told.next_hops != *next_hops {
+            told.next_hops.clone_from(next_hops);
+            self.set_events.push((*table, RouteEvent::HopSet { number, next_hops: next_hops.clone() }));
         }
-        *set = Some((number, next_hops.clone()));
+        *set = Some(number);
         let hop_set = Some(HopSet { source: of.source, number });
         Outcome::Use(Arc::new(Attributes { hop_set, ..Attributes::default() }))
-    }
-
-    fn tell_set(&mut self, table: u8, number: u64, next_hops: &[NextHop]) {
-        self.set_events.push((table, RouteEvent::HopSet { number, next_hops: next_hops.to_vec() }));
     }
 
     /// Whether there is something to tell of sets.
@@ -341,11 +337,11 @@ impl Leads {
             let Some(Slot { key, set, .. }) = slot.take_if(|_| !used.contains(&(id as u32))) else {
                 continue;
             };
-            if let Some((number, _)) = set
-                && let Some(leads) = self.sets.get_mut(&number)
+            if let Some(number) = set
+                && let Some(told) = self.sets.get_mut(&number)
             {
-                *leads -= 1;
-                if *leads == 0 {
+                told.leads -= 1;
+                if told.leads == 0 {
                     self.sets.remove(&number);
                     self.set_events.push((key.0, RouteEvent::HopSetGone { number }));
                 }

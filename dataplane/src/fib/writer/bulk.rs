@@ -53,7 +53,8 @@ impl<S: Shape> Writer<S> {
             let deeper = group.iter().filter(|route| Self::level(route.1) > Some(0)).count();
             let had = self.chunk(group[0].0, 0).map_or(0, |chunk| chunk.routes.entries().len());
             words += S::most_words(0, had + longer) + deeper * 2 * S::most_words(0, 4);
-            blocks += S::most_blocks(had) + deeper * 2 * S::most_blocks(4);
+            // What is new unlinks nothing but a shared tree.
+            blocks += if had > 0 { S::most_blocks(had) } else { 1 } + deeper * 4;
             chunks += usize::from(had == 0) + deeper;
         }
         self.chunks.reserve(chunks)?;

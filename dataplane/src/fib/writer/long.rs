@@ -39,6 +39,7 @@ impl<S: Shape> Writer<S> {
         }
         // A tree has no more runs than it can have blocks, in IPv4 than there are addresses in a page.
         self.ensure_runs((2 * most + 3).max(blocks / 3).max(260))?;
+        self.memory.ensure_parts(blocks)?;
         self.memory.ensure(words, blocks)
     }
 
