@@ -145,20 +145,25 @@ fn error6(packet: &[u8], fault: Fault, from: Ipv6Addr) -> Option<Vec<u8>> {
 }
 
 /// Whether an IPv6 packet is an ICMPv6 error, behind whatever extension headers (RFC 4443, section 2.4 (e)). A later
-/// fragment does not say what it is a part of: an error is due for it.
+/// fragment does not say what it is a part of, nor does a first one that ends before the message does (RFC 8200, section
+/// 4.5): an error is due for it.
 fn is_error6(packet: &[u8]) -> bool {
     const ROUTING: u8 = 43;
     const AUTHENTICATION: u8 = 51;
     const DESTINATION: u8 = 60;
     let (mut next, mut at) = (ipv6::next_header(packet), ipv6::HEADER_LEN);
+    let mut whole = true;
     loop {
         // What comes behind a header that is cut short is as good as seen: its number is.
         let header = packet.get(at..at + 2);
-        let offset =
-            || packet.get(at + 2..at + 4).map(|field| u16::from_be_bytes([field[0], field[1]]) & 0xfff8);
+        // Offset, two reserved bits, and whether more fragments follow.
+        let fragment = || packet.get(at + 2..at + 4).map(|field| u16::from_be_bytes([field[0], field[1]]));
         match (next, header) {
-            (ipv6::ICMPV6, _) => return packet.get(at).is_none_or(|kind| *kind < 128),
-            (ipv6::FRAGMENT, Some(h)) if offset() == Some(0) => (next, at) = (h[0], at + 8),
+            (ipv6::ICMPV6, _) => return packet.get(at).map_or(whole, |kind| *kind < 128),
+            (ipv6::FRAGMENT, Some(h)) if fragment().is_some_and(|field| field & 0xfff8 == 0) => {
+                whole &= fragment() == Some(0);
+                (next, at) = (h[0], at + 8);
+            }
             (ipv6::HOP_BY_HOP | ROUTING | DESTINATION, Some(h)) => {
                 (next, at) = (h[0], at + (usize::from(h[1]) + 1) * 8);
             }
@@ -256,6 +261,8 @@ mod tests {
         }
         assert!(!due(44, &behind(&fragment(0), 1)), "the first fragment of an error");
         assert!(due(44, &behind(&fragment(1), 1)), "a later fragment of whatever");
+        assert!(due(44, &[58, 0, 0, 1, 0, 0, 0, 1]), "a first fragment that ends before its ICMP type");
+        assert!(!due(44, &fragment(0)), "the only fragment does not go on elsewhere");
         assert!(!due(60, &options), "it ends before its ICMP type");
         assert!(due(59, &[]), "nothing follows");
         assert!(!due(60, &options[..4]), "cut within an extension header, but it says what follows");
