@@ -148,3 +148,19 @@ fn a_refused_packet_is_told_of_where_that_is_wanted() {
     assert_eq!(router.ends(0), [("acl_denied_in", 1)]);
     assert_eq!(router.rings.punt.len(), 1);
 }
+
+#[test]
+fn neighbour_discovery_is_not_judged_whatever_its_addresses() {
+    let mut router = router();
+    let solicitation = |hop_limit| {
+        let mut packet = ipv6(0xfd00 << 112 | 5, 0xfd02 << 112 | 9, hop_limit, 20);
+        (packet[6], packet[40]) = (58, 135);
+        [ethernet(&[(0x8100, 100)], 0x86dd), packet].concat()
+    };
+    router.receive(0, &solicitation(255));
+    router.run();
+    assert_eq!((router.sent(1).len(), router.ends(0)), (1, vec![]));
+    router.receive(0, &solicitation(64));
+    router.run();
+    assert_eq!(router.ends(0), [("acl_denied_in", 1)], "it came over a router");
+}

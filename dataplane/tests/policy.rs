@@ -37,6 +37,7 @@ fn router(policies: [Policy; 4], tell: bool) -> Router {
             (0, PUBLIC, 48, Target::Via(vec![1, 2])),
             (0, 0x2001_0db8_0002 << 80, 48, Target::Via(vec![3])),
             (0, 0x2001_0db8 << 96, 48, Target::Via(vec![0])),
+            (0, PUBLIC | 1, 128, Target::Local),
         ],
     };
     Router::with_policies(3, sub_ifs, &routes, Policies::new(policies.into(), tell))
@@ -143,6 +144,9 @@ fn loose_reverse_paths_need_any_route() {
     assert_eq!(fate(&mut router, 1, &v6(PUBLIC | 9, 0x2001_0db8 << 96 | 1)), "forward");
     assert_eq!(fate(&mut router, 1, &v6(0x2001_0db9 << 96, 0x2001_0db8 << 96 | 1)), "reverse_path");
     assert_eq!(fate(&mut router, 1, &v4([11, 0, 0, 1], [10, 1, 0, 1])), "reverse_path", "also to us");
+    let neighbour = 0xfe80 << 112 | 9;
+    assert_eq!(fate(&mut router, 1, &v6(neighbour, PUBLIC | 1)), "local", "a neighbour, to us");
+    assert_eq!(fate(&mut router, 1, &v6(neighbour, 0x2001_0db8 << 96 | 1)), "link_local_source");
 }
 
 #[test]

@@ -26,10 +26,17 @@ impl Rib {
         self.used_paths(vrf, key, &mut scratch.best, &mut scratch.backup);
         self.leak(vrf, key, &scratch.best);
         self.note_refused(vrf, key);
-        if let Some(from) = scratch.best.first().and_then(|path| self.leaked_from(path)) {
+        let home = scratch.best.first().and_then(|path| self.leaked_from(path));
+        if let Some(from) = home {
             self.used_paths(from, key, &mut scratch.best, &mut scratch.backup);
         }
         let group = self.group_of(&mut scratch);
+        // What is followed here may change back before it is looked at at home: that look then has this one repeated.
+        if let Some(from) = home
+            && let Some(entry) = K::afi_mut(&mut self.vrfs[usize::from(from.0)]).table.get_mut(key)
+        {
+            entry.unsure |= entry.installed != group;
+        }
         self.scratch = scratch;
         group
     }

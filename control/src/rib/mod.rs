@@ -300,6 +300,8 @@ impl Rib {
     fn put<K: Prefix>(&mut self, source: u16, key: K, path_id: u32, slot: u32) {
         let from = self.sources.get_mut(source);
         let generation = from.generation;
+        // Ours are few, and must find room whatever peers announce.
+        let limited = !matches!(from.kind, SourceKind::Connected | SourceKind::Static | SourceKind::Leak);
         let afi = K::afi_mut(&mut self.vrfs[usize::from(from.vrf.0)]);
         let entry = afi.table.entry(key);
         let known = entry.paths.as_mut_slice().iter_mut();
@@ -313,7 +315,7 @@ impl Rib {
                 return;
             }
             old = Some(std::mem::replace(&mut path.slot, slot));
-        } else if entry.paths.as_slice().len() >= MAX_PATHS {
+        } else if limited && entry.paths.as_slice().len() >= MAX_PATHS {
             self.ignored += 1;
             return;
         } else {

@@ -167,9 +167,10 @@ impl Rib {
             while keys.len() < BATCH
                 && let Some((key, _)) = afi.gone.pop_front_if(|(_, at)| *at <= afi.looked)
             {
-                // Not one that leads somewhere again, or was noted twice.
+                // Not one that leads somewhere again or may, as it waits for its next look, or was noted twice.
                 if let Some(entry) = afi.table.get_mut(key)
                     && std::mem::take(&mut entry.gone)
+                    && !entry.dirty
                     && entry.installed != GroupId::NO_ROUTE
                 {
                     keys.push(key);

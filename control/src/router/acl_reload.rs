@@ -78,6 +78,10 @@ impl Control {
         let (done, outcome) = bounded(1);
         let work = move || {
             let ready = || {
+                // To open a FIFO would be to wait for whoever writes to it.
+                if std::fs::metadata(&file).is_ok_and(|found| !found.is_file() && !found.is_dir()) {
+                    return Err(format!("{}: is no regular file", file.display()));
+                }
                 let config = acls::read(&file, config)?;
                 let plan = acls.plan(&config, &counters)?;
                 let policies = policies(&config, &plan);

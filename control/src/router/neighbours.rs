@@ -21,6 +21,8 @@ const HELD_FROM: usize = 256;
 const HOLD_TIME: Duration = Duration::from_secs(3);
 /// How long until the kernel is asked again for the same neighbour.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// How long the kernel goes on asking for a neighbour, whose place in its table is taken as long.
+const ANSWER: Duration = Duration::from_secs(3);
 /// Questions to the kernel between two calls of [`Neighbours::tick`]: each takes its time, and its table is bounded.
 /// For three seconds a neighbour that does not answer takes a place of 1024 there.
 const ASKS_EACH_TICK: usize = 25;
@@ -228,6 +230,12 @@ impl<P> Neighbours<P> {
     /// Whether packets to this neighbour can go.
     pub fn is_resolved(&self, sub_if: SubIfId, address: IpAddr) -> bool {
         self.known.get(&(sub_if, address)).is_some_and(|known| known.mac.is_some())
+    }
+
+    /// Whether the kernel has a place for this neighbour in its table: it is resolved, or was asked for just now.
+    pub fn has_place(&self, sub_if: SubIfId, address: IpAddr) -> bool {
+        let asked = |known: &Known<P>| known.asked.is_some_and(|asked| asked.elapsed() < ANSWER);
+        self.known.get(&(sub_if, address)).is_some_and(|known| known.mac.is_some() || asked(known))
     }
 
     /// Holds a packet, received on `from`, for a neighbour, and has the kernel look for it.

@@ -132,7 +132,7 @@ impl Punts {
         let Some(kernel) = with.kernel else { return self.outcomes.count("no_tap") };
         let sub_if = punted.sub_if;
         let sender = newcomers::sender(slow::l3(punted), punted.reason, sub_if, with.config);
-        let is_new = sender.is_some_and(|sender| !neighbours.is_resolved(sub_if, sender));
+        let is_new = sender.is_some_and(|sender| !neighbours.has_place(sub_if, sender));
         if is_new && !self.newcomers.allows(sub_if, Instant::now()) {
             return self.outcomes.count("too_many_newcomers");
         }

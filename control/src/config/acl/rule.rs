@@ -8,6 +8,7 @@
 //!           | type NUMBER, … [code NUMBER, …] | dscp DSCP, … | outer-vlan ID, … | inner-vlan ID, …
 //! ```
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use dataplane::acl::{Action, Addresses, Family, HAS_PORTS, ICMP, ICMPV6, Rule, TCP};
@@ -192,8 +193,16 @@ fn icmp(words: &mut Words<'_>) -> Result<Vec<(u16, u16)>, RuleError> {
     if codes == [(0, 255)] {
         return Ok(types.into_iter().map(|(first, last)| (first << 8, last << 8 | 255)).collect());
     }
-    let each = types.into_iter().flat_map(|(first, last)| first..=last);
+    // Each type once, however often it was written: 256 of them, with at most 128 ranges of codes.
+    let each: BTreeSet<u16> = types.into_iter().flat_map(|(first, last)| first..=last).collect();
+    codes.sort_unstable();
+    codes.dedup_by(|next, before| {
+        let joins = next.0 <= before.1 + 1;
+        before.1 = if joins { before.1.max(next.1) } else { before.1 };
+        joins
+    });
     Ok(each
+        .into_iter()
         .flat_map(|kind| codes.iter().map(move |(first, last)| (kind << 8 | first, kind << 8 | last)))
         .collect())
 }

@@ -12,6 +12,7 @@ mod source;
 
 use crate::adjacency::Adjacency;
 use crate::burst::{BURST, Bits, Burst, common};
+use crate::header::ipv6;
 use crate::packet::Packet;
 use crate::policy::{Direction, Features};
 use crate::stage::{rewrite, select};
@@ -26,11 +27,23 @@ pub fn ingress<P: Packet>(burst: &mut Burst<P>, tables: &Tables) {
     }
     let of = tables.policies.of(&burst.sub_if, burst.alive);
     let before = burst.alive;
-    source::reverse_path(burst, tables, of.having(Features::REVERSE_PATH));
-    access::run(burst, tables, Direction::In, of.having(Features::ACCESS_IN) & burst.alive);
+    // No route leads to an IPv6 link-local source; such a packet is for us, or ends as one of those.
+    let from_link = burst.link_local & burst.ipv6;
+    source::reverse_path(burst, tables, of.having(Features::REVERSE_PATH) & !from_link);
+    let judged = of.having(Features::ACCESS_IN) & burst.alive;
+    access::run(burst, tables, Direction::In, judged & !discovery(burst, judged));
     if burst.alive != before {
         burst.close_ranks();
     }
+}
+
+/// Those of `packets` that are neighbour discovery, to whatever address, as bits. Their hop limit is 255 (RFC 4861,
+/// section 7.1): what came over a router has less, so what a forged one is sent on as is not neighbour discovery.
+fn discovery<P: Packet>(burst: &Burst<P>, packets: u64) -> u64 {
+    let is_discovery =
+        |packet: &[u8]| packet.get(ipv6::HOP_LIMIT) == Some(&255) && ipv6::is_neighbour_discovery(packet);
+    let found = burst.v6.of(packets).filter(|(_, i)| is_discovery(burst.l3(*i)));
+    found.fold(0, |bits, (_, i)| bits | 1 << i)
 }
 
 /// `select` and `rewrite` with checks and changes of what goes out in between.
