@@ -1,5 +1,6 @@
 //! Routes of one VRF in another.
 
+use super::scale::feed_some;
 use super::*;
 use crate::config::model::Leak;
 
@@ -119,4 +120,28 @@ fn without_a_leak_there_is_nothing_and_unknown_vrfs_are_refused() {
     same(&plain, &[]);
     assert!(rib.set_leaks(&[leak(VRF, VrfId(7), &[], false)]).is_err());
     assert_all_returns(rib, plain, 3);
+}
+
+#[test]
+fn a_home_that_changes_back_before_its_turn_is_followed_back() {
+    let (mut rib, mut plain) = with(&[leak(VRF, OTHER, &["198.51.100.0/24"], true)]);
+    announce(&mut rib, 2, &["198.51.100.0/24"], via(&["10.0.0.2"]));
+    let _ = plain.commit(&mut rib);
+    // At home its change waits behind others; where it is leaked to, it is looked at at once.
+    feed_some(&mut rib, 2, "10.0.0.2", 5000);
+    announce(&mut rib, 2, &["198.51.100.0/24"], via(&["10.0.1.2"]));
+    let there = |withdrawn, announced| {
+        let event = RouteEvent::Update { withdrawn, announced, attributes: Arc::new(via(&["192.0.2.9"])) };
+        SourceEvent { source: SourceId(3), vrf: OTHER, event }
+    };
+    rib.apply(&there(vec![], vec![nlri("198.51.100.0/24")])).unwrap();
+    rib.apply(&there(vec![nlri("198.51.100.0/24")], vec![])).unwrap();
+    let key = |vrf| (vrf, prefix("198.51.100.0/24"));
+    let before = plain.entries[&key(VRF)];
+    let _ = plain.slice(&mut rib, 1);
+    assert_eq!(plain.entries[&key(VRF)], before, "its turn has not come");
+    assert_ne!(plain.entries[&key(OTHER)], before);
+    announce(&mut rib, 2, &["198.51.100.0/24"], via(&["10.0.0.2"]));
+    let _ = plain.commit(&mut rib);
+    same(&plain, &["198.51.100.0/24"]);
 }
