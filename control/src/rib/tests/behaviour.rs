@@ -370,9 +370,9 @@ fn connected_prefixes_find_room_whatever_peers_announce() {
     let (mut rib, mut plain) = two_links();
     let announced = (0..300).map(|path_id| Nlri { prefix: prefix("10.0.1.0/30"), path_id }).collect();
     let event = RouteEvent::Update { withdrawn: vec![], announced, attributes: Arc::new(via(&["10.0.0.2"])) };
-    send(&mut rib, 2, event);
     rib.set_link(SubIfId(1), false).unwrap();
     let _ = plain.commit(&mut rib);
+    send(&mut rib, 2, event);
     rib.set_link(SubIfId(1), true).unwrap();
     let _ = plain.commit(&mut rib);
     assert_eq!(plain.forwards("10.0.1.0/30"), [("glean 1".into(), 1)]);
