@@ -18,17 +18,17 @@ impl<S: Shape> Writer<S> {
                 .try_for_each(|&(prefix, len, value)| self.change(prefix, len, Some(value)).map(|_| ()));
         }
         self.ensure_load(routes)?;
-        let mut longs = Vec::new();
+        let (mut longs, mut replaced) = (Vec::new(), Vec::new());
         for group in routes.chunk_by(|a, b| Self::key(a.0, 0) == Self::key(b.0, 0)) {
             let mut first_level = false;
             for &(prefix, len, value) in group {
                 match Self::level(len) {
                     None => {
-                        if self.short.get(top(prefix), len).is_none() {
-                            self.shape.hold(&mut self.memory, prefix, len)?;
-                            self.len += 1;
+                        self.shape.hold(&mut self.memory, prefix, len, value)?;
+                        match self.short.set(top(prefix), len, value) {
+                            Some(old) => replaced.push((prefix, len, old)),
+                            None => self.len += 1,
                         }
-                        self.short.set(top(prefix), len, value);
                     }
                     Some(0) => first_level = true,
                     Some(_) => longs.push((prefix, len, value)),
@@ -39,6 +39,9 @@ impl<S: Shape> Writer<S> {
             }
         }
         self.rebuild_all()?;
+        for (prefix, len, old) in replaced {
+            self.shape.release(&mut self.memory, prefix, len, old);
+        }
         self.memory.retire();
         longs.iter().try_for_each(|&(prefix, len, value)| self.change(prefix, len, Some(value)).map(|_| ()))
     }
@@ -73,12 +76,12 @@ impl<S: Shape> Writer<S> {
         let prefix = group[0].0;
         let firsts = group.iter().filter(|route| Self::level(route.1) == Some(0));
         let mut before = None;
-        for &(prefix, len, _) in firsts.clone() {
+        for &(prefix, len, value) in firsts.clone() {
             let there = self
                 .chunk(prefix, 0)
                 .is_some_and(|chunk| chunk.routes.get(Self::suffix(prefix, 0), len - S::STARTS[0]).is_some());
             if !there && before != Some((prefix, len)) {
-                self.shape.hold(&mut self.memory, prefix, len)?;
+                self.shape.hold(&mut self.memory, prefix, len, value)?;
             }
             before = Some((prefix, len));
         }

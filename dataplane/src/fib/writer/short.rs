@@ -11,6 +11,7 @@ impl<S: Shape> Writer<S> {
         &mut self,
         prefix: u128,
         len: u8,
+        old: Option<Value>,
         value: Option<Value>,
     ) -> Result<(), FibError> {
         let top_bits = top(prefix);
@@ -30,10 +31,9 @@ impl<S: Shape> Writer<S> {
         if next <= u64::from(end) {
             spans.push(((next >> shift) as u32, end >> shift));
         }
-        let is_new = self.short.get(top_bits, len).is_none();
         self.ensure_spans(&spans)?;
-        if value.is_some() && is_new {
-            self.shape.hold(&mut self.memory, prefix, len)?;
+        if let Some(value) = value {
+            self.shape.hold(&mut self.memory, prefix, len, value)?;
         }
         for &(first, last) in &spans {
             self.fill(first, last, new)?;
@@ -42,7 +42,9 @@ impl<S: Shape> Writer<S> {
             self.short.set(top_bits, len, value);
         } else {
             self.short.unset(top_bits, len);
-            self.shape.release(&mut self.memory, prefix, len);
+        }
+        if let Some(old) = old {
+            self.shape.release(&mut self.memory, prefix, len, old);
         }
         Ok(())
     }
