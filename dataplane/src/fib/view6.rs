@@ -46,7 +46,19 @@ impl<'a> View<'a> {
         unsafe { self.heads.get_unchecked((place + second) as usize) }.load(Ordering::Acquire)
     }
 
-    /// Where the blocks begin.
+    /// The first of the top entries.
+    #[inline(always)]
+    pub(super) fn tops(self) -> *const AtomicU32 {
+        self.tops.as_ptr()
+    }
+
+    /// The first of the words that top entries are the places of.
+    #[inline(always)]
+    pub(super) fn heads(self) -> *const AtomicU32 {
+        self.heads.as_ptr()
+    }
+
+    /// The first word of the blocks.
     #[inline(always)]
     pub(super) fn words(self) -> *const AtomicU32 {
         self.words.as_ptr()
