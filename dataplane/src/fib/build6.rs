@@ -9,9 +9,9 @@ use super::routes::Value;
 use super::sweep::{Goal, Run, push};
 
 /// How many more entries than runs a table may have, as bits.
-const MORE_BITS: u32 = 3;
+const MORE_BITS: u32 = 4;
 /// What it is worth, in bytes of a table, that a run is not under another table.
-const DEEPER: usize = 64;
+const DEEPER: usize = 128;
 
 /// A part of a tree's keys: the first of them, and how many bits of the key differ within it.
 #[derive(Clone, Copy)]
@@ -41,9 +41,9 @@ impl Range {
 /// The most 64-bit words that a tree of this many routes can take.
 pub(super) fn most_words(routes: usize) -> usize {
     // A run that reaches into two entries of a table is a run of two leaves, which take at most 3 words for it with
-    // its cells. Tables: 8 words for each run that they lead to a leaf (`DEEPER`), and at least 8 each, of which there
+    // its cells. Tables: 16 words for each run that they lead to a leaf (`DEEPER`), and at least 8 each, of which there
     // are at most 7 above 18 runs.
-    14 * (2 * routes + 1) + 64
+    22 * (2 * routes + 1) + 64
 }
 
 /// The most blocks that such a tree has.

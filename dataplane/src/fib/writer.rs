@@ -75,10 +75,7 @@ impl<S: Shape> Writer<S> {
 
     /// Bytes of the control side's own copy and bookkeeping.
     pub(super) fn control_bytes(&self) -> usize {
-        // A B-tree's nodes are two thirds full or better, and a hash table's slots seven eighths or fewer.
-        self.short.len() * (size_of::<u64>() + size_of::<Value>()) * 3 / 2
-            + self.chunks.bytes()
-            + self.memory.bookkeeping()
+        self.short.bytes() + self.chunks.bytes() + self.memory.bookkeeping()
     }
 
     /// How many routes there are, the default route aside.

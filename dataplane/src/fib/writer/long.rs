@@ -55,7 +55,7 @@ impl<S: Shape> Writer<S> {
     }
 
     /// Room for this many runs of a chunk of each level.
-    fn ensure_runs(&mut self, most: usize) -> Result<(), FibError> {
+    pub(super) fn ensure_runs(&mut self, most: usize) -> Result<(), FibError> {
         for runs in &mut self.runs[..S::STARTS.len()] {
             runs.clear();
             let bytes = most * size_of::<Run>();

@@ -18,7 +18,11 @@ impl<S: Shape> Writer<S> {
         let new = value.unwrap_or_else(|| self.short.cover(top_bits, len - 1));
         let shift = 32 - S::STARTS[0];
         let end = top_bits | !mask32(len);
+        self.short.reserve(top_bits, len)?;
+        let most = self.short.under(top_bits, len, end).count() + 1;
         let mut spans = Vec::new();
+        let bytes = most * size_of::<(u32, u32)>();
+        spans.try_reserve_exact(most).map_err(|_| FibError::Memory { bytes })?;
         let mut next = u64::from(top_bits);
         for (start, nested, _) in self.short.under(top_bits, len, end) {
             if u64::from(start) >= next {
@@ -39,7 +43,7 @@ impl<S: Shape> Writer<S> {
             self.fill(first, last, new)?;
         }
         if let Some(value) = value {
-            self.short.set(top_bits, len, value);
+            self.short.set(top_bits, len, value)?;
         } else {
             self.short.unset(top_bits, len);
         }
