@@ -55,7 +55,7 @@ impl<S: Shape> Writer<S> {
 
     /// Makes sure that filling these spans of the root cannot fail half-way.
     fn ensure_spans(&mut self, spans: &[(u32, u32)]) -> Result<(), FibError> {
-        let (mut words, mut blocks) = (S::most_words(0, 2), 8);
+        let (mut words, mut blocks, mut parts, mut most) = (S::most_words(0, 2), 8, 8, 0);
         for &(first, last) in spans {
             let mut chunk = first;
             loop {
@@ -68,7 +68,10 @@ impl<S: Shape> Writer<S> {
                     let (more_words, more_blocks) =
                         self.most_below(Self::chunk_key(chunk), 0, found.routes.entries());
                     words += S::most_words(0, count) + more_words;
-                    blocks += S::most_blocks(count.max(found.built as usize)) + more_blocks;
+                    let of_chunk = S::most_blocks(count.max(found.built as usize)) + more_blocks;
+                    blocks += of_chunk;
+                    parts += of_chunk;
+                    most = most.max(of_chunk);
                 }
                 if last - chunk < span {
                     break;
@@ -76,6 +79,9 @@ impl<S: Shape> Writer<S> {
                 chunk += span;
             }
         }
+        // A tree has no more runs than it can have blocks, in IPv4 than there are addresses in a page.
+        self.ensure_runs(most.max(260))?;
+        self.memory.ensure_parts(parts)?;
         self.memory.ensure(words, blocks)
     }
 
