@@ -2,6 +2,39 @@
 
 use crate::sys;
 
+/// What a NIC may do of a packet's work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offloads {
+    /// Checks IPv4 header checksums of what it receives ([`Mbuf::checksum`](crate::Mbuf::checksum)).
+    pub rx_checksum: bool,
+    /// Takes the outer tag off what it receives ([`Mbuf::stripped_vlan`](crate::Mbuf::stripped_vlan)).
+    pub vlan_strip: bool,
+    /// Puts an outer tag on what it sends ([`Mbuf::insert_vlan`](crate::Mbuf::insert_vlan)).
+    pub vlan_insert: bool,
+}
+
+impl Offloads {
+    /// Those that are in either.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            rx_checksum: self.rx_checksum || other.rx_checksum,
+            vlan_strip: self.vlan_strip || other.vlan_strip,
+            vlan_insert: self.vlan_insert || other.vlan_insert,
+        }
+    }
+
+    /// Those that are in both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            rx_checksum: self.rx_checksum && other.rx_checksum,
+            vlan_strip: self.vlan_strip && other.vlan_strip,
+            vlan_insert: self.vlan_insert && other.vlan_insert,
+        }
+    }
+}
+
 /// How a port is to be set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortConfig {
@@ -17,11 +50,21 @@ pub struct PortConfig {
     pub mtu: u16,
     /// Whether to receive frames to any MAC address.
     pub promiscuous: bool,
+    /// What the NIC is to do of the work; it must be able to ([`PortInfo::offloads`](crate::PortInfo::offloads)).
+    pub offloads: Offloads,
 }
 
 impl Default for PortConfig {
     fn default() -> Self {
-        Self { rx_queues: 1, tx_queues: 1, rx_desc: 1024, tx_desc: 1024, mtu: 1500, promiscuous: true }
+        Self {
+            rx_queues: 1,
+            tx_queues: 1,
+            rx_desc: 1024,
+            tx_desc: 1024,
+            mtu: 1500,
+            promiscuous: true,
+            offloads: Offloads::default(),
+        }
     }
 }
 
