@@ -54,12 +54,12 @@ pub struct HandOver<P> {
 
 impl<P: Packet> HandOver<P> {
     /// For each of `workers` workers its part. `shared`: whether a port's flows are shared out, by port.
-    pub fn among(workers: usize, shared: &[bool]) -> Vec<Box<Self>> {
+    pub fn among(workers: usize, shared: &[bool]) -> Vec<Self> {
         let inboxes: Arc<[_]> = (0..workers).map(|_| Inbox::new()).collect();
         let part = |worker| {
             let (inboxes, shared) = (Arc::clone(&inboxes), shared.into());
             let open = (0..workers).map(|_| None).collect();
-            Box::new(Self { inboxes, worker, shared, open })
+            Self { inboxes, worker, shared, open }
         };
         (0..workers).map(part).collect()
     }

@@ -49,7 +49,7 @@ pub struct Worker<I: PortIo> {
     /// A packet of the control thread that its port had no room for, and how often it was tried.
     unsent: Option<(Injected<I::Packet>, u32)>,
     observer: Observer,
-    hand_over: Option<Box<HandOver<I::Packet>>>,
+    hand_over: Option<HandOver<I::Packet>>,
     checks: Option<Box<Checks>>,
 }
 
@@ -101,7 +101,7 @@ impl<I: PortIo> Worker<I> {
 
     /// Has it share its ports' flows with other workers.
     #[must_use]
-    pub fn with_hand_over(mut self, hand_over: Option<Box<HandOver<I::Packet>>>) -> Self {
+    pub fn with_hand_over(mut self, hand_over: Option<HandOver<I::Packet>>) -> Self {
         self.hand_over = hand_over;
         self
     }

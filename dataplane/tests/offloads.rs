@@ -168,7 +168,7 @@ fn rss_must_deal_flows_out_and_never_split_one() {
     assert_eq!(rss(2000, |flow, time| usize::from((flow + time) % 2)), State::FlowSplit);
     // One of many, and late.
     assert_eq!(
-        rss(500, |flow, time| usize::from(flow % 2 ^ u16::from(flow == 7 && time == 2))),
+        rss(500, |flow, time| usize::from((flow % 2) ^ u16::from(flow == 7 && time == 2))),
         State::FlowSplit
     );
     assert_eq!(rss(20, |_, _| 0), State::Checking, "too few to tell");

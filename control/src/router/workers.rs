@@ -112,7 +112,7 @@ impl Workers {
 }
 
 /// Each worker's part in handing flows over; none where every port has a queue for each, or nobody wants it.
-fn hand_overs(config: &Config, hardware: &Hardware, workers: usize) -> Vec<Box<HandOver<Mbuf>>> {
+fn hand_overs(config: &Config, hardware: &Hardware, workers: usize) -> Vec<HandOver<Mbuf>> {
     let shared: Vec<_> = hardware.ports.iter().map(|port| usize::from(port.rx_queues) < workers).collect();
     if config.workers.hand_over && shared.contains(&true) {
         HandOver::among(workers, &shared)
@@ -157,7 +157,7 @@ struct Seat {
     eal: Arc<Eal>,
     stop: Arc<AtomicBool>,
     may_sleep: bool,
-    hand_over: Option<Box<HandOver<Mbuf>>>,
+    hand_over: Option<HandOver<Mbuf>>,
     checks: Option<Box<Checks>>,
 }
 
