@@ -1,5 +1,5 @@
-//! Hand-over: where a port has fewer RX queues than there are workers, the worker that polls a queue hands its flows to
-//! the others, by hash. A flow always goes to the same worker, over an inbox that keeps the order, so its packets stay
+//! Hand-over: where a port has fewer RX queues than there are workers, or gives all flows to one of them, the worker that
+//! polls a queue hands its flows to the others, by hash. A flow always goes to the same worker, over an inbox that keeps the order, so its packets stay
 //! in order. What is handed over is counted as received by the worker that takes it.
 
 use std::sync::Arc;
@@ -10,11 +10,23 @@ use crate::burst::{BURST, Burst};
 use crate::counters::WorkerCounters;
 use crate::header::flow;
 use crate::ids::PortId;
+use crate::offload::{Offload, PortOffloads, State};
 use crate::packet::Packet;
 use crate::verdict::DropReason;
 
 /// Batches that wait for one worker at most; each is what one poll brought for it.
 pub const INBOX: usize = 128;
+
+/// When a port's flows are shared out.
+#[derive(Clone, Debug)]
+pub enum Shared {
+    /// Never.
+    Never,
+    /// Always: it has fewer RX queues than there are workers.
+    Always,
+    /// Once it was seen to give all flows to one of its queues, as NICs do that do not look behind two tags.
+    WithoutRss(Arc<PortOffloads>),
+}
 
 /// Packets of one port on their way to another worker.
 struct Batch<P> {
@@ -46,15 +58,15 @@ pub struct HandOver<P> {
     /// By worker.
     inboxes: Arc<[Inbox<P>]>,
     worker: usize,
-    /// Whether a port's flows are shared out, by port.
-    shared: Box<[bool]>,
+    /// By port.
+    shared: Box<[Shared]>,
     /// What is being filled for each worker.
     open: Box<[Option<Box<Batch<P>>>]>,
 }
 
 impl<P: Packet> HandOver<P> {
-    /// For each of `workers` workers its part. `shared`: whether a port's flows are shared out, by port.
-    pub fn among(workers: usize, shared: &[bool]) -> Vec<Self> {
+    /// For each of `workers` workers its part. `shared`: when a port's flows are shared out, by port.
+    pub fn among(workers: usize, shared: &[Shared]) -> Vec<Self> {
         let inboxes: Arc<[_]> = (0..workers).map(|_| Inbox::new()).collect();
         let part = |worker| {
             let (inboxes, shared) = (Arc::clone(&inboxes), shared.into());
@@ -66,7 +78,12 @@ impl<P: Packet> HandOver<P> {
 
     /// Hands those of a burst that was just received to other workers which are theirs. Returns how many are left.
     pub fn share(&mut self, burst: &mut Burst<P>, counters: &WorkerCounters) -> usize {
-        if !self.shared.get(usize::from(burst.port.0)).copied().unwrap_or(false) {
+        let shared = match self.shared.get(usize::from(burst.port.0)) {
+            Some(Shared::Always) => true,
+            Some(Shared::WithoutRss(offloads)) => offloads.state(Offload::Rss) == State::OneQueue,
+            Some(Shared::Never) | None => false,
+        };
+        if !shared {
             return burst.len;
         }
         let (port, len) = (burst.port, burst.len.min(BURST));

@@ -4,16 +4,22 @@
 mod common;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{Router, Routes, Target, ethernet, ipv4, ipv6, sub_if, tag};
 use dataplane::burst::BURST;
-use dataplane::hand_over::{HandOver, INBOX};
+use dataplane::hand_over::{HandOver, INBOX, Shared};
 use dataplane::ids::PortId;
+use dataplane::offload::{Checks, Offload, PortOffloads, State};
 use dataplane::sub_interface::Tags;
 
 /// So many workers with the same tables; the first has the traffic. Port 0 is shared out, port 1 is not.
 fn routers(workers: usize) -> Vec<Router> {
+    routers_with(workers, Shared::Always)
+}
+
+fn routers_with(workers: usize, shared: Shared) -> Vec<Router> {
     let qinq = Tags::Two(tag(0x8100, 100), tag(0x8100, 10));
     let sub_ifs =
         vec![sub_if(0, Tags::Untagged, 0), sub_if(0, qinq, 0), sub_if(1, Tags::One(tag(0x8100, 7)), 0)];
@@ -21,7 +27,7 @@ fn routers(workers: usize) -> Vec<Router> {
         v4: vec![(0, 0x0a00_0000, 8, Target::Via(vec![2]))],
         v6: vec![(0, 0x2001 << 112, 16, Target::Via(vec![2]))],
     };
-    let parts = HandOver::among(workers, &[true, false]);
+    let parts = HandOver::among(workers, &[shared, Shared::Never]);
     let one = |part| {
         let mut router = Router::new(2, sub_ifs.clone(), &routes);
         router.worker = router.worker.with_hand_over(Some(part));
@@ -92,6 +98,33 @@ fn flows_are_shared_out_and_stay_in_order() {
 }
 
 #[test]
+fn a_port_that_gives_all_to_one_queue_is_shared_out_once_that_is_seen() {
+    let offloads = Arc::new(PortOffloads::new([State::NotAsked, State::Checking]));
+    let mut routers = routers_with(2, Shared::WithoutRss(Arc::clone(&offloads)));
+    let first = routers.remove(0);
+    let checks = Checks::new(&[Arc::clone(&offloads)], 0);
+    routers.insert(0, Router { worker: first.worker.with_checks(checks), ..first });
+    for number in 0..20 {
+        for flow in 0..600 {
+            assert!(offloads.state(Offload::Rss) == State::OneQueue || received(&routers[1]) == 0);
+            routers[0].receive(0, &frame(flow, number));
+            routers[0].run();
+            routers[1].run();
+        }
+    }
+    assert_eq!(offloads.state(Offload::Rss), State::OneQueue);
+    assert_eq!(received(&routers[0]) + received(&routers[1]), 12_000);
+    assert!((4000..6500).contains(&received(&routers[1])), "{}", received(&routers[1]));
+    // Those of a flow that the first worker sent before are not overtaken.
+    let mut last = HashMap::new();
+    for (flow, number) in [0, 1].iter().flat_map(|i: &usize| routers[*i].sent(1)).map(|frame| flow_of(&frame))
+    {
+        assert!(last.insert(flow, number).is_none_or(|before| before < number), "flow {flow}");
+    }
+    routers.iter().for_each(Router::assert_adds_up);
+}
+
+#[test]
 fn what_is_no_ip_stays_and_so_does_a_port_that_is_not_shared_out() {
     let mut routers = routers(2);
     for _ in 0..200 {
@@ -148,7 +181,7 @@ fn two_threads_lose_nothing_and_keep_order() {
         }
     }
     let all = u64::from(NUMBERS) * u64::from(FLOWS);
-    let counters: Vec<_> = routers.iter().map(|router| std::sync::Arc::clone(&router.counters)).collect();
+    let counters: Vec<_> = routers.iter().map(|router| Arc::clone(&router.counters)).collect();
     let done = AtomicBool::new(false);
     let routers: Vec<_> = std::thread::scope(|scope| {
         let run = |mut router: Router| {

@@ -121,7 +121,7 @@ fn port(s: &mut Section<'_, '_, '_>) -> Port {
 }
 
 fn offloads(s: &mut Section<'_, '_, '_>) -> Offloads {
-    let words = [("rx_checksum", Offloads { rx_checksum: true, ..Offloads::default() })];
+    let words = [("rx_checksum", Offloads { rx_checksum: true })];
     let asked = s.list("offloads", choice(&words)).into_iter().flatten().flatten();
     asked.fold(Offloads::default(), |all, one| all.or(one.value))
 }

@@ -9,7 +9,7 @@ use core_affinity::CoreId;
 use crossbeam::channel::{Sender, bounded};
 use dataplane::counters::WorkerCounters;
 use dataplane::dpdk::DpdkIo;
-use dataplane::hand_over::HandOver;
+use dataplane::hand_over::{HandOver, Shared};
 use dataplane::offload::Checks;
 use dataplane::punt::{PUNT_RING, Rings};
 use dataplane::qsbr::Reader;
@@ -18,7 +18,7 @@ use dataplane::worker::Worker;
 use dpdk_sys::{Eal, Mbuf};
 
 use super::error::RouterError;
-use super::hardware::Hardware;
+use super::hardware::{Hardware, OpenPort};
 use crate::config::model::{Config, Idle};
 
 /// All workers. Dropping it stops them.
@@ -111,14 +111,19 @@ impl Workers {
     }
 }
 
-/// Each worker's part in handing flows over; none where every port has a queue for each, or nobody wants it.
+/// Each worker's part in handing flows over; none where nobody wants it.
 fn hand_overs(config: &Config, hardware: &Hardware, workers: usize) -> Vec<HandOver<Mbuf>> {
-    let shared: Vec<_> = hardware.ports.iter().map(|port| usize::from(port.rx_queues) < workers).collect();
-    if config.workers.hand_over && shared.contains(&true) {
-        HandOver::among(workers, &shared)
-    } else {
-        Vec::new()
+    if !config.workers.hand_over || workers < 2 {
+        return Vec::new();
     }
+    let shared = |port: &OpenPort| {
+        if usize::from(port.rx_queues) < workers {
+            Shared::Always
+        } else {
+            Shared::WithoutRss(Arc::clone(&port.offloads))
+        }
+    };
+    HandOver::among(workers, &hardware.ports.iter().map(shared).collect::<Vec<_>>())
 }
 
 impl Workers {

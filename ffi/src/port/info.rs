@@ -35,11 +35,7 @@ pub struct PortInfo {
 impl PortInfo {
     /// Which offloads it could do.
     pub fn offloads(&self) -> Offloads {
-        Offloads {
-            rx_checksum: self.rx_offloads & sys::DPDK_SYS_RX_OFFLOAD_IPV4_CKSUM != 0,
-            vlan_strip: self.rx_offloads & sys::DPDK_SYS_RX_OFFLOAD_VLAN_STRIP != 0,
-            vlan_insert: self.tx_offloads & sys::DPDK_SYS_TX_OFFLOAD_VLAN_INSERT != 0,
-        }
+        Offloads { rx_checksum: self.rx_offloads & sys::DPDK_SYS_RX_OFFLOAD_IPV4_CKSUM != 0 }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::config::{DeviceMtu, FrameLimits};
-use super::{Offloads, Port, PortConfig, PortError, PortInner, State, driver_name};
+use super::{Port, PortConfig, PortError, PortInner, State, driver_name};
 use crate::{Mempool, RxQueue, TxQueue, sys};
 
 impl Port {
@@ -137,11 +137,9 @@ fn eth_conf(
 ) -> sys::rte_eth_conf {
     let mut conf = sys::rte_eth_conf::default();
     conf.rxmode.mtu = u32::from(mtu.mtu);
-    let Offloads { rx_checksum, vlan_strip, vlan_insert } = config.offloads;
-    let flags = |on: bool, flag| if on { flag } else { 0 };
-    conf.rxmode.offloads |= flags(rx_checksum, sys::DPDK_SYS_RX_OFFLOAD_IPV4_CKSUM)
-        | flags(vlan_strip, sys::DPDK_SYS_RX_OFFLOAD_VLAN_STRIP);
-    conf.txmode.offloads |= flags(vlan_insert, sys::DPDK_SYS_TX_OFFLOAD_VLAN_INSERT);
+    if config.offloads.rx_checksum {
+        conf.rxmode.offloads |= sys::DPDK_SYS_RX_OFFLOAD_IPV4_CKSUM;
+    }
     if config.rx_queues > 1 {
         let hash = info.flow_type_rss_offloads & sys::DPDK_SYS_RSS_IP_TCP_UDP;
         if hash == 0 {
