@@ -1,6 +1,6 @@
 //! Hand-over: where a port has fewer RX queues than there are workers, or gives all flows to one of them, the worker that
-//! polls a queue hands its flows to the others, by hash. A flow always goes to the same worker, over an inbox that keeps the order, so its packets stay
-//! in order. What is handed over is counted as received by the worker that takes it.
+//! polls a queue hands its flows to the others, by hash. A flow always goes to the same worker, over an inbox that keeps
+//! the order, so its packets stay in order. What is handed over is counted as received by the worker that takes it.
 
 use std::sync::Arc;
 
@@ -24,7 +24,8 @@ pub enum Shared {
     Never,
     /// Always: it has fewer RX queues than there are workers.
     Always,
-    /// Once it was seen to give all flows to one of its queues, as NICs do that do not look behind two tags.
+    /// If it cannot deal flows out to its queues, or once it was seen to give all to one, as NICs do that do not look
+    /// behind two tags.
     WithoutRss(Arc<PortOffloads>),
 }
 
@@ -80,7 +81,9 @@ impl<P: Packet> HandOver<P> {
     pub fn share(&mut self, burst: &mut Burst<P>, counters: &WorkerCounters) -> usize {
         let shared = match self.shared.get(usize::from(burst.port.0)) {
             Some(Shared::Always) => true,
-            Some(Shared::WithoutRss(offloads)) => offloads.state(Offload::Rss) == State::OneQueue,
+            Some(Shared::WithoutRss(offloads)) => {
+                matches!(offloads.state(Offload::Rss), State::OneQueue | State::NotGranted)
+            }
             Some(Shared::Never) | None => false,
         };
         if !shared {
