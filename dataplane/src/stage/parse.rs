@@ -91,12 +91,11 @@ fn expected<P: Packet>(burst: &mut Burst<P>, on_port: OnPort<'_>) -> u64 {
     // Without gaps, packets have the numbers of their places in the lane.
     let in_place = count == len;
     let found_len = if in_place { &mut burst.l3_len } else { &mut lens };
-    let (headers, room, lane, aged) =
-        (&headers[..count], &room[..count], &mut burst.v4.destination, &mut burst.aged);
+    let (lane, aged) = (&mut burst.v4.destination, &mut burst.aged);
     let right = if vouched {
-        headers4::<false>(headers, room, lane, found_len, aged)
+        headers4::<false>(&headers, &room, count, lane, found_len, aged)
     } else {
-        headers4::<true>(headers, room, lane, found_len, aged)
+        headers4::<true>(&headers, &room, count, lane, found_len, aged)
     };
     if !in_place {
         for (packet, len) in burst.v4.packet[..count].iter().zip(&lens) {
@@ -115,19 +114,20 @@ fn all_vouched<P: Packet>(packets: &[Option<P>]) -> bool {
     packets.iter().flatten().fold(0, |doubt, packet| doubt | packet.oddity_or_doubt()) == 0
 }
 
-/// Looks at IPv4 headers. Returns the places of those that are as expected, as bits. `SUM`: their checksums are looked
-/// at, too.
+/// Looks at the first `count` IPv4 headers. Returns the places of those that are as expected, as bits. `SUM`: their
+/// checksums are looked at, too.
 #[inline(always)]
 fn headers4<const SUM: bool>(
-    headers: &[&[u8; ipv4::MIN_HEADER_LEN]],
-    room: &[u16],
+    headers: &Headers<'_>,
+    room: &[u16; BURST],
+    count: usize,
     destination: &mut [u32; BURST],
     l3_len: &mut [u16; BURST],
     aged: &mut [u32; BURST],
 ) -> u64 {
     let mut right = 0;
-    for (k, (header, room)) in headers.iter().zip(room).enumerate().take(BURST) {
-        if let Some(header) = ipv4::expected::<SUM>(header, *room) {
+    for k in 0..count.min(BURST) {
+        if let Some(header) = ipv4::expected::<SUM>(headers[k], room[k]) {
             destination[k] = header.destination;
             l3_len[k] = header.len;
             aged[k] = header.aged;
