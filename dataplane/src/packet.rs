@@ -117,7 +117,7 @@ pub struct HeapPacket {
     buffer: Vec<u8>,
     start: usize,
     /// What `segments` reports.
-    pub segments: u16,
+    pub segments: u8,
     /// What `stripped_tags` reports.
     pub stripped: StrippedTags,
     /// What `checksum` reports.
@@ -187,7 +187,7 @@ impl Packet for HeapPacket {
     }
 
     fn segments(&self) -> u16 {
-        self.segments
+        self.segments.into()
     }
 
     fn stripped_tags(&self) -> StrippedTags {
