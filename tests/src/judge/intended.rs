@@ -15,6 +15,7 @@
 //! | [`Jumbogram`](Difference::Jumbogram): IPv6 hop-by-hop options in a packet without payload | taken for a jumbogram | dropped | RFC 2675, section 1: for links of more than 65,575 bytes |
 //! | [`LinkGroup`](Difference::LinkGroup): errors about a unicast within a link-layer broadcast | some | none | RFC 4443, section 2.4 (e), allows them and does not ask for them; RFC 1812, section 4.3.2.7 |
 //! | [`Redirect`](Difference::Redirect): errors about ICMPv6 redirects | sent | none | RFC 4443, section 2.4 (e.2) |
+//! | [`NoIpv6`](Difference::NoIpv6): IPv6 that comes in on a link of less than 1280 bytes | dropped: there is no IPv6 | forwarded as from any other, without errors: there is no address to send them from | RFC 8200, section 5, is about what is sent over a link |
 //! | [`Options`](Difference::Options): an IPv4 error about a packet with options | echoes routes and times, or is not sent when they have no room; goes along the reversed source route; quotes options as far as it changed them | no options, straight to the source, quotes them as received | RFC 1812, section 4.3.2.6: only source routes are reversed, and those are not followed (RFC 7126, section 4.3); RFC 792: "the Internet header ... of the original datagram" |
 //! | [`ErrorSource`](Difference::ErrorSource): source of an IPv6 error | our address on the link that it leaves by | on the link that the packet came in on | RFC 4443, section 2.2 (d): a choice that tells more; the same as in IPv4 (RFC 1812, section 4.3.2.4) |
 //! | [`Stamp`](Difference::Stamp): time and address in a timestamp option | our address towards the source; a time at group and broadcast addresses too | our address on the link that the packet came in on; a time at ours alone | RFC 791, section 3.1 |
@@ -51,6 +52,7 @@ pub enum Difference {
     Jumbogram,
     LinkGroup,
     Redirect,
+    NoIpv6,
     Options,
     ErrorSource,
     Stamp,
@@ -77,7 +79,13 @@ pub fn wanted(linux: &Linux, received: &Received) -> Wanted {
         wanted.differences.push(Difference::Labels);
     }
     let asked = unlabelled.as_ref().unwrap_or(received);
-    wanted.sent = linux.forward(asked.place, &asked.frame);
+    let without_ipv6 = received.is_v6() && !received.place.kind().v6;
+    let place = if without_ipv6 { Place { kind: 0, ..asked.place } } else { asked.place };
+    wanted.sent = linux.forward(place, &asked.frame);
+    if without_ipv6 {
+        wanted.differences.push(Difference::NoIpv6);
+        wanted.sent.retain(|sent| !is_own(received, sent));
+    }
     let is_answer = |sent: &[Sent]| sent.iter().all(|sent| is_own(received, sent));
     wanted.linux_did = match &wanted.sent[..] {
         [] => "dropped",
@@ -114,9 +122,12 @@ pub fn wanted(linux: &Linux, received: &Received) -> Wanted {
     wanted
 }
 
-/// Whether a frame that came out for another is the router's own.
+/// Whether a frame that came out for another is the router's own: a packet may only pretend to come from us, but then it
+/// goes where it is to go.
 pub fn is_own(received: &Received, sent: &Sent) -> bool {
-    linux::is_own(sent) && received.addresses().is_none_or(|(from, _)| !plan::is_ours(from))
+    let goes_to = || Received { place: sent.place, frame: sent.frame.clone() }.addresses().map(|(_, to)| to);
+    let forwarded = |from, to| plan::is_ours(from) && goes_to() == Some(to);
+    linux::is_own(sent) && received.addresses().is_none_or(|(from, to)| !forwarded(from, to))
 }
 
 /// Why turnpike sends nothing where Linux sent something: an answer alone, or other frames.

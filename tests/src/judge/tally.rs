@@ -150,6 +150,7 @@ impl Tally {
             Difference::Jumbogram,
             Difference::LinkGroup,
             Difference::Redirect,
+            Difference::NoIpv6,
             Difference::Options,
             Difference::ErrorSource,
             Difference::Stamp,
