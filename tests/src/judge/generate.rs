@@ -135,7 +135,7 @@ fn length(r: &mut Random, header: usize) -> usize {
 fn packet4(r: &mut Random, place: Place) -> Vec<u8> {
     let (mut from, to) = (source(r, place, false), destination(r, place, false));
     let mut most = 3;
-    if matches!(to, IpAddr::V4(to) if to.octets()[0] == 30) {
+    if matches!(to, IpAddr::V4(to) if matches!(to.octets(), [30, ..] | [169, 254, ..128, _])) {
         // Linux limits how often it tells a source that there is no route, by a setting of the whole machine: five
         // times at once. `intended` asks it once more for each option.
         most = 1;

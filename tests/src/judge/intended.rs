@@ -285,7 +285,8 @@ fn without_echo(linux: &Linux, received: &Received) -> Option<Vec<Sent>> {
         let second = found.iter().any(|other| other.at < option.at && same(other.kind));
         // A second one of its kind is wrong as such: as one of a length that none has. Of a source route all else is
         // looked at first.
-        if second && !(routes && pointer(&alone).is_some()) {
+        let within = |at: u8| usize::from(at) < 20 + option.at + option.len;
+        if second && !(routes && pointer(&alone).is_some_and(within)) {
             one[option.at + 1] = 1;
             answers.push(ask(&one));
         } else {
