@@ -199,6 +199,8 @@ fn is_edge(address: IpAddr) -> bool {
 
 /// Whether an IPv6 packet is a redirect, behind whatever headers.
 fn is_redirect(packet: &[u8]) -> bool {
+    let end = 40 + usize::from(u16::from_be_bytes([packet[4], packet[5]]));
+    let packet = packet.get(..end).unwrap_or(packet);
     let (mut next, mut at) = (packet[6], 40);
     loop {
         let Some(header) = packet.get(at..) else { return false };
@@ -394,4 +396,21 @@ fn forwarded_options(received: &Received, sent: &mut [u8]) -> Option<Difference>
         }
     }
     difference
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_behind_the_payload_makes_no_redirect() {
+        let (a, b) = ("2001:db8::1".parse().unwrap(), "2001:db8::2".parse().unwrap());
+        let routing = [58, 0, 253, 1, 0, 0, 0, 0, 137, 0, 0, 0];
+        let mut packet = frame::packet(a, b, 43, 64, &routing);
+        assert!(is_redirect(&packet));
+        packet[4..6].fill(0);
+        assert!(!is_redirect(&packet), "frame 31854 of seed 20261126");
+        assert!(is_redirect(&frame::packet(a, b, 58, 64, &[137])));
+        assert!(!is_redirect(&frame::packet(a, b, 58, 64, &[])));
+    }
 }

@@ -48,6 +48,9 @@ pub const SYSCTLS: &[(&str, &str)] = &[
     ("ipv6/conf/default/router_solicitations", "0"),
     ("ipv6/conf/default/accept_dad", "0"),
     ("ipv6/icmp/echo_ignore_multicast", "1"),
+    // Fragments to itself wait for the others until the judgement is over: no error about them is sent in between.
+    ("ipv4/ipfrag_time", "86400"),
+    ("ipv6/ip6frag_time", "86400"),
     // Errors with a flow label of 0, which says nothing (RFC 6437, section 3).
     ("ipv6/auto_flowlabels", "0"),
 ];
