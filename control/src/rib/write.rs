@@ -69,11 +69,12 @@ impl Rib {
         *K::plan(&mut self.scratch) = plan;
     }
 
-    /// Looks at an entry, and writes it or takes it out, without regard to those that wait.
+    /// Looks at an entry, and writes it, or takes it out if none of its paths may be used, without regard to those that
+    /// wait. One without paths waits for them: they may cover what it did.
     pub(super) fn write_at_once<K: Prefix>(&mut self, vrf: VrfId, key: K, work: &mut Work) {
         let entry = |rib: &mut Self| {
             let entry = K::afi_mut(&mut rib.vrfs[usize::from(vrf.0)]).table.get_mut(key)?;
-            Some((entry.dirty, entry.gone))
+            Some((entry.dirty, entry.gone && !entry.paths.as_slice().is_empty()))
         };
         let Some((dirty, _)) = entry(self) else { return };
         let mut plan = std::mem::take(K::plan(&mut self.scratch));
@@ -82,7 +83,7 @@ impl Rib {
         self.write_batch(vrf, &plan, work);
         plan.clear();
         *K::plan(&mut self.scratch) = plan;
-        if entry(self).is_some_and(|(_, gone)| gone) {
+        if entry(self).is_some_and(|(_, refused)| refused) {
             K::afi_mut(&mut self.vrfs[usize::from(vrf.0)]).gone.push_front((key, 0));
             self.remove_gone::<K>(vrf, work);
         }
