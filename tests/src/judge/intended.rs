@@ -268,7 +268,9 @@ fn without_echo(linux: &Linux, received: &Received) -> Option<Vec<Sent>> {
         return None;
     }
     let mut none = all.to_vec();
-    found.iter().for_each(|option| none[option.at] = UNKNOWN);
+    for option in &found {
+        none[option.at] = UNKNOWN;
+    }
     let ask = |all: &[u8]| linux.forward(received.place, &received.with_options(all).frame);
     let pointer = |sent: &[Sent]| match sent {
         [one] if is_own(received, one) && one.frame.get(34..36) == Some(&[12, 0]) => {
