@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::feed::Prefix;
-use super::lab::Lab;
+use super::lab::{Favour, Lab, Stop};
 use super::ours::Turnpike;
 use super::probe;
 use super::subject::Subject as _;
@@ -131,12 +131,13 @@ impl Rig {
         Ok(Self { station, traffic, receive, drain, number: 0 })
     }
 
-    /// Waits for the links, and lets the workers go before all others.
-    pub fn connect(&self, turnpike: &Turnpike) -> Result<(), String> {
-        super::lab::favour_workers(&turnpike.pids());
+    /// Waits for the links, and lets the workers go before all others for as long as is kept what this gives.
+    pub fn connect(&self, turnpike: &mut Turnpike, stop: &Stop) -> Result<Favour, String> {
         self.station
             .wait_for_links(Duration::from_secs(10), || Ok::<(), StationError>(()))
-            .map_err(|error| error.to_string())
+            .map_err(|error| error.to_string())?;
+        turnpike.settle(stop)?;
+        Ok(Favour::workers(&turnpike.pids()))
     }
 
     /// One trial, with so many frames a second on each port that sends.
