@@ -109,8 +109,9 @@ pub fn back(flow: &Flow) -> Flow {
         l2: Layer2 { dst: port_mac(1, false), src: port_mac(1, true), tags: [None; 2] },
         src: flow.dst,
         dst: flow.src,
-        src_port: flow.dst_port,
-        dst_port: flow.src_port,
+        // The ports stay: a test frame is known by the one that it goes to.
+        src_port: flow.src_port,
+        dst_port: flow.dst_port,
         hop_limit: 64,
     }
 }
