@@ -22,6 +22,18 @@ pub enum StrippedTags {
     },
 }
 
+/// What a NIC says of a packet's IPv4 header checksum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Checksum {
+    /// Nothing.
+    #[default]
+    Unknown,
+    /// It is right.
+    Right,
+    /// It is wrong.
+    Wrong,
+}
+
 /// A packet buffer: one Ethernet frame without FCS, in one piece.
 ///
 /// # Safety
@@ -57,6 +69,14 @@ pub unsafe trait Packet: Sized {
     /// 0 if it is in one piece and has all its tags, as nearly every packet; anything else if not.
     fn oddity(&self) -> u64 {
         u64::from(self.segments() != 1 || self.stripped_tags() != StrippedTags::None)
+    }
+
+    /// What the NIC says of its IPv4 header checksum.
+    fn checksum(&self) -> Checksum;
+
+    /// 0 if [`Self::oddity`] is, and the NIC says that the IPv4 header checksum is right; anything else if not.
+    fn oddity_or_doubt(&self) -> u64 {
+        self.oddity() | u64::from(self.checksum() != Checksum::Right)
     }
 
     /// Makes the frame that of the `l3_len` bytes from `l3_offset` on, behind `l2_len` bytes for a new L2 header, and
@@ -103,9 +123,11 @@ pub struct HeapPacket {
     buffer: Vec<u8>,
     start: usize,
     /// What `segments` reports.
-    pub segments: u16,
+    pub segments: u8,
     /// What `stripped_tags` reports.
     pub stripped: StrippedTags,
+    /// What `checksum` reports.
+    pub checksum: Checksum,
 }
 
 impl HeapPacket {
@@ -116,7 +138,13 @@ impl HeapPacket {
     pub fn new(frame: &[u8]) -> Self {
         let mut buffer = vec![0; Self::HEADROOM];
         buffer.extend_from_slice(frame);
-        Self { buffer, start: Self::HEADROOM, segments: 1, stripped: StrippedTags::None }
+        Self {
+            buffer,
+            start: Self::HEADROOM,
+            segments: 1,
+            stripped: StrippedTags::None,
+            checksum: Checksum::Unknown,
+        }
     }
 }
 
@@ -167,11 +195,15 @@ unsafe impl Packet for HeapPacket {
     }
 
     fn segments(&self) -> u16 {
-        self.segments
+        self.segments.into()
     }
 
     fn stripped_tags(&self) -> StrippedTags {
         self.stripped
+    }
+
+    fn checksum(&self) -> Checksum {
+        self.checksum
     }
 }
 
