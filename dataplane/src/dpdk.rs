@@ -7,7 +7,9 @@ use crate::ids::PortId;
 use crate::io::PortIo;
 use crate::packet::{Checksum, IP_LEAD, Packet, StrippedTags};
 
-impl Packet for Mbuf {
+// SAFETY: an mbuf is a pointer to a buffer that it owns alone; only its own methods move the start or the length of it.
+#[allow(unsafe_code)]
+unsafe impl Packet for Mbuf {
     #[inline]
     fn bytes(&self) -> &[u8] {
         Mbuf::bytes(self)

@@ -35,7 +35,13 @@ pub enum Checksum {
 }
 
 /// A packet buffer: one Ethernet frame without FCS, in one piece.
-pub trait Packet: Sized {
+///
+/// # Safety
+/// A packet owns its bytes, and they lie behind a pointer: [`Self::bytes`] gives the same place and length each time,
+/// also after the packet was moved, until it is dropped or one of the methods that take `&mut self` was called.
+/// `stage::wide` moves packets and reads by the places that it noted before.
+#[allow(unsafe_code)] // The contract above; there is no unsafe code in what it asks for.
+pub unsafe trait Packet: Sized {
     /// The bytes of the first segment, from the Ethernet header on.
     fn bytes(&self) -> &[u8];
 
@@ -142,7 +148,9 @@ impl HeapPacket {
     }
 }
 
-impl Packet for HeapPacket {
+// SAFETY: its bytes are those of a vector of its own, on the heap.
+#[allow(unsafe_code)]
+unsafe impl Packet for HeapPacket {
     fn bytes(&self) -> &[u8] {
         &self.buffer[self.start..]
     }

@@ -306,7 +306,8 @@ fn nap(idle_us: u64) -> Duration {
     Duration::from_micros(idle_us / NAP_SHARE).clamp(SHORTEST_NAP, LONGEST_NAP)
 }
 
-/// The instructions that the stages are compiled with.
+/// The instructions that the stages are compiled with: beside those of all processors AVX2, BMI1, BMI2, LZCNT, MOVBE and
+/// POPCNT, and with AVX-512 its F, BW, DQ and VL as well.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Instructions {
@@ -332,7 +333,7 @@ impl Instructions {
     }
 }
 
-/// Whether the processor has AVX-512 F, BW, DQ and VL.
+/// Whether the processor has AVX-512 F, BW, DQ and VL; of others it says nothing.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 pub(crate) fn has_avx512() -> bool {
     is_x86_feature_detected!("avx512f")

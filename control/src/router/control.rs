@@ -383,7 +383,8 @@ impl Control {
                 }
                 Call::Ask { request: Request::Do(order), reply } => drop(reply.send(self.obey(&order))),
                 Call::Ask { request, reply } => drop(reply.send(self.answer(&request))),
-                Call::Watch { request, reply } => drop(reply.send(self.watch(&request))),
+                Call::PlanWatch { request, reply } => drop(reply.send(self.plan_watch(&request))),
+                Call::Watch { session, reply } => drop(reply.send(self.watch(session))),
                 Call::Explain { questions, reply } => drop(reply.send(self.explain(&questions))),
             }
         }

@@ -81,7 +81,8 @@ pub const fn end_of(kind: usize) -> usize {
 /// none.
 ///
 /// # Safety
-/// `from` is less than 64. Each frame has 34 bytes, and those of length 0 are at a valid pointer to 34 bytes.
+/// `from` is less than 64. Each frame has 34 bytes, and those of length 0 are at a valid pointer to 34 bytes. The
+/// processor has the features that this is compiled with.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 pub unsafe fn kinds(frames: &Frames, from: usize) -> [u16; KINDS] {
@@ -116,7 +117,8 @@ pub unsafe fn kinds(frames: &Frames, from: usize) -> [u16; KINDS] {
 /// `ipv6::expected` ask for. The VLAN ids are not looked at, and IPv4's checksums only with `sum`.
 ///
 /// # Safety
-/// `from < to`, `to <= from + 16`, `to <= 64`, and each of the frames has at least [`end_of`] their kind bytes.
+/// `from < to`, `to <= from + 16`, `to <= 64`, and each of the frames has at least [`end_of`] their kind bytes. The
+/// processor has the features that this is compiled with.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi2")]
 #[allow(clippy::too_many_lines)] // One pass over vectors that would have to be handed on.
@@ -264,7 +266,7 @@ pub unsafe fn look<const TAGS: usize, const V6: bool>(
 /// Four words of sixteen frames, from byte `at` on.
 ///
 /// # Safety
-/// All have 16 bytes from there on.
+/// All have 16 bytes from there on, and the processor has the features that this is compiled with.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 unsafe fn transposed(starts: &[*const u8; 16], at: usize) -> [__m512i; 4] {
@@ -292,7 +294,8 @@ unsafe fn transposed(starts: &[*const u8; 16], at: usize) -> [__m512i; 4] {
 /// `ipv6::expected` has it, as bits.
 ///
 /// # Safety
-/// All have 16 bytes from there on; `from` is less than 64.
+/// All have 16 bytes from there on; `from` is less than 64; and the processor has the features that this is compiled
+/// with.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi2")]
 unsafe fn destinations6(starts: &[*const u8; 16], at: usize, from: usize, found: &mut Found) -> u16 {

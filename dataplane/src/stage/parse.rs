@@ -12,7 +12,7 @@ use crate::tables::Tables;
 use crate::verdict::Verdict;
 
 /// Finds each packet's sub-interface, checks its headers, and lines it up for the look-up. `WIDE`: the caller is compiled
-/// for, and runs on, a processor with AVX-512 F, BW, DQ and VL, and BMI2.
+/// for, and runs on, a processor with the features of `worker::Instructions::Avx512`.
 #[inline(always)]
 pub fn run<P: Packet, const WIDE: bool>(burst: &mut Burst<P>, tables: &Tables) {
     let odd = wide::<P, WIDE>(burst, tables).unwrap_or_else(|| {

@@ -11,7 +11,7 @@ use crate::sub_interface::{NONE, Regular};
 /// was done.
 ///
 /// # Safety
-/// The processor has AVX-512 F, BW, DQ and VL, and BMI2.
+/// The processor has the features of `worker::Instructions::Avx512`.
 #[allow(unsafe_code)] // Called after a check for the features.
 #[inline(always)]
 pub unsafe fn run<P: Packet>(burst: &mut Burst<P>, regular: Regular<'_>) -> Option<u64> {
@@ -75,7 +75,8 @@ fn gather<P: Packet, const VOUCHED: bool>(packets: &[Option<P>], frames: &mut Fr
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 fn only_kind(frames: &Frames, len: usize) -> Option<usize> {
-    // SAFETY: frames have 34 bytes, and where there is none there are as many.
+    // SAFETY: frames have 34 bytes, and where there is none there are as many; nothing was done to a packet since they
+    // were looked up.
     let kinds = unsafe { kinds(frames, 0) };
     let first = u16::MAX >> (16 - len.clamp(1, 16));
     let kind = kinds.iter().position(|kind| *kind & first == first)?;
@@ -90,7 +91,8 @@ fn only_kind(frames: &Frames, len: usize) -> Option<usize> {
 fn line_up<P: Packet>(burst: &mut Burst<P>, frames: &mut Frames) -> Ends {
     let mut of_kind = [0; KINDS];
     for from in (0..burst.len.min(BURST)).step_by(16) {
-        // SAFETY: as above; `from` is less than 64.
+        // SAFETY: as above; `from` is less than 64. Packets are moved only further below, and `Packet` promises that
+        // their bytes stay where they are.
         let sixteen = unsafe { kinds(frames, from) };
         for (all, sixteen) in of_kind.iter_mut().zip(sixteen) {
             *all |= u64::from(sixteen) << from;
@@ -125,7 +127,8 @@ fn every<P: Packet>(burst: &mut Burst<P>, frames: &Frames, ends: Ends, regular: 
     let mut right = 0;
     for (kind, end) in ends.into_iter().enumerate() {
         if start < end {
-            // SAFETY: `line_up` and `only_kind` saw that the frames are long enough.
+            // SAFETY: `line_up` and `only_kind` saw that the frames are long enough. Packets may have been moved since
+            // their bytes were looked up, and nothing else was done to them: `Packet` promises that those stay.
             #[allow(unsafe_code)]
             unsafe {
                 right |= match kind {
@@ -419,7 +422,7 @@ mod tests {
             count in 1..=BURST,
             pinned in any::<bool>(),
         ) {
-            if !crate::worker::has_avx512() || !is_x86_feature_detected!("bmi2") {
+            if crate::worker::Instructions::of_this_processor() != crate::worker::Instructions::Avx512 {
                 return Ok(());
             }
             // Bursts of one kind too, with some others between.
