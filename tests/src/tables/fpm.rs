@@ -5,8 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use super::page::{block, hurry};
-use super::{FAR, GATEWAYS, MANY, Route, Yard, many};
+use super::{FAR, GATEWAYS, MANY, Route, Yard, block, hurry, many};
 use crate::bird::Bird;
 use crate::suite::{SOON, Step};
 use crate::wait;

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+pub use self::page::{block, hurry};
 use crate::bird::Bird;
 use crate::echo;
 use crate::lab::{Lab, Netns};
