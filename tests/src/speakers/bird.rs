@@ -81,12 +81,11 @@ fn attributes(route: &Route) -> String {
 impl Speaker for BirdSpeaker {
     fn start(&mut self, site: &Site, routes: &Routes) {
         let config = self.config(routes);
-        match &mut self.bird {
-            Some(bird) => bird.restart(&config),
-            None => {
-                let name = if self.by == By::Bgp { "bgp" } else { "kernel" };
-                self.bird = Some(Bird::start(&site.lab, &site.inside, name, &config));
-            }
+        if let Some(bird) = &mut self.bird {
+            bird.restart(&config);
+        } else {
+            let name = if self.by == By::Bgp { "bgp" } else { "kernel" };
+            self.bird = Some(Bird::start(&site.lab, &site.inside, name, &config));
         }
     }
 

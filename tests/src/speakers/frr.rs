@@ -163,16 +163,13 @@ fn statics(routes: &[&Route], no: &str) -> String {
 impl Speaker for FpmSpeaker {
     fn start(&mut self, site: &Site, routes: &Routes) {
         let statics = statics(&routes.iter().collect::<Vec<_>>(), "");
-        match &mut self.0 {
-            Some(zebra) => {
-                let config = format!("log stdout\n{statics}");
-                std::fs::write(zebra.dir().join("staticd.conf"), config).expect("configuration of staticd");
-                zebra.resume();
-            }
-            None => {
-                let configs = [&tables::block("frr zebra"), "", statics.as_str()];
-                self.0 = Some(Zebra::start(&site.lab, &site.beside, configs));
-            }
+        if let Some(zebra) = &mut self.0 {
+            let config = format!("log stdout\n{statics}");
+            std::fs::write(zebra.dir().join("staticd.conf"), config).expect("configuration of staticd");
+            zebra.resume();
+        } else {
+            let configs = [&tables::block("frr zebra"), "", statics.as_str()];
+            self.0 = Some(Zebra::start(&site.lab, &site.beside, configs));
         }
     }
 

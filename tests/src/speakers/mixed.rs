@@ -12,7 +12,7 @@ use crate::wait;
 /// In the order in which they are preferred: by distance, then by `LOCAL_PREF`.
 const ORDER: [Who; 7] = [FPM, KERNEL, FRR, BIRD, GOBGP, EXABGP, OPENBGPD];
 /// Between two kills.
-const APART: Duration = Duration::from_secs(1);
+const APART: Duration = Duration::from_millis(500);
 
 /// Addresses behind the prefixes that all bring.
 fn shared(yard: &Yard) -> Vec<IpAddr> {
@@ -101,7 +101,9 @@ pub fn comes_back(yard: &mut Yard) {
 
 /// turnpike ends its sessions by the book.
 pub fn takes_leave(yard: &mut Yard) {
+    assert!(yard.is_up("edge"), "there is a session to be ended");
     assert_eq!(yard.router_mut().stop(libc::SIGTERM).code(), Some(0));
-    let said = || yard.log_of(BIRD).contains("Administrative shutdown");
+    let edge = yard.edge.as_ref().expect("started");
+    let said = || edge.log_tail(50).contains("Administrative shutdown");
     wait::until_true(SOON, "BIRD to hear the Cease", said);
 }

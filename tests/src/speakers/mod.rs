@@ -8,6 +8,7 @@ mod bird;
 mod exabgp;
 mod frr;
 mod gobgp;
+mod guarded;
 mod mixed;
 mod openbgpd;
 mod page;
@@ -15,7 +16,7 @@ mod route;
 mod speaker;
 mod yard;
 
-use self::route::{changed, thinned};
+use self::route::{Route, Routes, changed, thinned};
 pub use self::yard::Yard;
 use self::yard::{BIRD, EXABGP, FPM, FRR, GOBGP, KERNEL, OPENBGPD, Who};
 use crate::suite::Step;
@@ -27,19 +28,20 @@ macro_rules! alone {
         pub const STEPS: &[Step<Yard>] = &[
             $((concat!($name, "_pushes"), |yard| pushes(yard, $who)),
             (concat!($name, "_changes"), |yard| changes(yard, $who)),
-            (concat!($name, "_withdraws"), |yard| withdraws(yard, $who)),
-            (concat!($name, "_goes_to_restart"), |yard| goes(yard, $who)),
-            (concat!($name, "_has_restarted"), |yard| is_back(yard, $who)),)*
+            (concat!($name, "_withdraws"), |yard| withdraws(yard, $who)),)*
+            $((concat!($name, "_goes_to_restart"), |yard| goes(yard, $who)),)*
+            $((concat!($name, "_has_restarted"), |yard| is_back(yard, $who)),)*
             $($more),*
         ];
     };
 }
 
 alone!(
-    "frr" FRR, "bird" BIRD, "gobgp" GOBGP, "exabgp" EXABGP, "openbgpd" OPENBGPD, "fpm" FPM, "kernel" KERNEL;
+    "frr" FRR, "bird" BIRD, "exabgp" EXABGP, "openbgpd" OPENBGPD, "kernel" KERNEL, "fpm" FPM, "gobgp" GOBGP;
     ("the_best_of_all_is_used", mixed::the_best_of_all_is_used),
     ("killed_one_by_one_each_leaves_to_the_next", mixed::killed_one_by_one),
     ("one_that_comes_back_takes_over_again", mixed::comes_back),
+    ("a_guarded_session", guarded::a_guarded_session),
     ("turnpike_takes_leave", mixed::takes_leave)
 );
 
@@ -66,17 +68,22 @@ fn withdraws(yard: &mut Yard, who: Who) {
 /// It goes, and its routes stay in use. It is started again with some routes less.
 fn goes(yard: &mut Yard, who: Who) {
     let before = yard.installed(who);
-    let samples: Vec<_> = yard.routes[who.index].iter().step_by(50).cloned().collect();
-    let samples: Vec<_> = samples.iter().filter(|route| !route.shared()).collect();
     yard.leave(who);
     assert_eq!(yard.installed(who), before, "they stay");
-    yard.forwards(&samples);
+    yard.forwards(&samples(&yard.routes[who.index]));
     let fewer = thinned(&yard.routes[who.index], 7);
     yard.launch(who, fewer);
 }
 
-/// It is back: what it has not announced again is gone.
+/// Until it is back, what it will announce again is in use. What it has not announced again goes.
 fn is_back(yard: &mut Yard, who: Who) {
-    yard.wait_for(who);
+    while !yard.is_back(who) {
+        yard.forwards(&samples(&yard.routes[who.index]));
+    }
     yard.holds(who);
+}
+
+/// Some of the routes that it has alone.
+fn samples(routes: &Routes) -> Vec<&Route> {
+    routes.iter().step_by(50).filter(|route| !route.shared()).collect()
 }

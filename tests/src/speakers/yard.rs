@@ -11,6 +11,7 @@ use super::bird::{BirdSpeaker, By};
 use super::exabgp::ExabgpSpeaker;
 use super::frr::{FpmSpeaker, FrrSpeaker};
 use super::gobgp::GobgpSpeaker;
+use super::guarded;
 use super::openbgpd::OpenbgpdSpeaker;
 use super::page::block;
 use super::route::{self, Route, Routes, gateway_mac, mac_of};
@@ -28,7 +29,7 @@ use crate::wire::{Way, Wire};
 /// How long a session may take to come up: some daemons wait before they call.
 const LIMIT: Duration = Duration::from_mins(1);
 /// How long the routes of whoever is lost stay, in seconds.
-pub const RETAIN: u64 = 15;
+pub const RETAIN: u64 = 20;
 /// The quiet time of FPM, in seconds.
 const QUIET: u64 = 2;
 
@@ -191,6 +192,10 @@ impl Yard {
         let with = |section: &str| section.replace("\n[[", &format!("{here}\n[[")) + &here;
         let (speaker, peers) = retain.split_once("\n[[").expect("peers on the page");
         text += &format!("{speaker}\n[[{}\n", with(peers));
+        let guarded = block(guarded::HEADING, 0);
+        let guarded =
+            tables::hurry(&guarded, "asn = 12076\n", &format!("asn = 12076\nconnect_retry = 1\n{here}"));
+        text += &tables::hurry(&guarded, "peer = \"edge\"\n", "peer = \"edge\"\nvrf = \"inside\"\n");
         let fpm = tables::block("toml fpm");
         let fpm = tables::hurry(&fpm, "quiet = 5", &format!("quiet = {QUIET}"));
         let fpm = tables::hurry(&fpm, "retain = 120", &format!("retain = {RETAIN}"));
@@ -225,15 +230,18 @@ impl Yard {
         self.routes[who.index] = routes;
     }
 
+    /// Whether it is connected since it was started.
+    #[track_caller]
+    pub fn is_back(&self, who: Who) -> bool {
+        let anew = self.starts_of(who).iter().zip(&self.starts[who.index]).all(|(now, then)| now > then);
+        // The kernel is always there.
+        who.index == KERNEL.index || anew && who.sources.iter().all(|source| self.is_up(source))
+    }
+
     /// Waits until it is connected.
     #[track_caller]
     pub fn wait_for(&self, who: Who) {
-        // The kernel is always there.
-        let up = || {
-            let anew = self.starts_of(who).iter().zip(&self.starts[who.index]).all(|(now, then)| now > then);
-            who.index == KERNEL.index || anew && who.sources.iter().all(|source| self.is_up(source))
-        };
-        wait::until_true(LIMIT, &format!("the connection with {}", who.name()), up);
+        wait::until_true(LIMIT, &format!("the connection with {}", who.name()), || self.is_back(who));
     }
 
     /// Has it announce these instead.
@@ -257,11 +265,6 @@ impl Yard {
         self.wait_for_loss(who);
     }
 
-    /// The end of a speaker's log.
-    pub fn log_of(&self, who: Who) -> String {
-        self.speakers[who.index].log_tail()
-    }
-
     fn wait_for_loss(&self, who: Who) {
         for source in who.sources.iter().filter(|_| who.index != KERNEL.index) {
             wait::until_true(LIMIT, &format!("the loss of {source}"), || !self.is_up(source));
@@ -273,7 +276,8 @@ impl Yard {
         shown.as_array()?.iter().find(|source| source["name"] == name).cloned()
     }
 
-    fn is_up(&self, source: &str) -> bool {
+    /// Whether a source is connected.
+    pub fn is_up(&self, source: &str) -> bool {
         self.source(source).is_some_and(|source| source["up"] == true)
     }
 
@@ -369,9 +373,13 @@ impl Yard {
         let sample = Self::sample(&theirs);
         let wanted: Routes = sample.iter().map(|route| (*route).clone()).collect();
         let ours = || self.paths(who, &sample);
-        if wait::within(SOON, &mut || (ours() == wanted).then_some(())).is_none() {
-            panic!("{}'s routes here with their attributes: {}", who.name(), apart(&ours(), &wanted));
-        }
+        let same = wait::within(SOON, &mut || (ours() == wanted).then_some(()));
+        assert!(
+            same.is_some(),
+            "{}'s routes here with their attributes: {}",
+            who.name(),
+            apart(&ours(), &wanted)
+        );
         let own: Vec<&Route> = sample.into_iter().filter(|route| !route.shared()).collect();
         self.forwards(&own);
     }

@@ -117,6 +117,12 @@ impl Yard {
         self.router.as_ref().expect("turnpike has been started")
     }
 
+    /// Its process id.
+    #[track_caller]
+    pub fn pid(&mut self) -> u32 {
+        self.router.as_mut().expect("turnpike has been started").daemon().pid()
+    }
+
     /// What turnpike has logged so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.lab.path("turnpike.log")).unwrap_or_default()
