@@ -120,7 +120,8 @@ impl Rib {
         let mut work = Work { publish, fib, more, done, failures: 0 };
         loop {
             let changed = self.next_hops.resolve(&self.vrfs, &self.slots, &self.sources);
-            self.rebuild_groups(&changed);
+            let regrouped = std::mem::take(&mut self.next_hops.regrouped);
+            self.rebuild_groups(changed.iter().chain(&regrouped));
             self.publish(&mut work);
             self.refresh_eligibility(!changed.is_empty());
             for vrf in (0..self.vrfs.len()).map(|vrf| VrfId(vrf as u16)) {
@@ -160,10 +161,10 @@ impl Rib {
         }
     }
 
-    /// Rewrites the groups of next hops that resolve otherwise now.
-    fn rebuild_groups(&mut self, changed: &[NhId]) {
+    /// Rewrites the groups of next hops that resolve otherwise now, or that are to be left.
+    fn rebuild_groups<'a>(&mut self, changed: impl Iterator<Item = &'a NhId>) {
         let of = |nh: &NhId| self.next_hops.get(*nh).into_iter().flat_map(|t| t.groups.iter().copied());
-        let groups: BTreeSet<GroupId> = changed.iter().flat_map(of).collect();
+        let groups: BTreeSet<GroupId> = changed.flat_map(of).collect();
         for group in groups {
             self.groups.rebuild(group, &self.next_hops, self.ticket);
         }
