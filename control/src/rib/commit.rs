@@ -3,6 +3,7 @@
 //!
 //! 1. Next hops are resolved again where needed, their groups rewritten, and the groups published. This is all
 //!    that a lost link or neighbour needs while a group has another member or a backup: its cost is in groups.
+//!    Default routes are looked at again then: some may not lead there.
 //! 2. Passes over whole tables go on: stale paths go, and entries are found whose paths became usable or unusable.
 //! 3. Entries that changed are looked at. New groups are published before the FIB entries that point to them are
 //!    written.
@@ -124,6 +125,7 @@ impl Rib {
             self.rebuild_groups(changed.iter().chain(&regrouped));
             self.publish(&mut work);
             self.refresh_eligibility(!changed.is_empty());
+            self.write_defaults(&mut work);
             for vrf in (0..self.vrfs.len()).map(|vrf| VrfId(vrf as u16)) {
                 self.walk::<V4>(vrf, work.more);
                 self.walk::<V6>(vrf, work.more);

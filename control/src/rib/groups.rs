@@ -353,12 +353,13 @@ impl Groups {
         news
     }
 
-    /// Notes whether a neighbour is to be taken for dead, whatever its state.
-    pub(super) fn hold_down(&mut self, subif: SubIfId, address: IpAddr, down: bool) {
-        let news = self.adjacencies.hold_down(subif, address, down);
+    /// Notes whether a neighbour is to be taken for dead, whatever its state. `None`: there are too many.
+    pub(super) fn hold_down(&mut self, subif: SubIfId, address: IpAddr, down: bool) -> Option<()> {
+        let news = self.adjacencies.hold_down(subif, address, down)?;
         if news && let Some(adj) = self.adjacencies.find(AdjKey::Neighbour(subif, address)) {
             self.touch(adj);
         }
+        Some(())
     }
 
     /// Notes a link's state; says whether that is news.

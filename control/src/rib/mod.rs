@@ -45,7 +45,7 @@ use std::sync::Arc;
 use dataplane::ids::{SubIfId, VrfId};
 use ipnetwork::IpNetwork;
 
-pub use adjacency::{AdjacencyDesc, Neighbour};
+pub use adjacency::{AdjacencyDesc, MOST_HELD, Neighbour};
 pub use commit::{Change, Commit, FailedWrite, FibSink, FibSinkError};
 pub use default_route::RefusedDefault;
 pub use groups::{GroupDesc, GroupsSnapshot};
@@ -90,6 +90,11 @@ pub enum RibError {
         /// Its number.
         subif: u16,
     },
+    /// Too many neighbours are taken for dead by order.
+    #[error(
+        "{MOST_HELD} neighbours are taken for dead by order already: leave some of them to the kernel again (`turnpike neighbour ADDRESS up`)"
+    )]
+    TooManyHeld,
     /// More than 65,535 pairs of source and VRF.
     #[error("more than 65,535 pairs of route source and VRF; use fewer BGP sessions")]
     TooManySources,

@@ -383,7 +383,8 @@ impl Control {
                 }
                 Call::Ask { request: Request::Do(order), reply } => drop(reply.send(self.obey(&order))),
                 Call::Ask { request, reply } => drop(reply.send(self.answer(&request))),
-                Call::Watch { request, reply } => drop(reply.send(self.watch(&request))),
+                Call::PlanWatch { request, reply } => drop(reply.send(self.plan_watch(&request))),
+                Call::Watch { session, reply } => drop(reply.send(self.watch(session))),
                 Call::Explain { questions, reply } => drop(reply.send(self.explain(&questions))),
             }
         }
@@ -400,6 +401,7 @@ impl Control {
             self.release(held, false);
         }
         self.end_closed_watches();
+        self.tell_offloads();
         self.fibs.reclaim();
         let vrfs = &self.config.vrfs;
         self.fibs

@@ -2,7 +2,7 @@
 //! their sender gets an ICMP error.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -78,6 +78,24 @@ fn is_broadcast(config: &Config, vrf: VrfId, address: Ipv4Addr) -> bool {
         IpNetwork::V4(v4) => v4.prefix() <= 30 && (v4.broadcast() == address || v4.network() == address),
         IpNetwork::V6(_) => false,
     })
+}
+
+/// Our address that an error about `packet` comes from: the one that it was sent to (RFC 4443, section 2.2 (a)), or else
+/// that of the sub-interface that it came in on (RFC 1812, section 4.3.2.4).
+fn error_source(config: &Config, from: SubIfId, is_v4: bool, packet: &[u8]) -> Option<IpAddr> {
+    let sub_if = config.sub_interfaces.get(usize::from(from.0))?;
+    let wanted: IpAddr = if is_v4 {
+        Ipv4Addr::from(ipv4::destination(packet)).into()
+    } else {
+        Ipv6Addr::from(ipv6::destination(packet)).into()
+    };
+    let in_vrf = config.sub_interfaces.iter().filter(|other| other.vrf == sub_if.vrf);
+    let ours = |address: &&IpNetwork| address.ip() == wanted;
+    in_vrf
+        .flat_map(|sub_if| &sub_if.addresses)
+        .find(ours)
+        .or_else(|| sub_if.addresses.iter().find(|address| address.is_ipv4() == is_v4))
+        .map(IpNetwork::ip)
 }
 
 impl Punts {
@@ -259,9 +277,7 @@ impl Punts {
     ) {
         let (packet, from) = (slow::l3(punted), punted.sub_if);
         let is_v4 = packet.first().is_some_and(|b| b >> 4 == 4);
-        let ours = with.config.sub_interfaces.get(usize::from(from.0)).and_then(|sub_if| {
-            sub_if.addresses.iter().map(IpNetwork::ip).find(|address| address.is_ipv4() == is_v4)
-        });
+        let ours = error_source(with.config, from, is_v4, packet);
         let tables = &with.publisher.tables;
         let (Some(ours), Some(sub_if)) = (ours, tables.sub_interfaces.get(from)) else {
             return self.outcomes.count("icmp_no_address");
@@ -332,5 +348,30 @@ mod tests {
         assert!(!is(0, "192.0.2.254") && !is(0, "10.0.0.1") && !is(0, "10.0.0.0"));
         let other = config.vrfs.iter().position(|vrf| vrf.name == "other").unwrap() as u16;
         assert!(is(other, "198.51.100.127") && !is(0, "198.51.100.127") && !is(other, "192.0.2.255"));
+    }
+
+    #[test]
+    fn an_error_comes_from_the_address_that_was_sent_to() {
+        let text = r#"
+            port = [{ name = "p", device = "net_null0" }]
+            interface = [
+                { name = "a", port = "p", addresses = ["192.0.2.1/24", "2001:db8::1/64"] },
+                { name = "b", port = "p", vlan = 2, addresses = ["10.0.0.1/30", "fd00::1/126"] },
+                { name = "other", port = "p", vlan = 3, vrf = "other", addresses = ["198.51.100.1/25"] },
+            ]
+        "#;
+        let config = crate::config::parse("test", text).unwrap();
+        let source = |is_v4: bool, to: &[u8]| {
+            let at = if is_v4 { 16 } else { 24 };
+            let mut packet = vec![0; 60];
+            packet[at..at + to.len()].copy_from_slice(to);
+            error_source(&config, SubIfId(0), is_v4, &packet).unwrap().to_string()
+        };
+        assert_eq!(source(true, &[10, 0, 0, 1]), "10.0.0.1", "another of ours");
+        assert_eq!(source(true, &[10, 0, 0, 2]), "192.0.2.1", "none of ours");
+        assert_eq!(source(true, &[198, 51, 100, 1]), "192.0.2.1", "ours in another VRF");
+        let v6 = |text: &str| text.parse::<Ipv6Addr>().unwrap().octets();
+        assert_eq!(source(false, &v6("fd00::1")), "fd00::1");
+        assert_eq!(source(false, &v6("fd00::2")), "2001:db8::1");
     }
 }

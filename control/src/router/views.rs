@@ -74,6 +74,7 @@ impl Control {
                     sent_bytes: sum(&|c| c.sent_bytes.get()),
                     inject_dropped: sum(&|c| c.inject_dropped.get()),
                     missed: stats.rx_missed + stats.rx_no_buffer,
+                    offloads: self.offload_views(i),
                 }
             })
             .collect()
@@ -116,6 +117,8 @@ impl Control {
             view::Worker {
                 core: *core,
                 packets,
+                handed: work.handed.get(),
+                taken: work.taken.get(),
                 polls,
                 empty_percent: 100.0 * ratio(empty, polls),
                 packets_per_burst: ratio(packets, polls.saturating_sub(empty)),

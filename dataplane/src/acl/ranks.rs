@@ -21,7 +21,7 @@ pub trait Value: Copy + Ord + Default {
     fn line(ends: &[Self]) -> Self::Line;
 
     /// How many of a line's ends are below the value. `WIDE`: the caller is compiled for, and runs on, a processor
-    /// with AVX-512 F and BW.
+    /// with AVX-512 F, BW, DQ and VL, AVX2, BMI1, BMI2, LZCNT and POPCNT.
     fn above<const WIDE: bool>(self, line: &Self::Line) -> usize;
 
     /// For each value, how many of `ends` are below it. `WIDE`: as above.

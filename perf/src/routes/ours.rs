@@ -136,6 +136,17 @@ impl Turnpike {
         Err("turnpike does not answer".into())
     }
 
+    /// Waits until its own routes stay as they are: those of a link come when that is up.
+    pub fn settle(&mut self, stop: &Stop) -> Result<(), String> {
+        loop {
+            stop.sleep(Duration::from_millis(500))?;
+            let routes = self.routes()?;
+            if routes == std::mem::replace(&mut self.base, routes) {
+                return Ok(());
+            }
+        }
+    }
+
     /// Asks its API.
     pub fn ask(&self, request: &str) -> Result<Value, String> {
         ask(&self.socket, request)

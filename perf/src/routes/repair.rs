@@ -180,8 +180,8 @@ pub fn run(args: &Args, feed: &Feed, report: &mut Report, stop: &Stop) -> Result
         let prefixes = choose(feed, count);
         let rig = Rig::new(station, flows(&prefixes), 0b110, Duration::from_millis(200))?;
         let text = configuration(&cables, setting, args.core);
-        let turnpike = Turnpike::start_with(&lab, &text, Some(other), stop)?;
-        rig.connect(&turnpike)?;
+        let mut turnpike = Turnpike::start_with(&lab, &text, Some(other), stop)?;
+        let _favour = rig.connect(&mut turnpike, stop)?;
         let mut bench = Bench { args, lab: &lab, stop, turnpike, speakers: Vec::new(), rig };
         match setting {
             Setting::Recursive => {

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use super::feed::Prefix;
-use super::lab::Lab;
+use super::lab::{Favour, Lab, Stop};
 use super::ours::Turnpike;
 use super::probe;
 use super::subject::Subject as _;
@@ -109,8 +109,9 @@ pub fn back(flow: &Flow) -> Flow {
         l2: Layer2 { dst: port_mac(1, false), src: port_mac(1, true), tags: [None; 2] },
         src: flow.dst,
         dst: flow.src,
-        src_port: flow.dst_port,
-        dst_port: flow.src_port,
+        // The ports stay: a test frame is known by the one that it goes to.
+        src_port: flow.src_port,
+        dst_port: flow.dst_port,
         hop_limit: 64,
     }
 }
@@ -131,12 +132,13 @@ impl Rig {
         Ok(Self { station, traffic, receive, drain, number: 0 })
     }
 
-    /// Waits for the links, and lets the workers go before all others.
-    pub fn connect(&self, turnpike: &Turnpike) -> Result<(), String> {
-        super::lab::favour_workers(&turnpike.pids());
+    /// Waits for the links, and lets the workers go before all others for as long as is kept what this gives.
+    pub fn connect(&self, turnpike: &mut Turnpike, stop: &Stop) -> Result<Favour, String> {
         self.station
             .wait_for_links(Duration::from_secs(10), || Ok::<(), StationError>(()))
-            .map_err(|error| error.to_string())
+            .map_err(|error| error.to_string())?;
+        turnpike.settle(stop)?;
+        Ok(Favour::workers(&turnpike.pids()))
     }
 
     /// One trial, with so many frames a second on each port that sends.

@@ -260,11 +260,11 @@ pub fn run(args: &Args, feed: &Feed, report: &mut Report, stop: &Stop) -> Result
     let lab = Lab::new(900)?;
     let cables = Cables { lab: &lab, ring: 14, workers: cores.len() };
     let station = cables.open(2).map_err(|error| error.to_string())?;
-    let turnpike = Turnpike::start_with(&lab, &configuration(&cables, cores), Some(other), stop)?;
+    let mut turnpike = Turnpike::start_with(&lab, &configuration(&cables, cores), Some(other), stop)?;
     let flows = flows(feed, cores.len());
     let watched = flows.len() / cores.len();
     let rig = Rig::new(station, flows, 0b11, Duration::from_millis(500))?;
-    rig.connect(&turnpike)?;
+    let _favour = rig.connect(&mut turnpike, stop)?;
     let speaker = Speaker::connect(&lab.sender, turnpike.address(), SENDER, stop)?;
     let patience = Duration::from_secs(args.patience);
     let mut bench = Bench { turnpike, speaker, rig, feed, lab: &lab, stop, patience, watched };

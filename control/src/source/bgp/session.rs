@@ -412,6 +412,8 @@ impl Session {
             self.retain = self.retain.or_else(|| self.restart_time(ending));
             tracing::info!(peer = %peer.config.name, address = %peer.config.address, reason, "BGP session down");
             self.tell_loss(reason);
+            // Who takes it in goes first, where both share a core: what is left here is to free a table's worth of memory.
+            std::thread::yield_now();
         } else if let Some(suppressed) = lock(&peer.log).pass(Instant::now()) {
             let (name, address) = (&peer.config.name, peer.config.address);
             tracing::warn!(peer = %name, %address, suppressed, reason, "BGP session not established");

@@ -22,9 +22,6 @@ pub(super) const BACKLOG: i32 = 8;
 /// Bytes that may wait in the connection; the system doubles it for its own needs. zebra has a buffer of about a
 /// megabyte itself, and when that is full, its walk over the table rests for a whole second.
 pub(super) const RECEIVE_BUFFER: usize = 32 << 20;
-/// How long to wait after each read. Whoever sends a table sends on, a few routes at a time: to be woken for each of them
-/// costs the sender more than the routes do, and it falls behind itself.
-const GATHER: Duration = Duration::from_millis(1);
 /// How long until it is looked again whether the control thread has room.
 const NO_ROOM: Duration = Duration::from_millis(1);
 /// A zebra that never falls silent is looked after all the same, after so many quiet times.
@@ -82,9 +79,6 @@ impl Server {
             let replica = &mut self.replica;
             if !self.outlet.fill(|| replica.news()) {
                 return;
-            }
-            if input {
-                std::thread::sleep(GATHER);
             }
             if let Some((prefix, why)) = self.replica.take_problem()
                 && let Some(suppressed) = self.log.pass(Instant::now())
