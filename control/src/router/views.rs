@@ -151,9 +151,13 @@ impl Control {
                 punted: punted.filter(|(_, count)| *count > 0).collect(),
             }
         };
+        let mut outcomes = self.punts.outcomes.all();
+        if let Some(refused) = self.bgp.as_ref().map(BgpSpeaker::refused).filter(|refused| *refused > 0) {
+            outcomes.insert("bgp_connection_refused".to_string(), refused);
+        }
         view::DropReport {
             ports: self.config.ports.iter().enumerate().map(one).collect(),
-            control: view::Control { outcomes: self.punts.outcomes.all() },
+            control: view::Control { outcomes },
         }
     }
 

@@ -43,5 +43,6 @@ pub const STEPS: &[Step<Bench>] = &[
     ("bgp_half_a_message_then_silence", bgp::half_a_message_then_silence),
     ("bgp_random_bytes_after_open", bgp::random_bytes_after_open),
     ("bgp_crowd", bgp::crowd),
+    ("bgp_ten_thousand_connections", bgp::ten_thousand_connections),
     ("api_garbage", api::garbage),
 ];
