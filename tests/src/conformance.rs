@@ -18,6 +18,7 @@ enum Named<'a> {
 fn named(text: &str) -> Vec<Named<'_>> {
     let mut all = Vec::new();
     let mut file = None;
+    let is_file = |text: &str| Path::new(text).extension().is_some_and(|end| end == "rs");
     let is_name = |word: &str| {
         !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
     };
@@ -28,12 +29,12 @@ fn named(text: &str) -> Vec<Named<'_>> {
             file = None;
         }
         match (code.split_once(": "), code.split_once("::")) {
-            (Some((path, name)), _) if path.ends_with(".rs") => {
+            (Some((path, name)), _) if is_file(path) => {
                 file = Some(path);
                 all.push(Named::Test(path, name));
             }
             (_, Some((suite, step))) if is_name(suite) && is_name(step) => all.push(Named::Step(suite, step)),
-            _ if code.ends_with(".rs") => all.push(Named::File(code)),
+            _ if is_file(code) => all.push(Named::File(code)),
             _ => all.extend(file.filter(|_| is_name(code)).map(|file| Named::Test(file, code))),
         }
     }
