@@ -5,11 +5,12 @@ use crate::burst::BURST;
 use crate::worker::Instructions;
 
 use super::address::Address;
-use super::compile::{AclError, Cut, Field, OfFamily, Rows, Starts, check, intervals};
+use super::common::{common, common_but, each};
+use super::compile::{AclError, Cut, Field, OfFamily, Rows, Starts, address, check, cut, narrow};
 use super::keys::{KINDS, Keys};
 use super::ranks::Ranks;
 use super::rows::{PER_ROW, Row, Wide, set};
-use super::rule::{Action, Addresses, Rule};
+use super::rule::{Action, Rule};
 
 /// Where each packet's way through the list ended: the counter of the rule, or of the implicit end; the highest bit says
 /// that it is denied.
@@ -34,8 +35,6 @@ pub struct Classifier<A: Address> {
     dscp: Option<Starts>,
     outer_vlan: Option<Field<Option<Ranks<u16>>>>,
     inner_vlan: Option<Field<Option<Ranks<u16>>>>,
-    /// How many of these are in use.
-    fields: usize,
     /// The rows of all fields.
     rows: Box<[Row]>,
     /// Words of a row.
@@ -43,7 +42,7 @@ pub struct Classifier<A: Address> {
     /// By line and bit: what [`Ends`] says of a rule.
     ends: Box<[[u16; PER_ROW]]>,
     /// The bits of the rules that only count, if there are any.
-    counts: Option<Wide>,
+    pub(super) counts: Option<Wide>,
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     instructions: Instructions,
 }
@@ -53,23 +52,20 @@ const FIELDS: usize = 8;
 /// Most intervals of a port that are put together with kinds.
 const PORTS_OF_KIND: usize = 64;
 
-/// Most ends of intervals of 16 bits that are searched; with more, each value has its row in a table.
-const MOST_ENDS: usize = 127;
-
-/// The interval of each packet in up to `USED` fields, and where these intervals' rows begin. Fields beyond those in use
-/// are the first one again.
-struct Found<'a, const USED: usize> {
+/// The interval of each packet in each field in use, and where these intervals' rows begin. Fields beyond those in use are
+/// the first one again.
+struct Found<'a> {
     used: usize,
     /// Each at most the last of the field.
-    intervals: [[u16; BURST]; USED],
-    starts: [&'a Starts; USED],
+    intervals: [[u16; BURST]; FIELDS],
+    starts: [&'a Starts; FIELDS],
 }
 
-impl<'a, const USED: usize> Found<'a, USED> {
+impl<'a> Found<'a> {
     /// The place for the intervals of the next field.
     #[inline(always)]
     fn next(&mut self, starts: &'a Starts) -> &mut [u16; BURST] {
-        let at = self.used.min(USED - 1);
+        let at = self.used & (FIELDS - 1);
         self.starts[at] = starts;
         self.used = at + 1;
         &mut self.intervals[at]
@@ -107,10 +103,16 @@ impl<A: Address> Classifier<A> {
             Some((ends, cut)) if few(&cut) => (Some((ends, cut)), None),
             many => (None, many),
         };
-        let mut narrow = |found: Option<(Vec<u16>, Cut)>| found.map(|(ends, cut)| narrow(&mut rows, &ends, &cut)).transpose();
-        let (source_port, destination_port) = (narrow(source_port)?, narrow(cut(&of, |rule| rule.destination_ports.clone())?)?);
-        let (outer_vlan, inner_vlan) = (narrow(cut(&of, |rule| rule.outer_vlans.clone())?)?, narrow(cut(&of, |rule| rule.inner_vlans.clone())?)?);
-        let mut this = Self {
+        let mut narrow = |found: Option<(Vec<u16>, Cut)>| {
+            found.map(|(ends, cut)| narrow(&mut rows, &ends, &cut)).transpose()
+        };
+        let (source_port, destination_port) =
+            (narrow(source_port)?, narrow(cut(&of, |rule| rule.destination_ports.clone())?)?);
+        let (outer_vlan, inner_vlan) = (
+            narrow(cut(&of, |rule| rule.outer_vlans.clone())?)?,
+            narrow(cut(&of, |rule| rule.inner_vlans.clone())?)?,
+        );
+        let this = Self {
             kind: of.kinds(&mut rows, with_kind.as_ref().map(|(_, cut)| cut))?,
             per_kind: with_kind.as_ref().map_or(1, |(_, cut)| cut.numbers.len() as u16),
             kind_port: with_kind.map(|(ends, _)| Ranks::new(&ends)),
@@ -121,7 +123,6 @@ impl<A: Address> Classifier<A> {
             dscp: of.dscp(&mut rows)?,
             outer_vlan,
             inner_vlan,
-            fields: 0,
             rows: rows.lines(),
             words: of.words(),
             ends: ends(&of, rules, counters),
@@ -129,8 +130,6 @@ impl<A: Address> Classifier<A> {
             #[cfg(all(target_arch = "x86_64", not(miri)))]
             instructions: Instructions::of_this_processor(),
         };
-        let narrow = [&this.source_port, &this.destination_port, &this.outer_vlan, &this.inner_vlan];
-        this.fields = 1 + usize::from(this.source.is_some()) + usize::from(this.destination.is_some()) + usize::from(this.dscp.is_some()) + narrow.into_iter().flatten().count();
         if this.memory() > super::MAX_BYTES { Err(AclError::TooLarge) } else { Ok(this) }
     }
 
@@ -139,7 +138,11 @@ impl<A: Address> Classifier<A> {
         let narrow = [&self.source_port, &self.destination_port, &self.outer_vlan, &self.inner_vlan];
         let addresses = [&self.source, &self.destination];
         addresses.into_iter().flatten().map(|field| field.memory(A::memory)).sum::<usize>()
-            + narrow.into_iter().flatten().map(|field| field.memory(|ranks| ranks.as_ref().map_or(0, Ranks::memory))).sum::<usize>()
+            + narrow
+                .into_iter()
+                .flatten()
+                .map(|field| field.memory(|ranks| ranks.as_ref().map_or(0, Ranks::memory)))
+                .sum::<usize>()
             + self.kind_port.as_ref().map_or(0, Ranks::memory)
             + [Some(&self.kind), self.dscp.as_ref()].into_iter().flatten().map(Starts::memory).sum::<usize>()
             + size_of_val(&*self.rows)
@@ -158,57 +161,74 @@ impl<A: Address> Classifier<A> {
     pub fn classify(&self, keys: &Keys<A>, ends: &mut Ends, counted: impl FnMut(usize, u16)) -> u64 {
         #[cfg(all(target_arch = "x86_64", not(miri)))]
         {
-            // SAFETY: `instructions` says that the processor has the features that the function is compiled with.
+            // SAFETY: `instructions` says that the processor has the features that the functions are compiled with.
             #[allow(unsafe_code)]
             unsafe {
-                match self.instructions {
-                    Instructions::Avx512 => return self.with_avx512(keys, ends, counted),
-                    Instructions::Avx2 => return self.with_avx2(keys, ends, counted),
-                    Instructions::Baseline => {}
+                match (self.instructions, &self.counts) {
+                    (Instructions::Avx512, None) => return self.with_avx512(keys, ends),
+                    (Instructions::Avx512, Some(some)) => {
+                        return self.counting_with_avx512(keys, ends, some, counted);
+                    }
+                    (Instructions::Avx2, None) => return self.with_avx2(keys, ends),
+                    (Instructions::Avx2, Some(some)) => {
+                        return self.counting_with_avx2(keys, ends, some, counted);
+                    }
+                    (Instructions::Baseline, _) => {}
                 }
             }
         }
-        self.body::<false>(keys, ends, counted)
+        self.portable(keys, ends, counted)
+    }
+
+    /// The same with the instructions that every processor has.
+    #[inline(always)]
+    pub(super) fn portable(&self, keys: &Keys<A>, ends: &mut Ends, counted: impl FnMut(usize, u16)) -> u64 {
+        match &self.counts {
+            None => self.plain::<false>(keys, ends),
+            Some(counts) => self.counting::<false>(keys, ends, counts, counted),
+        }
     }
 
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,lzcnt,popcnt")]
-    fn with_avx512(&self, keys: &Keys<A>, ends: &mut Ends, counted: impl FnMut(usize, u16)) -> u64 {
-        self.body::<true>(keys, ends, counted)
+    #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,bmi1,bmi2,lzcnt,popcnt")]
+    fn with_avx512(&self, keys: &Keys<A>, ends: &mut Ends) -> u64 {
+        self.plain::<true>(keys, ends)
+    }
+
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,bmi1,bmi2,lzcnt,popcnt")]
+    fn counting_with_avx512(
+        &self,
+        keys: &Keys<A>,
+        ends: &mut Ends,
+        counts: &[Row],
+        counted: impl FnMut(usize, u16),
+    ) -> u64 {
+        self.counting::<true>(keys, ends, counts, counted)
     }
 
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-    pub(super) fn with_avx2(&self, keys: &Keys<A>, ends: &mut Ends, counted: impl FnMut(usize, u16)) -> u64 {
-        self.body::<false>(keys, ends, counted)
+    pub(super) fn with_avx2(&self, keys: &Keys<A>, ends: &mut Ends) -> u64 {
+        self.plain::<false>(keys, ends)
     }
 
-    #[inline(always)]
-    pub(super) fn body<const WIDE: bool>(
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+    pub(super) fn counting_with_avx2(
         &self,
         keys: &Keys<A>,
         ends: &mut Ends,
+        counts: &[Row],
         counted: impl FnMut(usize, u16),
     ) -> u64 {
-        match self.fields {
-            ..=3 => self.of_fields::<WIDE, 3>(keys, ends, counted),
-            4 => self.of_fields::<WIDE, 4>(keys, ends, counted),
-            5 => self.of_fields::<WIDE, 5>(keys, ends, counted),
-            _ => self.of_fields::<WIDE, FIELDS>(keys, ends, counted),
-        }
+        self.counting::<false>(keys, ends, counts, counted)
     }
 
-    /// The same where up to `USED` fields are in use.
+    /// Finds the intervals of all packets, maybe of more than there are.
     #[inline(always)]
-    fn of_fields<const WIDE: bool, const USED: usize>(
-        &self,
-        keys: &Keys<A>,
-        ends: &mut Ends,
-        counted: impl FnMut(usize, u16),
-    ) -> u64 {
-        let len = keys.len.min(BURST);
-        let mut found =
-            Found::<USED> { used: 0, intervals: [[0; BURST]; USED], starts: [&self.kind; USED] };
+    fn find<const WIDE: bool>(&self, keys: &Keys<A>, len: usize) -> Found<'_> {
+        let mut found = Found { used: 0, intervals: [[0; BURST]; FIELDS], starts: [&self.kind; FIELDS] };
         let kinds = found.next(&self.kind);
         if let Some(ports) = &self.kind_port {
             ports.search::<WIDE>(&keys.source_port, len, kinds);
@@ -229,22 +249,55 @@ impl<A: Address> Classifier<A> {
         }
         found.narrow::<WIDE>(self.outer_vlan.as_ref(), &keys.outer_vlan, len);
         found.narrow::<WIDE>(self.inner_vlan.as_ref(), &keys.inner_vlan, len);
-        for unused in found.used..USED {
+        for unused in found.used..FIELDS {
             found.intervals[unused] = found.intervals[0];
         }
-        if let Some(counts) = &self.counts {
-            return match self.words {
-                1 => self.first_counting::<WIDE, USED, 1>(len, &found, ends, counts, counted),
-                4 => self.first_counting::<WIDE, USED, 4>(len, &found, ends, counts, counted),
-                _ => self.first_counting::<WIDE, USED, 8>(len, &found, ends, counts, counted),
-            };
+        found
+    }
+
+    #[inline(always)]
+    fn plain<const WIDE: bool>(&self, keys: &Keys<A>, ends: &mut Ends) -> u64 {
+        let len = keys.len.min(BURST);
+        let found = self.find::<WIDE>(keys, len);
+        match found.used {
+            ..=3 => self.first_of::<WIDE, 3>(len, &found, ends),
+            4 => self.first_of::<WIDE, 4>(len, &found, ends),
+            5 => self.first_of::<WIDE, 5>(len, &found, ends),
+            _ => self.first_of::<WIDE, FIELDS>(len, &found, ends),
         }
+        denied::<WIDE>(ends, len)
+    }
+
+    #[inline(always)]
+    fn counting<const WIDE: bool>(
+        &self,
+        keys: &Keys<A>,
+        ends: &mut Ends,
+        counts: &[Row],
+        counted: impl FnMut(usize, u16),
+    ) -> u64 {
+        let len = keys.len.min(BURST);
+        let found = self.find::<WIDE>(keys, len);
+        match (found.used, self.words) {
+            (..=4, 1) => self.first_counting::<WIDE, 4, 1>(len, &found, ends, counts, counted),
+            (..=4, 4) => self.first_counting::<WIDE, 4, 4>(len, &found, ends, counts, counted),
+            (..=4, _) => self.first_counting::<WIDE, 4, 8>(len, &found, ends, counts, counted),
+            (_, 1) => self.first_counting::<WIDE, FIELDS, 1>(len, &found, ends, counts, counted),
+            (_, 4) => self.first_counting::<WIDE, FIELDS, 4>(len, &found, ends, counts, counted),
+            _ => self.first_counting::<WIDE, FIELDS, 8>(len, &found, ends, counts, counted),
+        }
+        denied::<WIDE>(ends, len)
+    }
+
+    /// Finds the first rule of each packet, with up to `USED` fields in use.
+    #[inline(always)]
+    fn first_of<const WIDE: bool, const USED: usize>(&self, len: usize, found: &Found<'_>, ends: &mut Ends) {
         match self.words {
-            1 => self.first::<WIDE, USED, 1, 1>(len, &found, ends),
-            4 => self.first::<WIDE, USED, 4, 1>(len, &found, ends),
-            8 => self.first::<WIDE, USED, 8, 1>(len, &found, ends),
-            16 => self.first::<WIDE, USED, 8, 2>(len, &found, ends),
-            _ => self.first::<WIDE, USED, 8, 0>(len, &found, ends),
+            1 => self.first::<WIDE, USED, 1, 1>(len, found, ends),
+            4 => self.first::<WIDE, USED, 4, 1>(len, found, ends),
+            8 => self.first::<WIDE, USED, 8, 1>(len, found, ends),
+            16 => self.first::<WIDE, USED, 8, 2>(len, found, ends),
+            _ => self.first::<WIDE, USED, 8, 0>(len, found, ends),
         }
     }
 
@@ -256,17 +309,17 @@ impl<A: Address> Classifier<A> {
     #[allow(unsafe_code)] // Each start is that of a whole row: `Rows::add` sees to it.
     unsafe fn rows<const USED: usize, const WORDS: usize>(
         &self,
-        found: &Found<'_, USED>,
+        found: &Found<'_>,
         at: usize,
         line: usize,
     ) -> [&[u64; WORDS]; USED] {
         let mut rows = [&[0; WORDS]; USED];
-        for of in 0..USED {
+        for ((row, starts), intervals) in rows.iter_mut().zip(found.starts).zip(&found.intervals) {
             // SAFETY: intervals are at most the last of their field, so `start` is where a row begins; the rest is the
             // caller's promise.
             unsafe {
-                let start = found.starts[of].get_unchecked(found.intervals[of][at & (BURST - 1)]);
-                rows[of] = &*self.rows.as_ptr().byte_add(start as usize).cast::<[u64; WORDS]>().add(line);
+                let start = starts.get_unchecked(intervals[at & (BURST - 1)]);
+                *row = &*self.rows.as_ptr().byte_add(start as usize).cast::<[u64; WORDS]>().add(line);
             }
         }
         rows
@@ -278,9 +331,9 @@ impl<A: Address> Classifier<A> {
     fn first<const WIDE: bool, const USED: usize, const WORDS: usize, const LINES: usize>(
         &self,
         len: usize,
-        found: &Found<'_, USED>,
+        found: &Found<'_>,
         ends: &mut Ends,
-    ) -> u64 {
+    ) {
         for (at, end) in ends.iter_mut().enumerate().take(len) {
             let pick = |line: usize| {
                 // SAFETY: `line` is less than the lines of a row.
@@ -302,7 +355,6 @@ impl<A: Address> Classifier<A> {
             // Each row has the bit of the end, so that there is one.
             *end = self.ends.get(line).map_or(DENIED, |ends| ends[bit % PER_ROW]);
         }
-        denied::<WIDE>(ends, len)
     }
 
     /// The same where rules count packets on their way.
@@ -310,11 +362,11 @@ impl<A: Address> Classifier<A> {
     fn first_counting<const WIDE: bool, const USED: usize, const WORDS: usize>(
         &self,
         len: usize,
-        found: &Found<'_, USED>,
+        found: &Found<'_>,
         ends: &mut Ends,
         counts: &[Row],
         mut counted: impl FnMut(usize, u16),
-    ) -> u64 {
+    ) {
         for (at, end) in ends.iter_mut().enumerate().take(len) {
             *end = DENIED;
             for (line, (counts, numbers)) in counts.iter().zip(&self.ends).enumerate() {
@@ -330,26 +382,6 @@ impl<A: Address> Classifier<A> {
                     break;
                 }
             }
-        }
-        denied::<WIDE>(ends, len)
-    }
-}
-
-/// Calls with each bit before `end`, the lowest first. `nonzero`: which words are not 0, as bits.
-#[inline(always)]
-fn each(mut nonzero: u8, words: &[u64], end: usize, mut call: impl FnMut(usize)) {
-    while nonzero != 0 {
-        let word = nonzero.trailing_zeros() as usize;
-        nonzero &= nonzero - 1;
-        let before = end.saturating_sub(word * 64);
-        let mut bits = words.get(word).copied().unwrap_or(0);
-        if before < 64 {
-            bits &= (1 << before) - 1;
-            nonzero = 0;
-        }
-        while bits != 0 {
-            call(word * 64 + bits.trailing_zeros() as usize);
-            bits &= bits - 1;
         }
     }
 }
@@ -370,39 +402,6 @@ fn counts(of: &OfFamily<'_>) -> Option<Wide> {
     let mut counts = of.row(|rule| rule.action == Action::Count);
     set(&mut counts, of.rules.len(), false);
     counts.iter().any(|row| *row != Row::NONE).then_some(counts)
-}
-
-/// An address field. `asked`: what a rule asks for; `None` if it does not look at the field.
-fn address<A: Address>(
-    of: &OfFamily<'_>,
-    rows: &mut Rows,
-    asked: impl Fn(&Rule) -> Option<&Addresses>,
-) -> Result<Option<Field<A::Search>>, AclError> {
-    let Some((ends, cut)) = intervals(of, |rule| asked(rule).map(A::ranges))? else { return Ok(None) };
-    Ok(Some(Field { search: A::build(&ends), starts: rows.add(&cut.classes, &cut.numbers)? }))
-}
-
-/// The intervals of a field of 16 bits. `asked`: what a rule asks for; nothing if it does not look at the field.
-fn cut(
-    of: &OfFamily<'_>,
-    asked: impl Fn(&Rule) -> Vec<(u16, u16)>,
-) -> Result<Option<(Vec<u16>, Cut)>, AclError> {
-    intervals(of, |rule| Some(asked(rule)).filter(|ranges| !ranges.is_empty()))
-}
-
-/// A field of 16 bits: a table of all values if there are many intervals.
-fn narrow(rows: &mut Rows, ends: &[u16], cut: &Cut) -> Result<Field<Option<Ranks<u16>>>, AclError> {
-    if ends.len() <= MOST_ENDS {
-        return Ok(Field { search: Some(Ranks::new(ends)), starts: rows.add(&cut.classes, &cut.numbers)? });
-    }
-    let mut numbers = vec![cut.numbers.last().copied().unwrap_or(0); 1 << 16];
-    let mut first = 0;
-    for (end, number) in ends.iter().zip(&cut.numbers) {
-        let after = usize::from(*end) + 1;
-        numbers[first..after].fill(*number);
-        first = after;
-    }
-    Ok(Field { search: None, starts: rows.add(&cut.classes, &numbers)? })
 }
 
 /// Those of the first `len` that are denied, as bits.
@@ -426,128 +425,4 @@ fn denied<const WIDE: bool>(ends: &Ends, len: usize) -> u64 {
         return unsafe { highest(ends) } & these;
     }
     ends.iter().enumerate().fold(0, |denied, (at, end)| denied | u64::from(end >> 15) << at) & these
-}
-
-/// The lowest bit that all rows have; [`PER_ROW`] if there is none, which may be only in rows of eight words.
-#[inline(always)]
-fn common<const WIDE: bool, const USED: usize, const WORDS: usize>(rows: [&[u64; WORDS]; USED]) -> usize {
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    if WIDE && WORDS > 1 {
-        // SAFETY: `WIDE` says that the processor has the features.
-        #[allow(unsafe_code)]
-        return unsafe { wide::first::<WORDS>(wide::all(rows)) };
-    }
-    first(&all(rows))
-}
-
-/// Words, and which of them are not 0.
-type Hits<const WORDS: usize> = (u8, [u64; WORDS]);
-
-/// The lowest bit that all rows have and `counts` does not, and if there are any, those that all have and `counts` does.
-#[inline(always)]
-fn common_but<const WIDE: bool, const USED: usize, const WORDS: usize>(
-    rows: [&[u64; WORDS]; USED],
-    counts: &Row,
-) -> (usize, Option<Hits<WORDS>>) {
-    let counts = counts.0.first_chunk::<WORDS>().unwrap_or(&[0; WORDS]);
-    #[cfg(all(target_arch = "x86_64", not(miri)))]
-    if WIDE && WORDS > 1 {
-        // SAFETY: `WIDE` says that the processor has the features.
-        #[allow(unsafe_code)]
-        return unsafe { wide::common_but(rows, counts) };
-    }
-    let mut others = all(rows);
-    let hits: [u64; WORDS] = std::array::from_fn(|word| others[word] & counts[word]);
-    for (word, hits) in others.iter_mut().zip(hits) {
-        *word &= !hits;
-    }
-    let words = (0..WORDS).fold(0, |words, at| words | u8::from(hits[at] != 0) << at);
-    (first(&others), (words != 0).then_some((words, hits)))
-}
-
-/// The bits that all rows have.
-#[inline(always)]
-fn all<const USED: usize, const WORDS: usize>(rows: [&[u64; WORDS]; USED]) -> [u64; WORDS] {
-    let mut all = [u64::MAX; WORDS];
-    for row in rows {
-        for (word, other) in all.iter_mut().zip(row) {
-            *word &= other;
-        }
-    }
-    all
-}
-
-/// The lowest bit; [`PER_ROW`] if there is none.
-#[inline(always)]
-fn first<const WORDS: usize>(row: &[u64; WORDS]) -> usize {
-    if WORDS == 1 {
-        return row[0].trailing_zeros() as usize;
-    }
-    let nonzero = (0..WORDS).fold(1u32 << 8, |nonzero, at| nonzero | u32::from(row[at] != 0) << at);
-    let word = nonzero.trailing_zeros() as usize;
-    // Without any: 8 words, and no bit in the next.
-    let bits = row.get(word).copied().unwrap_or(0);
-    word * 64 + (bits.trailing_zeros() as usize & 63)
-}
-
-#[cfg(all(target_arch = "x86_64", not(miri)))]
-mod wide {
-    //! Rows as vectors.
-    #![allow(unsafe_code)] // Vectors from arrays of their size.
-
-    use super::Hits;
-    use std::arch::x86_64::{
-        __m512i, _mm_cvtsi128_si64, _mm256_loadu_si256, _mm256_maskz_compress_epi64, _mm256_test_epi64_mask, _mm512_and_si512,
-        _mm512_zextsi256_si512, _mm512_andnot_si512, _mm512_castsi512_si128, _mm512_castsi512_si256, _mm512_loadu_si512, _mm512_maskz_compress_epi64,
-        _mm512_set1_epi64, _mm512_test_epi64_mask, _mm256_castsi256_si128
-    };
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    pub(super) fn all<const USED: usize, const WORDS: usize>(rows: [&[u64; WORDS]; USED]) -> __m512i {
-        rows.into_iter().fold(_mm512_set1_epi64(-1), |all, row| _mm512_and_si512(all, load(row)))
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-    fn load<const WORDS: usize>(row: &[u64; WORDS]) -> __m512i {
-        // SAFETY: a row has so many words.
-        unsafe {
-            if WORDS == 8 {
-                _mm512_loadu_si512(row.as_ptr().cast())
-            } else {
-                _mm512_zextsi256_si512(_mm256_loadu_si256(row.as_ptr().cast()))
-            }
-        }
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1")]
-    pub(super) fn common_but<const USED: usize, const WORDS: usize>(
-        rows: [&[u64; WORDS]; USED],
-        counts: &[u64; WORDS],
-    ) -> (usize, Option<Hits<WORDS>>) {
-        let (all, counts) = (all(rows), load(counts));
-        let words = _mm512_test_epi64_mask(all, counts);
-        // SAFETY: words from the vector that holds them.
-        let hits = || unsafe { (words, std::mem::transmute_copy(&_mm512_and_si512(all, counts))) };
-        (first::<WORDS>(_mm512_andnot_si512(counts, all)), (words != 0).then(hits))
-    }
-
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1")]
-    pub(super) fn first<const WORDS: usize>(row: __m512i) -> usize {
-        let (words, first) = if WORDS == 8 {
-            let words = _mm512_test_epi64_mask(row, row);
-            (u32::from(words) | 1 << 8, _mm512_castsi512_si128(_mm512_maskz_compress_epi64(words, row)))
-        } else {
-            let row = _mm512_castsi512_si256(row);
-            let words = _mm256_test_epi64_mask(row, row);
-            (u32::from(words), _mm256_castsi256_si128(_mm256_maskz_compress_epi64(words, row)))
-        };
-        // Without any: 8 words, and no bit in the next.
-        let word = words.trailing_zeros() as usize;
-        let bit = (_mm_cvtsi128_si64(first) as u64).trailing_zeros() as usize;
-        word * 64 + (bit & 63)
-    }
 }

@@ -1,8 +1,10 @@
 //! From rules to intervals, and to the row of bits of each.
 
+use super::address::Address;
 use super::keys::{KINDS, State};
+use super::ranks::Ranks;
 use super::rows::{Classes, MAX_CLASSES, PER_ROW, Row, Wide, set};
-use super::rule::{Family, HAS_PORTS, ICMP, ICMPV6, Rule, TCP};
+use super::rule::{Addresses, Family, HAS_PORTS, ICMP, ICMPV6, Rule, TCP};
 use super::{MAX_BYTES, MAX_COUNTERS, MAX_RULES};
 
 /// Why a list cannot be compiled. Rules are numbered from 0.
@@ -137,7 +139,7 @@ impl Rows {
     }
 
     /// Adds a field's rows; `numbers`: which of them each interval has.
-    pub(super) fn add(&mut self, classes: &Classes, numbers: &[u16]) -> Result<Starts, AclError> {
+    fn add(&mut self, classes: &Classes, numbers: &[u16]) -> Result<Starts, AclError> {
         let first = self.words.len();
         for row in classes.rows() {
             self.words.extend(row.iter().flat_map(|line| line.0).take(self.per_row));
@@ -276,7 +278,7 @@ pub(super) struct Cut {
 
 /// Cuts a field into intervals. `ranges`: what a rule asks for; `None` if it does not look at the field. Returns them with
 /// the last value of each but the last one, which rise; `None` if no rule looks at the field.
-pub(super) fn intervals<B: Bound>(
+fn intervals<B: Bound>(
     of: &OfFamily<'_>,
     ranges: impl Fn(&Rule) -> Option<Vec<(B, B)>>,
 ) -> Result<Option<(Vec<B>, Cut)>, AclError> {
@@ -315,6 +317,46 @@ pub(super) fn intervals<B: Bound>(
         return Err(AclError::TooLarge);
     }
     Ok(Some((ends, Cut { classes, numbers })))
+}
+
+/// Most ends of intervals of 16 bits that are searched; with more, each value has its row in a table.
+const MOST_ENDS: usize = 127;
+
+/// An address field. `asked`: what a rule asks for; `None` if it does not look at the field.
+pub(super) fn address<A: Address>(
+    of: &OfFamily<'_>,
+    rows: &mut Rows,
+    asked: impl Fn(&Rule) -> Option<&Addresses>,
+) -> Result<Option<Field<A::Search>>, AclError> {
+    let Some((ends, cut)) = intervals(of, |rule| asked(rule).map(A::ranges))? else { return Ok(None) };
+    Ok(Some(Field { search: A::build(&ends), starts: rows.add(&cut.classes, &cut.numbers)? }))
+}
+
+/// The intervals of a field of 16 bits. `asked`: what a rule asks for; nothing if it does not look at the field.
+pub(super) fn cut(
+    of: &OfFamily<'_>,
+    asked: impl Fn(&Rule) -> Vec<(u16, u16)>,
+) -> Result<Option<(Vec<u16>, Cut)>, AclError> {
+    intervals(of, |rule| Some(asked(rule)).filter(|ranges| !ranges.is_empty()))
+}
+
+/// A field of 16 bits: a table of all values if there are many intervals.
+pub(super) fn narrow(
+    rows: &mut Rows,
+    ends: &[u16],
+    cut: &Cut,
+) -> Result<Field<Option<Ranks<u16>>>, AclError> {
+    if ends.len() <= MOST_ENDS {
+        return Ok(Field { search: Some(Ranks::new(ends)), starts: rows.add(&cut.classes, &cut.numbers)? });
+    }
+    let mut numbers = vec![cut.numbers.last().copied().unwrap_or(0); 1 << 16];
+    let mut first = 0;
+    for (end, number) in ends.iter().zip(&cut.numbers) {
+        let after = usize::from(*end) + 1;
+        numbers[first..after].fill(*number);
+        first = after;
+    }
+    Ok(Field { search: None, starts: rows.add(&cut.classes, &numbers)? })
 }
 
 /// The same values in ranges that neither overlap nor touch.

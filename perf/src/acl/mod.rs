@@ -172,7 +172,14 @@ fn compare(
         }
     }
     let full = fibs.last().map_or("", |fib| &fib.name);
-    rows.report(args.json, family, count, full, &[("turnpike", built), ("rte_acl", peer_built)], ours.memory());
+    rows.report(
+        args.json,
+        family,
+        count,
+        full,
+        &[("turnpike", built), ("rte_acl", peer_built)],
+        ours.memory(),
+    );
     Ok(())
 }
 

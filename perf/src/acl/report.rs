@@ -39,21 +39,31 @@ impl Rows {
         for (name, time) in built {
             let seconds = time.as_secs_f64();
             if json {
-                println!("{}", json!({ "acl": name, "family": family, "rules": rules, "compile_s": seconds }));
+                println!(
+                    "{}",
+                    json!({ "acl": name, "family": family, "rules": rules, "compile_s": seconds })
+                );
             } else {
                 println!("  {name} compiled in {:.1} ms", seconds * 1e3);
             }
         }
         let rows = self.0.into_iter().map(|(name, columns)| {
-            (name, columns.map(|mut rounds| if rounds.is_empty() { (0.0, 0.0) } else { measure::summary(&mut rounds) }))
+            (
+                name,
+                columns.map(
+                    |mut rounds| if rounds.is_empty() { (0.0, 0.0) } else { measure::summary(&mut rounds) },
+                ),
+            )
         });
         let rows: Vec<_> = rows.collect();
         let of_unit = rows.iter().find(|row| row.0 == unit).map_or([(1.0, 0.0); COLUMNS], |row| row.1);
         if !json {
             let columns = ring::MEGABYTES.map(|megabytes| format!("in situ {megabytes} MB"));
             println!("  turnpike's tables: {} KB", memory.div_ceil(1000));
-            println!("  nanoseconds a packet (spread), and against a {unit}\n    {:36} {:>20} {:>20} {:>20} {:>20}",
-                "", "alone", columns[0], columns[1], columns[2]);
+            println!(
+                "  nanoseconds a packet (spread), and against a {unit}\n    {:36} {:>20} {:>20} {:>20} {:>20}",
+                "", "alone", columns[0], columns[1], columns[2]
+            );
         }
         for (name, columns) in &rows {
             let mut line = format!("    {name:36}");

@@ -325,7 +325,10 @@ fn warnings_name_what_is_seldom_meant() {
     let seen = warnings(&complete());
     assert_eq!(seen.len(), 4, "{seen:?}");
     assert!(seen[0].contains("a-long-circuit-name-private-primary") && seen[0].contains("no secondary"));
-    assert!(seen[1..].iter().all(|line| line.contains("\"from-cloud\" keeps out the BGP session")), "{seen:?}");
+    assert!(
+        seen[1..].iter().all(|line| line.contains("\"from-cloud\" keeps out the BGP session")),
+        "{seen:?}"
+    );
 
     let text = altered("via = [\"192.0.2.254\", \"192.0.2.253\"]", "via = \"192.168.7.7\"")
         .replace("taps = true", "taps = false")

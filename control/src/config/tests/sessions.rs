@@ -14,7 +14,9 @@ fn seen(rules: &[&str], bgp: &str) -> Vec<String> {
 }
 
 fn bgp(listen: &str, peer: &str) -> String {
-    format!("[bgp]\nasn = 65001\nrouter_id = \"192.0.2.1\"\nlisten = \"{listen}\"\n[[bgp.peer]]\nasn = 65002\n{peer}\n")
+    format!(
+        "[bgp]\nasn = 65001\nrouter_id = \"192.0.2.1\"\nlisten = \"{listen}\"\n[[bgp.peer]]\nasn = 65002\n{peer}\n"
+    )
 }
 
 #[test]
@@ -23,8 +25,10 @@ fn a_list_that_keeps_a_peer_out_is_named_with_the_way_out() {
     let denied = seen(&["permit icmp"], &passive);
     assert_eq!(
         denied,
-        ["\"lan\": acl_in \"list\" keeps out the BGP session with 192.0.2.9: add \"permit tcp from 192.0.2.9 to 192.0.2.1 \
-          port 1179\" before what denies it"]
+        [
+            "\"lan\": acl_in \"list\" keeps out the BGP session with 192.0.2.9: add \"permit tcp from 192.0.2.9 to 192.0.2.1 \
+          port 1179\" before what denies it"
+        ]
     );
     let silent = |rules: &[&str]| assert_eq!(seen(rules, &passive), Vec::<String>::new(), "{rules:?}");
     silent(&["permit tcp from 192.0.2.9 to 192.0.2.1 port 1179"]);

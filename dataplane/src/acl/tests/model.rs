@@ -105,13 +105,16 @@ fn compare<A: Model>(rules: &[Rule], classifier: &Classifier<A>, packets: &[Samp
             let mut counted = vec![Vec::new(); BURST];
             let count = |at: usize, counter| counted[at].push(counter);
             let denied = match way {
-                Way::Portable => classifier.body::<false>(&keys, &mut ends, count),
+                Way::Portable => classifier.portable(&keys, &mut ends, count),
                 #[cfg(all(target_arch = "x86_64", not(miri)))]
                 Way::Avx2 if Instructions::of_this_processor() != Instructions::Baseline => {
                     // SAFETY: the processor has the features.
                     #[allow(unsafe_code)]
                     unsafe {
-                        classifier.with_avx2(&keys, &mut ends, count)
+                        match &classifier.counts {
+                            None => classifier.with_avx2(&keys, &mut ends),
+                            Some(some) => classifier.counting_with_avx2(&keys, &mut ends, some, count),
+                        }
                     }
                 }
                 _ => classifier.classify(&keys, &mut ends, count),
@@ -319,10 +322,10 @@ fn a_list_of_4096_rules_stays_small_and_right() {
 fn by_ports(count: u16) -> Vec<Rule> {
     let ports = |at: u16| vec![(at * 37, at * 37 + at % 5)];
     let rule = |at: u16| Rule {
-        protocols: vec![if at % 3 == 0 { UDP } else { TCP }],
-        source_ports: if at % 2 == 0 { ports(at) } else { vec![] },
+        protocols: vec![if at.is_multiple_of(3) { UDP } else { TCP }],
+        source_ports: if at.is_multiple_of(2) { ports(at) } else { vec![] },
         destination_ports: ports(at / 2),
-        ..Rule::any(if at % 7 == 0 { Action::Deny } else { Action::Permit })
+        ..Rule::any(if at.is_multiple_of(7) { Action::Deny } else { Action::Permit })
     };
     (1..=count).map(rule).collect()
 }
