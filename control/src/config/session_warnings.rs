@@ -8,11 +8,15 @@ use std::net::IpAddr;
 
 use dataplane::acl::{Acl, Address, Classifier, Keys, TCP, read4, read6};
 use dataplane::burst::BURST;
+use ipnetwork::IpNetwork;
 
 use super::model::{AccessList, BgpMode, BgpPeer, Config, Encapsulation, SubInterface};
 
 /// BGP's port (RFC 4271, section 8.2).
 const BGP: u16 = 179;
+
+/// The lowest port that a system gives to a connection of its own.
+const FREE: u16 = 1024;
 
 /// A way in which the TCP connection of a session may come about.
 #[derive(Clone, Copy)]
@@ -56,7 +60,7 @@ fn neighbours(config: &Config, sub: &SubInterface) -> Vec<(IpAddr, Vec<Call>)> {
     for own in &sub.addresses {
         let on_link = here.clone().filter(|peer| own.contains(peer.address) && own.ip() != peer.address);
         let subs = config.sub_interfaces.iter().filter(|other| namespace(other) == namespace(sub));
-        let addresses: Vec<IpAddr> = subs.flat_map(|sub| &sub.addresses).map(|own| own.ip()).collect();
+        let addresses: Vec<IpAddr> = subs.flat_map(|sub| &sub.addresses).map(IpNetwork::ip).collect();
         all.extend(on_link.clone().map(|peer| (peer.address, calls(config, peer, own.ip(), &addresses))));
         // A circuit's far end always speaks BGP, if not with us then with another speaker on the TAP.
         if sub.link.is_some()
@@ -107,7 +111,7 @@ fn is_permitted(list: &AccessList, sub: &SubInterface, peer: IpAddr, call: Call)
     // The lowest of each range of ports that no rule tells apart.
     let ranges = rules.iter().flat_map(|rule| rule.source_ports.iter().chain(&rule.destination_ports));
     let edges = ranges.flat_map(|(first, last)| [*first, last.saturating_add(1)]);
-    let mut ports: BTreeSet<u16> = edges.chain([1]).collect();
+    let mut ports: BTreeSet<u16> = edges.chain([1, FREE]).collect();
     ports.remove(&0);
     let passes = |packet: Segment| match packet.ends {
         (IpAddr::V4(_), IpAddr::V4(_)) => any_passes(&acl.v4, &packet, sub.encapsulation, read4),
@@ -119,7 +123,10 @@ fn is_permitted(list: &AccessList, sub: &SubInterface, peer: IpAddr, call: Call)
             let segment = |flags| Segment { ends: (peer, ours), ports: (free, port), flags };
             passes(segment(SYN)) && passes(segment(ACK))
         }
-        Call::Ours(ours, port) => passes(Segment { ends: (peer, ours), ports: (port, free), flags: ACK }),
+        // The system gives no low port to who asks for none.
+        Call::Ours(ours, port) => {
+            free >= FREE && passes(Segment { ends: (peer, ours), ports: (port, free), flags: ACK })
+        }
     })
 }
 
