@@ -333,11 +333,12 @@ impl Instructions {
     }
 }
 
-/// Whether the processor has AVX-512 F, BW, DQ and VL; of others it says nothing.
+/// Whether the processor has AVX-512 F, BW, CD, DQ and VL; of others it says nothing.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 pub(crate) fn has_avx512() -> bool {
     is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512cd")
         && is_x86_feature_detected!("avx512dq")
         && is_x86_feature_detected!("avx512vl")
 }

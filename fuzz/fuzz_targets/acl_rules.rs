@@ -1,5 +1,6 @@
 //! The text of access lists, and what becomes of it: rules are read line by line, compiled, and asked about packets made
-//! of the rest of the bytes. What a list says must be what its rules say one by one, each compiled alone.
+//! of the rest of the bytes. What a list says must be what its rules say one by one, each compiled alone. Rules may stand
+//! several times, so that lists of every width of row come about.
 #![no_main]
 
 use control::config::acl::parse_rule;
@@ -23,11 +24,14 @@ fuzz_target!(|bytes: &[u8]| {
             Err(error) => assert!(error.at <= line.len() && !error.message.is_empty(), "{error:?}"),
         }
     }
+    let different = rules.len().min(MAX_RULES);
+    let times = 1 + usize::from(rest.get(1).copied().unwrap_or(0) % 32);
+    rules = rules.repeat(times);
     rules.truncate(MAX_RULES);
     let counters: Vec<u16> = (0..=rules.len() as u16).collect();
     // What `parse_rule` takes can be compiled, unless it is too much.
     let Ok(list) = Acl::new(&rules, &counters) else { return };
-    let alone: Vec<Acl> = rules
+    let alone: Vec<Acl> = rules[..different]
         .iter()
         .map(|rule| {
             let rule = Rule { action: Action::Permit, ..rule.clone() };
@@ -49,6 +53,7 @@ fuzz_target!(|bytes: &[u8]| {
     compare(&rules, &list.v6, &alone.iter().map(|acl| &acl.v6).collect::<Vec<_>>(), &v6);
 });
 
+/// `alone`: the first rules, which those that follow repeat.
 fn compare<A: Address>(rules: &[Rule], list: &Classifier<A>, alone: &[&Classifier<A>], keys: &Keys<A>) {
     let matches: Vec<[u16; BURST]> = alone
         .iter()
@@ -65,7 +70,7 @@ fn compare<A: Address>(rules: &[Rule], list: &Classifier<A>, alone: &[&Classifie
         let mut on_the_way = Vec::new();
         let mut end = rules.len() as u16 | DENIED;
         for (number, rule) in rules.iter().enumerate() {
-            if matches[number][at] != 0 {
+            if matches[number % matches.len()][at] != 0 {
                 continue;
             }
             match rule.action {

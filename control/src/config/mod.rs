@@ -26,6 +26,7 @@ mod policy;
 mod references;
 mod section;
 mod sections;
+mod session_warnings;
 pub(crate) mod suggest;
 mod tables;
 mod tap;

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use dataplane::ids::VrfId;
 
 use super::model::{Config, LinkRole, Target};
+use super::session_warnings;
 
 /// One line for each thing in `config` that works but is seldom meant.
 pub fn warnings(config: &Config) -> Vec<String> {
@@ -19,6 +20,7 @@ pub fn warnings(config: &Config) -> Vec<String> {
         );
     }
     bgp(config, &mut found);
+    session_warnings::sessions(config, &mut found);
     found
 }
 

@@ -159,7 +159,7 @@ impl Address for u128 {
             any |= *number;
         }
         if any & INNER != 0 {
-            find_lower(search, &values[..len], into);
+            find_lower::<WIDE>(search, &values[..len], into);
         }
     }
 
@@ -170,12 +170,13 @@ impl Address for u128 {
 }
 
 /// Goes on with the lower half where the upper one does not decide.
-#[inline(never)]
-fn find_lower(search: &Halves, values: &[u128], into: &mut [u16; BURST]) {
+#[inline(always)]
+fn find_lower<const WIDE: bool>(search: &Halves, values: &[u128], into: &mut [u16; BURST]) {
     for (number, value) in into.iter_mut().zip(values) {
         if *number & INNER != 0 {
             let tree = search.inner.get(usize::from(*number & !INNER));
-            *number = tree.map_or(0, |(tree, first)| first.wrapping_add(tree.interval(*value as u64) as u16));
+            let interval = |tree: &Ranks<u64>| tree.interval::<WIDE>(*value as u64) as u16;
+            *number = tree.map_or(0, |(tree, first)| first.wrapping_add(interval(tree)));
         }
     }
 }

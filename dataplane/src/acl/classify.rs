@@ -5,11 +5,12 @@ use crate::burst::BURST;
 use crate::worker::Instructions;
 
 use super::address::Address;
-use super::compile::{AclError, Field, FieldRows, OfFamily, check, intervals};
-use super::keys::Keys;
+use super::common::{common, common_but, each};
+use super::compile::{AclError, Cut, Field, OfFamily, Rows, Starts, address, check, cut, narrow};
+use super::keys::{KINDS, Keys};
 use super::ranks::Ranks;
-use super::rows::{PER_ROW, Row, Wide};
-use super::rule::{Action, Addresses, Rule};
+use super::rows::{PER_ROW, Row, Wide, set};
+use super::rule::{Action, Rule};
 
 /// Where each packet's way through the list ended: the counter of the rule, or of the implicit end; the highest bit says
 /// that it is denied.
@@ -21,49 +22,69 @@ pub const DENIED: u16 = 1 << 15;
 /// The rules of one family, compiled. `A`: `u32` for IPv4, `u128` for IPv6.
 #[derive(Debug)]
 pub struct Classifier<A: Address> {
-    kind: Field<()>,
+    /// Kinds, each with every interval of the first port if that has few.
+    kind: Starts,
+    kind_port: Option<Ranks<u16>>,
+    /// Intervals of the first port to a kind.
+    per_kind: u16,
     source: Option<Field<A::Search>>,
     destination: Option<Field<A::Search>>,
-    source_port: Option<Field<Ranks<u16>>>,
-    destination_port: Option<Field<Ranks<u16>>>,
-    dscp: Option<Field<()>>,
-    outer_vlan: Option<Field<Ranks<u16>>>,
-    inner_vlan: Option<Field<Ranks<u16>>>,
-    /// Cache lines of a row.
-    lines: usize,
+    /// The first port, if it has many intervals.
+    source_port: Option<Field<Option<Ranks<u16>>>>,
+    destination_port: Option<Field<Option<Ranks<u16>>>>,
+    dscp: Option<Starts>,
+    outer_vlan: Option<Field<Option<Ranks<u16>>>>,
+    inner_vlan: Option<Field<Option<Ranks<u16>>>>,
+    /// The rows of all fields.
+    rows: Box<[Row]>,
+    /// Words of a row.
+    words: usize,
     /// By line and bit: what [`Ends`] says of a rule.
     ends: Box<[[u16; PER_ROW]]>,
-    /// The bit of the end.
-    last: usize,
     /// The bits of the rules that only count, if there are any.
-    counts: Option<Wide>,
+    pub(super) counts: Option<Wide>,
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     instructions: Instructions,
 }
 
 /// Most fields that rules look at.
 const FIELDS: usize = 8;
+/// Most intervals of a port that are put together with kinds.
+const PORTS_OF_KIND: usize = 64;
 
-/// The interval of each packet in each field in use, and these fields' rows.
+/// The interval of each packet in each field in use, and where these intervals' rows begin. Fields beyond those in use are
+/// the first one again.
 struct Found<'a> {
-    fields: usize,
+    used: usize,
     /// Each at most the last of the field.
     intervals: [[u16; BURST]; FIELDS],
-    rows: [&'a FieldRows; FIELDS],
+    starts: [&'a Starts; FIELDS],
 }
 
 impl<'a> Found<'a> {
+    /// The place for the intervals of the next field.
     #[inline(always)]
-    fn add<S>(&mut self, field: Option<&'a Field<S>>, find: impl FnOnce(&S, &mut [u16; BURST])) {
+    fn next(&mut self, starts: &'a Starts) -> &mut [u16; BURST] {
+        let at = self.used & (FIELDS - 1);
+        self.starts[at] = starts;
+        self.used = at + 1;
+        &mut self.intervals[at]
+    }
+
+    /// Finds a field of 16 bits, if it is there.
+    #[inline(always)]
+    fn narrow<const WIDE: bool>(
+        &mut self,
+        field: Option<&'a Field<Option<Ranks<u16>>>>,
+        values: &[u16; BURST],
+        len: usize,
+    ) {
         let Some(field) = field else { return };
-        let at = self.fields & (FIELDS - 1);
-        find(&field.search, &mut self.intervals[at]);
-        let last = field.rows().last();
-        for interval in &mut self.intervals[at] {
-            *interval = (*interval).min(last);
+        let into = self.next(&field.starts);
+        match &field.search {
+            Some(ranks) => ranks.search::<WIDE>(values, len, into),
+            None => *into = *values,
         }
-        self.rows[at] = field.rows();
-        self.fields = at + 1;
     }
 }
 
@@ -72,25 +93,40 @@ impl<A: Address> Classifier<A> {
     pub(super) fn new(rules: &[Rule], counters: &[u16]) -> Result<Self, AclError> {
         check(rules, counters)?;
         let of = OfFamily::new(rules, A::FAMILY);
-        let marked = of.rules.iter().any(|rule| !rule.dscp.is_empty());
-        let has_dscp = |rule: &Rule, dscp| rule.dscp.is_empty() || rule.dscp.contains(&(dscp as u8));
-        let counts = of.rules.iter().any(|rule| rule.action == Action::Count);
+        let mut rows = Rows::new(&of);
         // Source ports, and ICMP's types with codes, are the same two bytes.
         let first_port =
             |rule: &Rule| if rule.icmp.is_empty() { rule.source_ports.clone() } else { rule.icmp.clone() };
+        let first_port = cut(&of, first_port)?;
+        let few = |cut: &Cut| cut.numbers.len() <= PORTS_OF_KIND;
+        let (with_kind, source_port) = match first_port {
+            Some((ends, cut)) if few(&cut) => (Some((ends, cut)), None),
+            many => (None, many),
+        };
+        let mut narrow = |found: Option<(Vec<u16>, Cut)>| {
+            found.map(|(ends, cut)| narrow(&mut rows, &ends, &cut)).transpose()
+        };
+        let (source_port, destination_port) =
+            (narrow(source_port)?, narrow(cut(&of, |rule| rule.destination_ports.clone())?)?);
+        let (outer_vlan, inner_vlan) = (
+            narrow(cut(&of, |rule| rule.outer_vlans.clone())?)?,
+            narrow(cut(&of, |rule| rule.inner_vlans.clone())?)?,
+        );
         let this = Self {
-            kind: of.kinds()?,
-            source: address::<A>(&of, |rule| rule.source.as_ref())?,
-            destination: address::<A>(&of, |rule| rule.destination.as_ref())?,
-            source_port: narrow(&of, first_port)?,
-            destination_port: narrow(&of, |rule| rule.destination_ports.clone())?,
-            dscp: marked.then(|| of.table(64, has_dscp)).transpose()?,
-            outer_vlan: narrow(&of, |rule| rule.outer_vlans.clone())?,
-            inner_vlan: narrow(&of, |rule| rule.inner_vlans.clone())?,
-            lines: of.lines,
+            kind: of.kinds(&mut rows, with_kind.as_ref().map(|(_, cut)| cut))?,
+            per_kind: with_kind.as_ref().map_or(1, |(_, cut)| cut.numbers.len() as u16),
+            kind_port: with_kind.map(|(ends, _)| Ranks::new(&ends)),
+            source: address::<A>(&of, &mut rows, |rule| rule.source.as_ref())?,
+            destination: address::<A>(&of, &mut rows, |rule| rule.destination.as_ref())?,
+            source_port,
+            destination_port,
+            dscp: of.dscp(&mut rows)?,
+            outer_vlan,
+            inner_vlan,
+            rows: rows.lines(),
+            words: of.words(),
             ends: ends(&of, rules, counters),
-            last: of.rules.len(),
-            counts: counts.then(|| of.row(|rule| rule.action == Action::Count)),
+            counts: counts(&of),
             #[cfg(all(target_arch = "x86_64", not(miri)))]
             instructions: Instructions::of_this_processor(),
         };
@@ -99,12 +135,17 @@ impl<A: Address> Classifier<A> {
 
     /// Bytes that it takes.
     pub fn memory(&self) -> usize {
-        let tables = [Some(&self.kind), self.dscp.as_ref()];
         let narrow = [&self.source_port, &self.destination_port, &self.outer_vlan, &self.inner_vlan];
         let addresses = [&self.source, &self.destination];
-        tables.into_iter().flatten().map(|field| field.memory(|()| 0)).sum::<usize>()
-            + addresses.into_iter().flatten().map(|field| field.memory(A::memory)).sum::<usize>()
-            + narrow.into_iter().flatten().map(|field| field.memory(Ranks::memory)).sum::<usize>()
+        addresses.into_iter().flatten().map(|field| field.memory(A::memory)).sum::<usize>()
+            + narrow
+                .into_iter()
+                .flatten()
+                .map(|field| field.memory(|ranks| ranks.as_ref().map_or(0, Ranks::memory)))
+                .sum::<usize>()
+            + self.kind_port.as_ref().map_or(0, Ranks::memory)
+            + [Some(&self.kind), self.dscp.as_ref()].into_iter().flatten().map(Starts::memory).sum::<usize>()
+            + size_of_val(&*self.rows)
             + size_of_val(&*self.ends)
     }
 
@@ -120,89 +161,185 @@ impl<A: Address> Classifier<A> {
     pub fn classify(&self, keys: &Keys<A>, ends: &mut Ends, counted: impl FnMut(usize, u16)) -> u64 {
         #[cfg(all(target_arch = "x86_64", not(miri)))]
         {
-            // SAFETY: `instructions` says that the processor has the features that the function is compiled with.
+            // SAFETY: `instructions` says that the processor has the features that the functions are compiled with.
             #[allow(unsafe_code)]
             unsafe {
-                match self.instructions {
-                    Instructions::Avx512 => return self.with_avx512(keys, ends, counted),
-                    Instructions::Avx2 => return self.with_avx2(keys, ends, counted),
-                    Instructions::Baseline => {}
+                match (self.instructions, &self.counts) {
+                    (Instructions::Avx512, None) => return self.with_avx512(keys, ends),
+                    (Instructions::Avx512, Some(some)) => {
+                        return self.counting_with_avx512(keys, ends, some, counted);
+                    }
+                    (Instructions::Avx2, None) => return self.with_avx2(keys, ends),
+                    (Instructions::Avx2, Some(some)) => {
+                        return self.counting_with_avx2(keys, ends, some, counted);
+                    }
+                    (Instructions::Baseline, _) => {}
                 }
             }
         }
-        self.body::<false>(keys, ends, counted)
+        self.portable(keys, ends, counted)
+    }
+
+    /// The same with the instructions that every processor has.
+    #[inline(always)]
+    pub(super) fn portable(&self, keys: &Keys<A>, ends: &mut Ends, counted: impl FnMut(usize, u16)) -> u64 {
+        match &self.counts {
+            None => self.plain::<false>(keys, ends),
+            Some(counts) => self.counting::<false>(keys, ends, counts, counted),
+        }
     }
 
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,lzcnt,popcnt")]
-    fn with_avx512(&self, keys: &Keys<A>, ends: &mut Ends, counted: impl FnMut(usize, u16)) -> u64 {
-        self.body::<true>(keys, ends, counted)
+    #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,bmi1,bmi2,lzcnt,popcnt")]
+    fn with_avx512(&self, keys: &Keys<A>, ends: &mut Ends) -> u64 {
+        self.plain::<true>(keys, ends)
+    }
+
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,bmi1,bmi2,lzcnt,popcnt")]
+    fn counting_with_avx512(
+        &self,
+        keys: &Keys<A>,
+        ends: &mut Ends,
+        counts: &[Row],
+        counted: impl FnMut(usize, u16),
+    ) -> u64 {
+        self.counting::<true>(keys, ends, counts, counted)
     }
 
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-    fn with_avx2(&self, keys: &Keys<A>, ends: &mut Ends, counted: impl FnMut(usize, u16)) -> u64 {
-        self.body::<false>(keys, ends, counted)
+    pub(super) fn with_avx2(&self, keys: &Keys<A>, ends: &mut Ends) -> u64 {
+        self.plain::<false>(keys, ends)
     }
 
-    #[inline(always)]
-    pub(super) fn body<const WIDE: bool>(
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
+    pub(super) fn counting_with_avx2(
         &self,
         keys: &Keys<A>,
         ends: &mut Ends,
+        counts: &[Row],
+        counted: impl FnMut(usize, u16),
+    ) -> u64 {
+        self.counting::<false>(keys, ends, counts, counted)
+    }
+
+    /// Finds the intervals of all packets, maybe of more than there are.
+    #[inline(always)]
+    fn find<const WIDE: bool>(&self, keys: &Keys<A>, len: usize) -> Found<'_> {
+        let mut found = Found { used: 0, intervals: [[0; BURST]; FIELDS], starts: [&self.kind; FIELDS] };
+        let kinds = found.next(&self.kind);
+        if let Some(ports) = &self.kind_port {
+            ports.search::<WIDE>(&keys.source_port, len, kinds);
+        }
+        for (into, kind) in kinds.iter_mut().zip(keys.kind) {
+            *into += kind.min(KINDS as u16 - 1) * self.per_kind;
+        }
+        if let Some(field) = &self.source {
+            A::find::<WIDE>(&field.search, &keys.source, len, found.next(&field.starts));
+        }
+        if let Some(field) = &self.destination {
+            A::find::<WIDE>(&field.search, &keys.destination, len, found.next(&field.starts));
+        }
+        found.narrow::<WIDE>(self.destination_port.as_ref(), &keys.destination_port, len);
+        found.narrow::<WIDE>(self.source_port.as_ref(), &keys.source_port, len);
+        if let Some(starts) = &self.dscp {
+            *found.next(starts) = keys.dscp.map(|dscp| u16::from(dscp & 63));
+        }
+        found.narrow::<WIDE>(self.outer_vlan.as_ref(), &keys.outer_vlan, len);
+        found.narrow::<WIDE>(self.inner_vlan.as_ref(), &keys.inner_vlan, len);
+        for unused in found.used..FIELDS {
+            found.intervals[unused] = found.intervals[0];
+        }
+        found
+    }
+
+    #[inline(always)]
+    fn plain<const WIDE: bool>(&self, keys: &Keys<A>, ends: &mut Ends) -> u64 {
+        let len = keys.len.min(BURST);
+        let found = self.find::<WIDE>(keys, len);
+        match found.used {
+            ..=3 => self.first_of::<WIDE, 3>(len, &found, ends),
+            4 => self.first_of::<WIDE, 4>(len, &found, ends),
+            5 => self.first_of::<WIDE, 5>(len, &found, ends),
+            _ => self.first_of::<WIDE, FIELDS>(len, &found, ends),
+        }
+        denied::<WIDE>(ends, len)
+    }
+
+    #[inline(always)]
+    fn counting<const WIDE: bool>(
+        &self,
+        keys: &Keys<A>,
+        ends: &mut Ends,
+        counts: &[Row],
         counted: impl FnMut(usize, u16),
     ) -> u64 {
         let len = keys.len.min(BURST);
-        let mut found =
-            Found { fields: 0, intervals: [[0; BURST]; FIELDS], rows: [self.kind.rows(); FIELDS] };
-        found.add(Some(&self.kind), |(), into| *into = keys.kind);
-        found.add(self.source.as_ref(), |s, into| A::find::<WIDE>(s, &keys.source, len, into));
-        found.add(self.destination.as_ref(), |s, into| A::find::<WIDE>(s, &keys.destination, len, into));
-        found.add(self.source_port.as_ref(), |s, into| s.search::<WIDE>(&keys.source_port, len, into));
-        found.add(self.destination_port.as_ref(), |s, into| {
-            s.search::<WIDE>(&keys.destination_port, len, into);
-        });
-        found.add(self.dscp.as_ref(), |(), into| *into = keys.dscp.map(u16::from));
-        found.add(self.outer_vlan.as_ref(), |s, into| s.search::<WIDE>(&keys.outer_vlan, len, into));
-        found.add(self.inner_vlan.as_ref(), |s, into| s.search::<WIDE>(&keys.inner_vlan, len, into));
-        if let Some(counts) = &self.counts {
-            return self.first_counting(len, &found, ends, counts, counted);
+        let found = self.find::<WIDE>(keys, len);
+        match (found.used, self.words) {
+            (..=4, 1) => self.first_counting::<WIDE, 4, 1>(len, &found, ends, counts, counted),
+            (..=4, 4) => self.first_counting::<WIDE, 4, 4>(len, &found, ends, counts, counted),
+            (..=4, _) => self.first_counting::<WIDE, 4, 8>(len, &found, ends, counts, counted),
+            (_, 1) => self.first_counting::<WIDE, FIELDS, 1>(len, &found, ends, counts, counted),
+            (_, 4) => self.first_counting::<WIDE, FIELDS, 4>(len, &found, ends, counts, counted),
+            _ => self.first_counting::<WIDE, FIELDS, 8>(len, &found, ends, counts, counted),
         }
-        match (found.fields, self.lines) {
-            (..=3, 1) => self.first::<WIDE, 3, 1>(len, &found, ends),
-            (4, 1) => self.first::<WIDE, 4, 1>(len, &found, ends),
-            (5, 1) => self.first::<WIDE, 5, 1>(len, &found, ends),
-            (..=5, 2) => self.first::<WIDE, 5, 2>(len, &found, ends),
-            (..=5, _) => self.first::<WIDE, 5, 0>(len, &found, ends),
-            _ => self.first::<WIDE, FIELDS, 0>(len, &found, ends),
+        denied::<WIDE>(ends, len)
+    }
+
+    /// Finds the first rule of each packet, with up to `USED` fields in use.
+    #[inline(always)]
+    fn first_of<const WIDE: bool, const USED: usize>(&self, len: usize, found: &Found<'_>, ends: &mut Ends) {
+        match self.words {
+            1 => self.first::<WIDE, USED, 1, 1>(len, found, ends),
+            4 => self.first::<WIDE, USED, 4, 1>(len, found, ends),
+            8 => self.first::<WIDE, USED, 8, 1>(len, found, ends),
+            16 => self.first::<WIDE, USED, 8, 2>(len, found, ends),
+            _ => self.first::<WIDE, USED, 8, 0>(len, found, ends),
         }
     }
 
-    /// Finds the lowest bit that the rows of each packet have in common. `USED`: of so many fields, of which those beyond the
-    /// fields in use are the first one again. `LINES`: so many lines a row; 0: any number.
+    /// `WORDS` words of a packet's row in each field.
+    ///
+    /// # Safety
+    /// `found` is from this list, and a row has these words, from `line * WORDS` on.
     #[inline(always)]
-    fn first<const WIDE: bool, const USED: usize, const LINES: usize>(
+    #[allow(unsafe_code)] // Each start is that of a whole row: `Rows::add` sees to it.
+    unsafe fn rows<const USED: usize, const WORDS: usize>(
+        &self,
+        found: &Found<'_>,
+        at: usize,
+        line: usize,
+    ) -> [&[u64; WORDS]; USED] {
+        let mut rows = [&[0; WORDS]; USED];
+        for ((row, starts), intervals) in rows.iter_mut().zip(found.starts).zip(&found.intervals) {
+            // SAFETY: intervals are at most the last of their field, so `start` is where a row begins; the rest is the
+            // caller's promise.
+            unsafe {
+                let start = starts.get_unchecked(intervals[at & (BURST - 1)]);
+                *row = &*self.rows.as_ptr().byte_add(start as usize).cast::<[u64; WORDS]>().add(line);
+            }
+        }
+        rows
+    }
+
+    /// Finds the lowest bit that the rows of each packet have in common. `WORDS`: so many words a line; `LINES`: so many
+    /// lines a row; 0: any number.
+    #[inline(always)]
+    fn first<const WIDE: bool, const USED: usize, const WORDS: usize, const LINES: usize>(
         &self,
         len: usize,
         found: &Found<'_>,
         ends: &mut Ends,
-    ) -> u64 {
-        let (mut rows, mut intervals) = ([found.rows[0]; USED], [&found.intervals[0]; USED]);
-        for at in 0..USED.min(found.fields) {
-            (rows[at], intervals[at]) = (found.rows[at], &found.intervals[at]);
-        }
-        for at in 0..len {
+    ) {
+        for (at, end) in ends.iter_mut().enumerate().take(len) {
             let pick = |line: usize| {
-                let mut picked = [&Row::NONE; USED];
-                for of in 0..USED {
-                    // SAFETY: intervals are at most the last of their field, and `line` is less than `self.lines`, which
-                    // `LINES` is unless it is 0.
-                    #[allow(unsafe_code)]
-                    unsafe {
-                        picked[of] = rows[of].line_unchecked(intervals[of][at], line);
-                    }
-                }
-                common::<WIDE, USED>(picked)
+                // SAFETY: `line` is less than the lines of a row.
+                #[allow(unsafe_code)]
+                let rows = unsafe { self.rows::<USED, WORDS>(found, at, line) };
+                common::<WIDE, USED, WORDS>(rows)
             };
             let (mut line, mut bit) = (0, pick(0));
             if LINES == 2 {
@@ -210,121 +347,82 @@ impl<A: Address> Classifier<A> {
                 let (second, none) = (pick(1), bit == PER_ROW);
                 (line, bit) = (usize::from(none), if none { second } else { bit });
             } else if LINES == 0 {
-                while bit == PER_ROW && line + 1 < self.lines {
+                while bit == PER_ROW && line + 1 < self.ends.len() {
                     line += 1;
                     bit = pick(line);
                 }
             }
             // Each row has the bit of the end, so that there is one.
-            ends[at] = self.ends.get(line).map_or(DENIED, |ends| ends[bit % PER_ROW]);
+            *end = self.ends.get(line).map_or(DENIED, |ends| ends[bit % PER_ROW]);
         }
-        ends[..len].iter().enumerate().fold(0, |denied, (at, end)| denied | u64::from(end >> 15) << at)
     }
 
     /// The same where rules count packets on their way.
     #[inline(always)]
-    fn first_counting(
+    fn first_counting<const WIDE: bool, const USED: usize, const WORDS: usize>(
         &self,
         len: usize,
         found: &Found<'_>,
         ends: &mut Ends,
         counts: &[Row],
         mut counted: impl FnMut(usize, u16),
-    ) -> u64 {
-        let mut denied = 0;
-        for at in 0..len {
-            let mut end = DENIED;
-            'packet: for (line, counts) in counts.iter().enumerate() {
-                let mut row = Row([u64::MAX; 8]);
-                for (rows, intervals) in found.rows.iter().zip(&found.intervals).take(found.fields) {
-                    row.and(rows.line(intervals[at], line));
+    ) {
+        for (at, end) in ends.iter_mut().enumerate().take(len) {
+            *end = DENIED;
+            for (line, (counts, numbers)) in counts.iter().zip(&self.ends).enumerate() {
+                // SAFETY: there are as many lines in `counts` as in a row.
+                #[allow(unsafe_code)]
+                let rows = unsafe { self.rows::<USED, WORDS>(found, at, line) };
+                let (bit, hits) = common_but::<WIDE, USED, WORDS>(rows, counts);
+                if let Some((words, hits)) = hits {
+                    each(words, &hits, bit, |bit| counted(at, numbers[bit % PER_ROW]));
                 }
-                loop {
-                    let first = row.first();
-                    if first == PER_ROW {
-                        break;
-                    }
-                    let (word, bit) = (first / 64, 1 << (first % 64));
-                    end = self.ends.get(line).map_or(DENIED, |ends| ends[first]);
-                    // The end has a bit among those that count, and ends all the same.
-                    if counts.0[word] & bit == 0 || line * PER_ROW + first == self.last {
-                        break 'packet;
-                    }
-                    counted(at, end);
-                    row.0[word] &= !bit;
+                if bit < PER_ROW {
+                    *end = numbers[bit];
+                    break;
                 }
             }
-            ends[at] = end;
-            denied |= u64::from(end >> 15) << at;
         }
-        denied
     }
 }
 
-/// What [`Ends`] says of each bit.
+/// What [`Ends`] says of each rule, and of the end.
 fn ends(of: &OfFamily<'_>, rules: &[Rule], counters: &[u16]) -> Box<[[u16; PER_ROW]]> {
     let mut ends = vec![[DENIED; PER_ROW]; of.lines];
     let numbers = of.numbers.iter().copied().chain([rules.len()]);
-    for (end, number) in ends.as_flattened_mut().iter_mut().zip(numbers) {
+    for (number, end) in numbers.zip(ends.as_flattened_mut()) {
         let permits = rules.get(number).is_some_and(|rule| rule.action != Action::Deny);
         *end = counters.get(number).copied().unwrap_or(0) | if permits { 0 } else { DENIED };
     }
     ends.into()
 }
 
-/// An address field. `asked`: what a rule asks for; `None` if it does not look at the field.
-fn address<A: Address>(
-    of: &OfFamily<'_>,
-    asked: impl Fn(&Rule) -> Option<&Addresses>,
-) -> Result<Option<Field<A::Search>>, AclError> {
-    let found = intervals::<A>(of, |rule| asked(rule).map(A::ranges))?;
-    Ok(found.map(|i| Field::new(A::build(&i.ends), &i.numbers, i.rows, of.lines)))
+/// The bits of the rules that only count, if there are any.
+fn counts(of: &OfFamily<'_>) -> Option<Wide> {
+    let mut counts = of.row(|rule| rule.action == Action::Count);
+    set(&mut counts, of.rules.len(), false);
+    counts.iter().any(|row| *row != Row::NONE).then_some(counts)
 }
 
-/// A field of 16 bits. `asked`: what a rule asks for; nothing if it does not look at the field.
-fn narrow(
-    of: &OfFamily<'_>,
-    asked: impl Fn(&Rule) -> Vec<(u16, u16)>,
-) -> Result<Option<Field<Ranks<u16>>>, AclError> {
-    let found = intervals::<u16>(of, |rule| Some(asked(rule)).filter(|ranges| !ranges.is_empty()))?;
-    Ok(found.map(|i| Field::new(Ranks::new(&i.ends), &i.numbers, i.rows, of.lines)))
-}
-
-/// The lowest bit that all rows have; [`PER_ROW`] if there is none.
+/// Those of the first `len` that are denied, as bits.
 #[inline(always)]
-fn common<const WIDE: bool, const USED: usize>(rows: [&Row; USED]) -> usize {
+fn denied<const WIDE: bool>(ends: &Ends, len: usize) -> u64 {
+    let these = u64::MAX.checked_shr((BURST - len) as u32).unwrap_or(0);
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     if WIDE {
+        /// The highest bit of each.
+        #[inline]
+        #[target_feature(enable = "avx512f,avx512bw")]
+        fn highest(ends: &Ends) -> u64 {
+            use std::arch::x86_64::{__m512i, _mm512_movepi16_mask};
+            // SAFETY: two vectors are as large as the array, and any bits are right for either.
+            #[allow(unsafe_code)]
+            let [low, high] = unsafe { std::mem::transmute::<Ends, [__m512i; 2]>(*ends) };
+            u64::from(_mm512_movepi16_mask(low)) | u64::from(_mm512_movepi16_mask(high)) << 32
+        }
         // SAFETY: `WIDE` says that the processor has the features.
         #[allow(unsafe_code)]
-        return unsafe { wide_common(rows) };
+        return unsafe { highest(ends) } & these;
     }
-    let mut all = Row([u64::MAX; 8]);
-    for row in rows {
-        all.and(row);
-    }
-    all.first()
-}
-
-#[cfg(all(target_arch = "x86_64", not(miri)))]
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1")]
-fn wide_common<const USED: usize>(rows: [&Row; USED]) -> usize {
-    use std::arch::x86_64::{
-        __m512i, _mm_cvtsi128_si64, _mm512_and_si512, _mm512_castsi512_si128, _mm512_maskz_compress_epi64,
-        _mm512_set1_epi64, _mm512_test_epi64_mask,
-    };
-    let mut all = _mm512_set1_epi64(-1);
-    for row in rows {
-        // SAFETY: a row is 64 bytes, at a multiple of 64, and any bits are a vector.
-        #[allow(unsafe_code)]
-        let row = unsafe { *std::ptr::from_ref(row).cast::<__m512i>() };
-        all = _mm512_and_si512(all, row);
-    }
-    let words = _mm512_test_epi64_mask(all, all);
-    let first = _mm512_castsi512_si128(_mm512_maskz_compress_epi64(words, all));
-    // Without any: 8 words, and no bit in the next.
-    let word = (u32::from(words) | 1 << 8).trailing_zeros() as usize;
-    let bit = (_mm_cvtsi128_si64(first) as u64).trailing_zeros() as usize;
-    word * 64 + (bit & 63)
+    ends.iter().enumerate().fold(0, |denied, (at, end)| denied | u64::from(end >> 15) << at) & these
 }

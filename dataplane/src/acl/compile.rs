@@ -1,9 +1,11 @@
 //! From rules to intervals, and to the row of bits of each.
 
+use super::address::Address;
 use super::keys::{KINDS, State};
+use super::ranks::Ranks;
 use super::rows::{Classes, MAX_CLASSES, PER_ROW, Row, Wide, set};
-use super::rule::{Family, HAS_PORTS, ICMP, ICMPV6, Rule, TCP};
-use super::{MAX_COUNTERS, MAX_RULES};
+use super::rule::{Addresses, Family, HAS_PORTS, ICMP, ICMPV6, Rule, TCP};
+use super::{MAX_BYTES, MAX_COUNTERS, MAX_RULES};
 
 /// Why a list cannot be compiled. Rules are numbered from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -85,76 +87,78 @@ fn check_rule(number: usize, rule: &Rule) -> Result<(), AclError> {
 #[derive(Debug)]
 pub(super) struct Field<S> {
     pub search: S,
-    rows: FieldRows,
+    pub starts: Starts,
 }
 
-/// The rows of a field's intervals. There is an interval, and each has a whole row.
+/// Where the row of each of a field's intervals begins, in bytes. There is at least one.
 #[derive(Debug)]
-pub(super) struct FieldRows {
-    /// Where the row of each interval begins.
-    starts: Box<[u32]>,
-    rows: Box<[Row]>,
-}
+pub(super) struct Starts(Box<[u32]>);
 
-impl FieldRows {
-    /// `numbers`: which of `rows` each interval has, of so many `lines` each.
-    fn new(numbers: &[u16], rows: Box<[Row]>, lines: usize) -> Self {
-        let last = (rows.len() / lines).saturating_sub(1);
-        let start = |number: &u16| (usize::from(*number).min(last) * lines) as u32;
-        let (starts, rows) = if numbers.is_empty() || rows.len() < lines {
-            (Box::from([0]), vec![Row::NONE; lines].into())
-        } else {
-            (numbers.iter().map(start).collect(), rows)
-        };
-        Self { starts, rows }
-    }
-
+impl Starts {
     /// The number of the last interval.
     #[inline(always)]
     pub(super) fn last(&self) -> u16 {
-        (self.starts.len() - 1) as u16
+        (self.0.len() - 1) as u16
     }
 
-    /// One line of an interval's row.
-    #[inline(always)]
-    pub(super) fn line(&self, interval: u16, line: usize) -> &Row {
-        let start = self.starts.get(usize::from(interval)).copied().unwrap_or(0);
-        self.rows.get(start as usize + line).unwrap_or(&Row::NONE)
+    /// Bytes that it takes.
+    pub(super) fn memory(&self) -> usize {
+        size_of_val(&*self.0)
     }
 
-    /// The same without a look at the bounds.
+    /// Where an interval's row begins.
     ///
     /// # Safety
-    /// `interval` is at most [`Self::last`], and `line` is less than the lines of a row.
+    /// `interval` is at most [`Self::last`].
     #[inline(always)]
-    #[allow(unsafe_code)] // Each row that `starts` says begins at, is whole: `new` sees to it.
-    pub(super) unsafe fn line_unchecked(&self, interval: u16, line: usize) -> &Row {
-        // SAFETY: the caller's promise, and that of `new`.
-        unsafe {
-            let start = *self.starts.get_unchecked(usize::from(interval));
-            self.rows.get_unchecked(start as usize + line)
-        }
-    }
-
-    fn memory(&self) -> usize {
-        size_of_val(&*self.starts) + size_of_val(&*self.rows)
+    #[allow(unsafe_code)]
+    pub(super) unsafe fn get_unchecked(&self, interval: u16) -> u32 {
+        debug_assert!(interval <= self.last());
+        // SAFETY: the caller's promise.
+        unsafe { *self.0.get_unchecked(usize::from(interval)) }
     }
 }
 
 impl<S> Field<S> {
-    /// `numbers`: which of `rows` each interval has, of so many `lines` each.
-    pub(super) fn new(search: S, numbers: &[u16], rows: Box<[Row]>, lines: usize) -> Self {
-        Self { search, rows: FieldRows::new(numbers, rows, lines) }
-    }
-
-    #[inline(always)]
-    pub(super) fn rows(&self) -> &FieldRows {
-        &self.rows
-    }
-
-    /// Bytes that it takes. `search`: those of its search.
+    /// Bytes that it takes, without its rows. `search`: those of its search.
     pub(super) fn memory(&self, search: impl Fn(&S) -> usize) -> usize {
-        self.rows.memory() + search(&self.search)
+        search(&self.search) + size_of_val(&*self.starts.0)
+    }
+}
+
+/// The rows of all fields of a list, one after another, and without gaps: a row of few rules is less than a line.
+pub(super) struct Rows {
+    words: Vec<u64>,
+    /// Of a row.
+    per_row: usize,
+}
+
+impl Rows {
+    pub(super) fn new(of: &OfFamily<'_>) -> Self {
+        Self { words: Vec::new(), per_row: of.words() }
+    }
+
+    /// Adds a field's rows; `numbers`: which of them each interval has.
+    fn add(&mut self, classes: &Classes, numbers: &[u16]) -> Result<Starts, AclError> {
+        let first = self.words.len();
+        for row in classes.rows() {
+            self.words.extend(row.iter().flat_map(|line| line.0).take(self.per_row));
+        }
+        if size_of_val(&*self.words) > MAX_BYTES {
+            return Err(AclError::TooLarge);
+        }
+        let start = |number: &u16| ((first + usize::from(*number) * self.per_row) * size_of::<u64>()) as u32;
+        Ok(Starts(numbers.iter().map(start).collect()))
+    }
+
+    /// As whole lines.
+    pub(super) fn lines(self) -> Box<[Row]> {
+        let line = |words: &[u64]| {
+            let mut line = Row::NONE;
+            line.0[..words.len()].copy_from_slice(words);
+            line
+        };
+        self.words.chunks(8).map(line).collect()
     }
 }
 
@@ -174,6 +178,15 @@ impl<'a> OfFamily<'a> {
         Self { rules, numbers, lines }
     }
 
+    /// Words of a row: one, half a line, or whole lines.
+    pub(super) fn words(&self) -> usize {
+        match self.rules.len() {
+            ..64 => 1,
+            64..256 => 4,
+            _ => self.lines * 8,
+        }
+    }
+
     /// The row with the bits of the rules that satisfy `test`, and of the end.
     pub(super) fn row(&self, mut test: impl FnMut(&Rule) -> bool) -> Wide {
         let mut row = vec![Row::NONE; self.lines];
@@ -184,21 +197,32 @@ impl<'a> OfFamily<'a> {
         row.into()
     }
 
-    /// A field with few values, each an interval of its own.
-    pub(super) fn table(
+    /// The rows of a field with few values, and the number of each value's.
+    fn table(
         &self,
         values: usize,
         test: impl Fn(&Rule, usize) -> bool,
-    ) -> Result<Field<()>, AclError> {
+    ) -> Result<(Classes, Vec<u16>), AclError> {
         let mut classes = Classes::new(self.lines);
         let numbers = (0..values).map(|value| classes.number(&self.row(|rule| test(rule, value))));
         let numbers = numbers.collect::<Result<Vec<_>, _>>()?;
-        Ok(Field::new((), &numbers, classes.into_rows(), self.lines))
+        Ok((classes, numbers))
     }
 
-    /// Kinds of packets, an interval each: which rules take a protocol, and a packet with or without its transport header.
-    pub(super) fn kinds(&self) -> Result<Field<()>, AclError> {
-        self.table(KINDS, |rule, kind| {
+    /// DSCP, if any rule looks at it.
+    pub(super) fn dscp(&self, rows: &mut Rows) -> Result<Option<Starts>, AclError> {
+        if self.rules.iter().all(|rule| rule.dscp.is_empty()) {
+            return Ok(None);
+        }
+        let has = |rule: &Rule, dscp| rule.dscp.is_empty() || rule.dscp.contains(&(dscp as u8));
+        let (classes, numbers) = self.table(64, has)?;
+        rows.add(&classes, &numbers).map(Some)
+    }
+
+    /// Kinds of packets: which rules take a protocol, and a packet with or without its transport header; together with
+    /// a field that has few intervals, if there is one: its rows are given, and each interval's row.
+    pub(super) fn kinds(&self, rows: &mut Rows, with: Option<&Cut>) -> Result<Starts, AclError> {
+        let (kinds, numbers) = self.table(KINDS, |rule, kind| {
             let (protocol, state) = ((kind & 0xff) as u8, State::ALL[kind >> 8]);
             let there = match state {
                 State::Whole | State::Established => !rule.fragments,
@@ -208,7 +232,21 @@ impl<'a> OfFamily<'a> {
             there
                 && (!rule.established || state == State::Established)
                 && (rule.protocols.is_empty() || rule.protocols.contains(&protocol))
-        })
+        })?;
+        let Some(with) = with else { return rows.add(&kinds, &numbers) };
+        let mut both = Classes::new(self.lines);
+        let mut of_kind = Vec::new();
+        for kind in kinds.rows() {
+            for row in with.classes.rows() {
+                let row: Vec<Row> = kind.iter().zip(row).map(|(a, b)| a.and(b)).collect();
+                of_kind.push(both.number(&row)?);
+            }
+        }
+        let other = with.classes.rows().count();
+        let pairs = numbers.iter().flat_map(|kind| with.numbers.iter().map(move |number| (kind, number)));
+        let numbers: Vec<u16> =
+            pairs.map(|(kind, number)| of_kind[usize::from(*kind) * other + usize::from(*number)]).collect();
+        rows.add(&both, &numbers)
     }
 }
 
@@ -232,19 +270,18 @@ macro_rules! bound {
 }
 bound!(u16 u32 u128);
 
-/// A field cut into intervals: the last value of each but the last one, which rise; the number of each one's row; and
-/// the rows.
-pub(super) struct Intervals<B> {
-    pub ends: Vec<B>,
+/// The intervals of a field: their rows, and the number of each one's.
+pub(super) struct Cut {
+    pub classes: Classes,
     pub numbers: Vec<u16>,
-    pub rows: Box<[Row]>,
 }
 
-/// Cuts a field. `ranges`: what a rule asks for; `None` if it does not look at the field. `None` if no rule does.
-pub(super) fn intervals<B: Bound>(
+/// Cuts a field into intervals. `ranges`: what a rule asks for; `None` if it does not look at the field. Returns them with
+/// the last value of each but the last one, which rise; `None` if no rule looks at the field.
+fn intervals<B: Bound>(
     of: &OfFamily<'_>,
     ranges: impl Fn(&Rule) -> Option<Vec<(B, B)>>,
-) -> Result<Option<Intervals<B>>, AclError> {
+) -> Result<Option<(Vec<B>, Cut)>, AclError> {
     let mut changes: Vec<(B, usize, bool)> = Vec::new();
     for (bit, rule) in of.rules.iter().enumerate() {
         for (first, last) in ranges(rule).map(joined).unwrap_or_default() {
@@ -279,7 +316,47 @@ pub(super) fn intervals<B: Bound>(
     if numbers.len() >= MAX_CLASSES {
         return Err(AclError::TooLarge);
     }
-    Ok(Some(Intervals { ends, numbers, rows: classes.into_rows() }))
+    Ok(Some((ends, Cut { classes, numbers })))
+}
+
+/// Most ends of intervals of 16 bits that are searched; with more, each value has its row in a table.
+const MOST_ENDS: usize = 127;
+
+/// An address field. `asked`: what a rule asks for; `None` if it does not look at the field.
+pub(super) fn address<A: Address>(
+    of: &OfFamily<'_>,
+    rows: &mut Rows,
+    asked: impl Fn(&Rule) -> Option<&Addresses>,
+) -> Result<Option<Field<A::Search>>, AclError> {
+    let Some((ends, cut)) = intervals(of, |rule| asked(rule).map(A::ranges))? else { return Ok(None) };
+    Ok(Some(Field { search: A::build(&ends), starts: rows.add(&cut.classes, &cut.numbers)? }))
+}
+
+/// The intervals of a field of 16 bits. `asked`: what a rule asks for; nothing if it does not look at the field.
+pub(super) fn cut(
+    of: &OfFamily<'_>,
+    asked: impl Fn(&Rule) -> Vec<(u16, u16)>,
+) -> Result<Option<(Vec<u16>, Cut)>, AclError> {
+    intervals(of, |rule| Some(asked(rule)).filter(|ranges| !ranges.is_empty()))
+}
+
+/// A field of 16 bits: a table of all values if there are many intervals.
+pub(super) fn narrow(
+    rows: &mut Rows,
+    ends: &[u16],
+    cut: &Cut,
+) -> Result<Field<Option<Ranks<u16>>>, AclError> {
+    if ends.len() <= MOST_ENDS {
+        return Ok(Field { search: Some(Ranks::new(ends)), starts: rows.add(&cut.classes, &cut.numbers)? });
+    }
+    let mut numbers = vec![cut.numbers.last().copied().unwrap_or(0); 1 << 16];
+    let mut first = 0;
+    for (end, number) in ends.iter().zip(&cut.numbers) {
+        let after = usize::from(*end) + 1;
+        numbers[first..after].fill(*number);
+        first = after;
+    }
+    Ok(Field { search: None, starts: rows.add(&cut.classes, &numbers)? })
 }
 
 /// The same values in ranges that neither overlap nor touch.

@@ -8,9 +8,11 @@
 
 mod address;
 mod classify;
+mod common;
 mod compile;
 mod counters;
 mod keys;
+mod lines;
 mod ranks;
 mod rows;
 mod rule;

@@ -15,21 +15,9 @@ pub(super) struct Row(pub [u64; 8]);
 impl Row {
     pub(super) const NONE: Self = Self([0; 8]);
 
-    #[inline(always)]
-    pub(super) fn and(&mut self, other: &Self) {
-        for (word, other) in self.0.iter_mut().zip(&other.0) {
-            *word &= other;
-        }
-    }
-
-    /// The lowest bit; [`PER_ROW`] if there is none.
-    #[inline(always)]
-    pub(super) fn first(&self) -> usize {
-        let nonzero = (0..8).fold(1u32 << 8, |nonzero, at| nonzero | u32::from(self.0[at] != 0) << at);
-        let word = nonzero.trailing_zeros() as usize;
-        // Without any: 8 words, and no bit in the next.
-        let bits = if word == 8 { 0 } else { self.0[word & 7] };
-        word * 64 + (bits.trailing_zeros() as usize & 63)
+    /// What both have.
+    pub(super) fn and(&self, other: &Self) -> Self {
+        Self(std::array::from_fn(|word| self.0[word] & other.0[word]))
     }
 }
 
@@ -74,8 +62,8 @@ impl Classes {
         Ok(number as u16)
     }
 
-    /// All rows, one after another by their numbers.
-    pub(super) fn into_rows(self) -> Box<[Row]> {
-        self.rows.into()
+    /// All rows, one after another by their numbers, in the words of each line.
+    pub(super) fn rows(&self) -> impl Iterator<Item = &[Row]> {
+        self.rows.chunks_exact(self.lines)
     }
 }

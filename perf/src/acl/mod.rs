@@ -1,27 +1,29 @@
 //! `perf acl`: what a packet costs in an access list of so many rules; ours, DPDK's `rte_acl`, and beside them our own
-//! look-up of a route, in one process, interleaved.
+//! look-up of a route, in one process, interleaved; alone, and in between of bursts that write packet memory.
 
 mod ours;
 mod peer;
+mod report;
 mod rules;
+mod time;
 
-use std::hint::black_box;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use dataplane::acl::{Action, Rule};
 use dataplane::burst::BURST;
 use dataplane::grace::{GracePeriod, NoReaders};
 use dpdk_sys::Eal;
-use serde_json::json;
 
 use crate::lpm::random::Random;
+use crate::lpm::ring::Ring;
 use crate::lpm::table::Table;
 use crate::lpm::workload::{Addresses, Workload};
-use crate::lpm::{Family, measure, pin, routes, table};
+use crate::lpm::{Family, measure, pin, ring, routes, table};
 use ours::Ours;
 use peer::{ALGORITHMS, Peer};
+use report::Rows;
 use rules::PACKETS;
 
 /// What to measure.
@@ -70,6 +72,11 @@ pub fn run(args: &Args) -> Result<(), String> {
     }
     let eal = Eal::init(&eal_args).map_err(|error| error.to_string())?;
     pin(args.core);
+    // The first stands for none: nothing is written in between.
+    let mut rings = vec![None];
+    for megabytes in ring::MEGABYTES {
+        rings.push(Some(Ring::new(megabytes)?));
+    }
     for (family, sizes) in [(Family::V4, [10_000, 1_000_000]), (Family::V6, [10_000, 240_000])] {
         if args.family.is_some_and(|only| only != family) {
             continue;
@@ -79,7 +86,7 @@ pub fn run(args: &Args) -> Result<(), String> {
             fibs.push(Fib::new(args, family, size)?);
         }
         for &count in &args.rules {
-            compare(args, &eal, family, count, &mut fibs)?;
+            compare(args, &eal, family, count, &mut fibs, &mut rings)?;
         }
     }
     Ok(())
@@ -102,13 +109,23 @@ impl Fib {
         Ok(Self { name: format!("route look-up, {size} routes"), table, addresses })
     }
 
-    fn nanoseconds(&mut self) -> f64 {
-        1e3 / measure::clean(&mut self.table, &self.addresses)
+    fn nanoseconds(&mut self, ring: Option<&mut Ring>, round: usize) -> f64 {
+        1e3 / match ring {
+            None => measure::clean(&mut self.table, &self.addresses),
+            Some(ring) => measure::in_situ(&mut self.table, &self.addresses, ring, round),
+        }
     }
 }
 
 /// One list: all ways to search it, and the look-ups, round by round.
-fn compare(args: &Args, eal: &Eal, family: Family, count: usize, fibs: &mut [Fib]) -> Result<(), String> {
+fn compare(
+    args: &Args,
+    eal: &Eal,
+    family: Family,
+    count: usize,
+    fibs: &mut [Fib],
+    rings: &mut [Option<Ring>],
+) -> Result<(), String> {
     let mut random = Random::new(count as u64);
     let rules = rules::rules(family, count, &mut random);
     let packets = rules::packets(family, &rules, &mut random);
@@ -125,49 +142,45 @@ fn compare(args: &Args, eal: &Eal, family: Family, count: usize, fibs: &mut [Fib
         agree(&mut ours, peer, &pointers, count)?;
     }
 
-    let mut rows: Vec<(String, Vec<f64>)> = Vec::new();
-    for _ in 0..args.rounds {
-        let mut row = |name: &str, nanoseconds: f64| match rows.iter_mut().find(|row| row.0 == name) {
-            Some(row) => row.1.push(nanoseconds),
-            None => rows.push((name.to_owned(), vec![nanoseconds])),
-        };
-        row("turnpike, from fields", time(|burst| black_box(ours.by_fields(burst))));
-        row("turnpike, from packets", time(|burst| black_box(ours.by_packets(burst))));
-        let name = "turnpike, behind a rule that counts";
-        row(name, time(|burst| black_box(counting.by_packets(burst))));
-        for (name, algorithm) in ALGORITHMS {
-            let Some(peer) = peer.as_mut() else { continue };
-            if peer.search_by(algorithm) {
-                let mut results = [0; BURST];
-                let search = |burst: usize| {
+    let mut rows = Rows::default();
+    for round in 0..args.rounds as usize {
+        for (column, ring) in rings.iter_mut().enumerate() {
+            let touch = |ours: &Ours<'_>, burst| ours.touch_fields(burst);
+            let search = |ours: &mut Ours<'_>, burst| ours.by_fields(burst);
+            rows.add("turnpike, from fields", column, time::search(ring.as_mut(), &mut ours, touch, search));
+            let touch = |_: &Ours<'_>, burst| rules::touch(&packets, burst);
+            let search = |ours: &mut Ours<'_>, burst| ours.by_packets(burst);
+            rows.add("turnpike, from packets", column, time::search(ring.as_mut(), &mut ours, touch, search));
+            let nanoseconds = time::search(ring.as_mut(), &mut counting, touch, search);
+            rows.add("turnpike, behind a rule that counts", column, nanoseconds);
+            for (name, algorithm) in ALGORITHMS {
+                let Some(peer) = peer.as_mut() else { continue };
+                if !peer.search_by(algorithm) {
+                    continue;
+                }
+                let search = |peer: &mut Peer, burst: usize| {
+                    let mut results = [0; BURST];
                     peer.classify(&pointers[burst * BURST..(burst + 1) * BURST], &mut results);
-                    black_box(u64::from(results[0]))
+                    u64::from(results[0])
                 };
-                row(name, time(search));
+                let touch = |_: &Peer, burst| rules::touch(&packets, burst);
+                rows.add(name, column, time::search(ring.as_mut(), peer, touch, search));
+            }
+            for fib in &mut *fibs {
+                rows.add(&fib.name.clone(), column, fib.nanoseconds(ring.as_mut(), round));
             }
         }
-        for fib in &mut *fibs {
-            row(&fib.name.clone(), fib.nanoseconds());
-        }
     }
-    report(args, family, count, rows, &[("turnpike", built), ("rte_acl", peer_built)], ours.memory());
+    let full = fibs.last().map_or("", |fib| &fib.name);
+    rows.report(
+        args.json,
+        family,
+        count,
+        full,
+        &[("turnpike", built), ("rte_acl", peer_built)],
+        ours.memory(),
+    );
     Ok(())
-}
-
-/// Nanoseconds a packet, over all packets for a while.
-fn time(mut search: impl FnMut(usize) -> u64) -> f64 {
-    let bursts = PACKETS / BURST;
-    (0..bursts).for_each(|burst| {
-        search(burst);
-    });
-    let (start, mut passes) = (Instant::now(), 0);
-    while start.elapsed() < Duration::from_millis(30) {
-        for burst in 0..bursts {
-            search(burst);
-        }
-        passes += 1;
-    }
-    start.elapsed().as_secs_f64() * 1e9 / (passes * PACKETS) as f64
 }
 
 /// Both must find the same rule for each packet.
@@ -191,38 +204,4 @@ fn agree(ours: &mut Ours<'_>, peer: &Peer, pointers: &[*const u8], count: usize)
         }
     }
     Ok(())
-}
-
-fn report(
-    args: &Args,
-    family: Family,
-    count: usize,
-    rows: Vec<(String, Vec<f64>)>,
-    built: &[(&str, Duration)],
-    memory: usize,
-) {
-    if !args.json {
-        println!("\n## {}, {count} rules\n", family.name());
-        for (name, time) in built {
-            println!("  {name} compiled in {:.1} ms", time.as_secs_f64() * 1e3);
-        }
-        println!("  turnpike's tables: {} KB\n  nanoseconds a packet (spread)", memory.div_ceil(1000));
-    }
-    for (name, mut values) in rows {
-        let (nanoseconds, spread) = measure::summary(&mut values);
-        if args.json {
-            let row = json!({ "acl": name, "family": family.name(), "rules": count, "ns": nanoseconds, "spread": spread });
-            println!("{row}");
-        } else {
-            println!("    {name:36} {nanoseconds:7.2} ({:3.0}%)", spread * 100.0);
-        }
-    }
-    if args.json {
-        for (name, time) in built {
-            println!(
-                "{}",
-                json!({ "acl": name, "family": family.name(), "rules": count, "compile_s": time.as_secs_f64() })
-            );
-        }
-    }
 }

@@ -44,6 +44,19 @@ impl<'a> Ours<'a> {
         self.acl.memory()
     }
 
+    /// Reads the fields of a burst.
+    pub fn touch_fields(&self, burst: usize) -> u64 {
+        fn sum<A: Copy>(keys: &Keys<A>, address: impl Fn(A) -> u64) -> u64 {
+            let ports = keys.source_port.iter().zip(&keys.destination_port).zip(&keys.kind);
+            let ports = ports.map(|((a, b), c)| u64::from(*a) + u64::from(*b) + u64::from(*c)).sum::<u64>();
+            ports + keys.source.iter().chain(&keys.destination).map(|a| address(*a)).sum::<u64>()
+        }
+        match self.family {
+            Family::V4 => sum(&self.v4[burst], u64::from),
+            Family::V6 => sum(&self.v6[burst], |address| address as u64 >> 8),
+        }
+    }
+
     /// Judges one burst by fields that were read before.
     pub fn by_fields(&mut self, burst: usize) -> u64 {
         match self.family {

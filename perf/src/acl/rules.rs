@@ -1,6 +1,7 @@
 //! Lists as they are in the field, and packets that their rules are about.
 
 use dataplane::acl::{Action, Addresses, Rule, TCP, UDP};
+use dataplane::burst::BURST;
 
 use crate::lpm::Family;
 use crate::lpm::random::Random;
@@ -111,6 +112,11 @@ impl Packet {
             Family::V6 => 60,
         }
     }
+}
+
+/// Reads the headers of a burst.
+pub fn touch(packets: &[Packet], burst: usize) -> u64 {
+    packets[burst * BURST..(burst + 1) * BURST].iter().map(|packet| u64::from(packet.0[9])).sum()
 }
 
 fn packet(family: Family, rule: &Rule, random: &mut Random) -> Packet {

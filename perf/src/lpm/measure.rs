@@ -26,35 +26,59 @@ pub fn clean(table: &mut dyn Table, addresses: &Addresses) -> f64 {
 
 /// The same with packet memory written before each burst; only the look-up (and prefetch) is timed.
 pub fn in_situ(table: &mut dyn Table, addresses: &Addresses, ring: &mut Ring, round: usize) -> f64 {
-    let mut ticks = 0;
-    let overhead = overhead();
+    let mut watch = Stopwatch::new();
     let ahead = table.name().ends_with("prefetched");
     let begin = (round * WARM_UP) % ADDRESSES;
-    let (start, from_tick) = (Instant::now(), dpdk_sys::cycles());
     for at in (0..WARM_UP + ADDRESSES).step_by(BURST) {
         if at == WARM_UP {
-            ticks = 0;
+            watch.clear();
         }
         let from = (begin + at) % ADDRESSES;
         ring.receive(from as u8);
         // The addresses were just read from the headers, so they are in the first-level cache.
         black_box(warm(addresses, from));
         if ahead {
-            fence(Ordering::SeqCst);
-            let before = dpdk_sys::fenced_cycles();
-            table.prefetch(addresses, from);
-            ticks += (dpdk_sys::fenced_cycles() - before).saturating_sub(overhead);
+            watch.time(|| table.prefetch(addresses, from));
             black_box(ring.parse());
         }
-        // The packets' stores leave the core's buffer first: they would compete with what is timed.
-        fence(Ordering::SeqCst);
-        let before = dpdk_sys::fenced_cycles();
-        table.lookup(addresses, from);
-        ticks += (dpdk_sys::fenced_cycles() - before).saturating_sub(overhead);
+        watch.time(|| table.lookup(addresses, from));
         black_box(table.hop(0));
     }
-    let hz = (dpdk_sys::cycles() - from_tick) as f64 / start.elapsed().as_secs_f64();
-    ADDRESSES as f64 / (ticks as f64 / hz) / 1e6
+    ADDRESSES as f64 / watch.seconds() / 1e6
+}
+
+/// Adds up the time of short parts of what a core does, by its cycle counter.
+pub struct Stopwatch {
+    ticks: u64,
+    /// What timing itself takes.
+    overhead: u64,
+    start: Instant,
+    from_tick: u64,
+}
+
+impl Stopwatch {
+    pub fn new() -> Self {
+        Self { ticks: 0, overhead: overhead(), start: Instant::now(), from_tick: dpdk_sys::cycles() }
+    }
+
+    /// Forgets what was timed.
+    pub fn clear(&mut self) {
+        self.ticks = 0;
+    }
+
+    /// Times a part, once all stores before it have left the core's buffer: they would compete with what is timed.
+    pub fn time(&mut self, part: impl FnOnce()) {
+        fence(Ordering::SeqCst);
+        let before = dpdk_sys::fenced_cycles();
+        part();
+        self.ticks += (dpdk_sys::fenced_cycles() - before).saturating_sub(self.overhead);
+    }
+
+    /// What was timed, in seconds.
+    pub fn seconds(&self) -> f64 {
+        let hz = (dpdk_sys::cycles() - self.from_tick) as f64 / self.start.elapsed().as_secs_f64();
+        self.ticks as f64 / hz
+    }
 }
 
 /// What timing itself takes: the least of many times nothing.

@@ -4,7 +4,7 @@ pub mod measure;
 mod peers;
 pub mod random;
 mod report;
-mod ring;
+pub mod ring;
 pub mod routes;
 pub mod table;
 mod update;
@@ -244,7 +244,7 @@ fn look_up(
     report: &mut Report,
 ) -> Result<(), String> {
     let rounds = args.rounds as usize;
-    let in_situ: &[usize] = if workload == Workload::InPrefixes { &[2, 8, 32] } else { &[] };
+    let in_situ: &[usize] = if workload == Workload::InPrefixes { &ring::MEGABYTES } else { &[] };
     for megabytes in [0].into_iter().chain(in_situ.iter().copied()) {
         let mut ring = Ring::new(megabytes)?;
         let mut rates = vec![Vec::with_capacity(rounds); tables.len()];

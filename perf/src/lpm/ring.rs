@@ -10,6 +10,9 @@ use super::table::BURST;
 /// the NIC to memory and back past this core.) The ring has one after the other.
 const PACKET: usize = 256;
 
+/// Sizes of rings that look-ups are measured with, in MB: within the second-level cache, about the third-level one, beyond.
+pub const MEGABYTES: [usize; 3] = [2, 8, 32];
+
 unsafe extern "C" {
     fn packet_memory(bytes: usize) -> *mut c_void;
     fn free_packet_memory(memory: *mut c_void);

@@ -6,6 +6,7 @@ mod examples;
 mod hostile;
 mod model;
 mod policies;
+mod sessions;
 
 use super::parse;
 

@@ -324,8 +324,12 @@ fn a_circuit_on_a_small_port_takes_the_ports_mtu() {
 #[test]
 fn warnings_name_what_is_seldom_meant() {
     let seen = warnings(&complete());
-    assert_eq!(seen.len(), 1, "{seen:?}");
+    assert_eq!(seen.len(), 4, "{seen:?}");
     assert!(seen[0].contains("a-long-circuit-name-private-primary") && seen[0].contains("no secondary"));
+    assert!(
+        seen[1..].iter().all(|line| line.contains("\"from-cloud\" keeps out the BGP session")),
+        "{seen:?}"
+    );
 
     let text = altered("via = [\"192.0.2.254\", \"192.0.2.253\"]", "via = \"192.168.7.7\"")
         .replace("taps = true", "taps = false")

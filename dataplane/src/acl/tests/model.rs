@@ -7,6 +7,8 @@ use crate::acl::address::Address;
 use crate::acl::keys::{State, kind};
 use crate::acl::{Acl, Action, Addresses, Classifier, Family, HAS_PORTS, ICMP, ICMPV6, Keys, Rule, TCP, UDP};
 use crate::burst::BURST;
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+use crate::worker::Instructions;
 
 /// The fields of one packet.
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +80,14 @@ fn judge<A: Model>(rules: &[Rule], packet: &Sample<A>) -> (u16, bool, Vec<u16>) 
     (rules.len() as u16, true, counted)
 }
 
+/// With which instructions.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Portable,
+    Avx2,
+    Best,
+}
+
 /// Compares the compiled list with the model.
 fn compare<A: Model>(rules: &[Rule], classifier: &Classifier<A>, packets: &[Sample<A>]) {
     for packets in packets.chunks(BURST) {
@@ -90,18 +100,28 @@ fn compare<A: Model>(rules: &[Rule], classifier: &Classifier<A>, packets: &[Samp
             keys.dscp[at] = packet.dscp;
             (keys.outer_vlan[at], keys.inner_vlan[at]) = packet.vlans;
         }
-        for portable in [false, true] {
+        for way in [Way::Portable, Way::Avx2, Way::Best] {
             let mut ends = [0; BURST];
             let mut counted = vec![Vec::new(); BURST];
             let count = |at: usize, counter| counted[at].push(counter);
-            let denied = if portable {
-                classifier.body::<false>(&keys, &mut ends, count)
-            } else {
-                classifier.classify(&keys, &mut ends, count)
+            let denied = match way {
+                Way::Portable => classifier.portable(&keys, &mut ends, count),
+                #[cfg(all(target_arch = "x86_64", not(miri)))]
+                Way::Avx2 if Instructions::of_this_processor() != Instructions::Baseline => {
+                    // SAFETY: the processor has the features.
+                    #[allow(unsafe_code)]
+                    unsafe {
+                        match &classifier.counts {
+                            None => classifier.with_avx2(&keys, &mut ends),
+                            Some(some) => classifier.counting_with_avx2(&keys, &mut ends, some, count),
+                        }
+                    }
+                }
+                _ => classifier.classify(&keys, &mut ends, count),
             };
             for (at, packet) in packets.iter().enumerate() {
                 let got = (ends[at] & 0x7fff, (denied >> at) & 1 == 1, std::mem::take(&mut counted[at]));
-                assert_eq!(got, judge(rules, packet), "{packet:?}, portable: {portable}");
+                assert_eq!(got, judge(rules, packet), "{packet:?}, {way:?}");
                 assert_eq!(got.1, ends[at] >> 15 == 1);
             }
             assert_eq!(denied.checked_shr(packets.len() as u32).unwrap_or(0), 0);
@@ -266,9 +286,12 @@ proptest! {
     #[test]
     fn long_lists_say_what_their_rules_say(rules in prop::collection::vec(any_rule(), 400..1300), seed: u64) {
         check(&rules, 400, seed);
-        // Without counting rules the search is another one; at the edge of a row of 512 most of all.
+        // Rows are of another width up to 63, 255, 511 and 1,023 rules; without counting rules the search is another one.
+        for count in [63, 64, 255, 256] {
+            check(&rules[..count], 100, seed);
+        }
         let deciding: Vec<Rule> = rules.into_iter().filter(|rule| rule.action != Action::Count).collect();
-        for count in [511, 512, 513, deciding.len()] {
+        for count in [63, 64, 255, 256, 511, 512, 513, deciding.len()] {
             check(&deciding[..count.min(deciding.len())], 200, seed);
         }
     }
@@ -293,6 +316,26 @@ fn a_list_of_4096_rules_stays_small_and_right() {
     let counters: Vec<u16> = (0..=4096).collect();
     let acl = Acl::new(&rules, &counters).unwrap();
     assert!(acl.memory() < 24 << 20, "{} bytes", acl.memory());
+}
+
+/// Rules by one port each, or by ranges that begin at each, in both places.
+fn by_ports(count: u16) -> Vec<Rule> {
+    let ports = |at: u16| vec![(at * 37, at * 37 + at % 5)];
+    let rule = |at: u16| Rule {
+        protocols: vec![if at.is_multiple_of(3) { UDP } else { TCP }],
+        source_ports: if at.is_multiple_of(2) { ports(at) } else { vec![] },
+        destination_ports: ports(at / 2),
+        ..Rule::any(if at.is_multiple_of(7) { Action::Deny } else { Action::Permit })
+    };
+    (1..=count).map(rule).collect()
+}
+
+#[test]
+fn ports_are_found_however_many_rules_tell_apart() {
+    // Few intervals of the first port are put together with protocols; many of either port are a table of all values.
+    for count in [1, 20, 30, 31, 32, 33, 60, 63, 64, 127, 128, 300, 1000] {
+        check(&by_ports(count), 300, u64::from(count));
+    }
 }
 
 #[test]

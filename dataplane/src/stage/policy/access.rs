@@ -58,6 +58,9 @@ fn judge<P: Packet, A: Address>(
     read: impl Fn(&mut Keys<A>, usize, &[u8]),
     counters: Option<&RuleCounters>,
 ) -> u64 {
+    if lane.len == 0 {
+        return 0;
+    }
     let mut keys = Keys::default();
     let (mut numbers, mut lens) = ([0u8; BURST], [0u16; BURST]);
     for (_, i) in lane.of(packets) {
