@@ -26,8 +26,7 @@ fuzz_target!(|bytes: &[u8]| {
     }
     let different = rules.len().min(MAX_RULES);
     let times = 1 + usize::from(rest.get(1).copied().unwrap_or(0) % 32);
-    rules = rules.repeat(times);
-    rules.truncate(MAX_RULES);
+    rules = rules.iter().cloned().cycle().take((rules.len() * times).min(MAX_RULES)).collect();
     let counters: Vec<u16> = (0..=rules.len() as u16).collect();
     // What `parse_rule` takes can be compiled, unless it is too much.
     let Ok(list) = Acl::new(&rules, &counters) else { return };
