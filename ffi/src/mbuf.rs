@@ -27,6 +27,10 @@ unsafe impl Sync for Mbuf {}
 /// Flags of tags that the NIC has taken off.
 const STRIPPED: u64 = sys::DPDK_SYS_RX_VLAN_STRIPPED | sys::DPDK_SYS_RX_QINQ_STRIPPED;
 
+/// What a NIC says of checksums. Of a tunnelled packet it may mean the inner header, and speak of the outer one only if
+/// that is wrong.
+const CHECKSUM: u64 = sys::DPDK_SYS_RX_IP_CKSUM_MASK | sys::DPDK_SYS_RX_OUTER_IP_CKSUM_BAD;
+
 /// What a NIC says of a checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Checksum {
@@ -257,14 +261,14 @@ impl Mbuf {
     #[inline(always)]
     #[allow(clippy::inline_always, reason = "asked of every packet")]
     pub fn oddity_or_doubt(&self) -> u64 {
-        let flags = self.flags() & (STRIPPED | sys::DPDK_SYS_RX_IP_CKSUM_MASK);
+        let flags = self.flags() & (STRIPPED | CHECKSUM);
         (flags ^ sys::DPDK_SYS_RX_IP_CKSUM_GOOD) | u64::from(self.segments() ^ 1)
     }
 
     /// What the NIC says of the IPv4 header checksum.
     #[inline]
     pub fn checksum(&self) -> Checksum {
-        match self.flags() & sys::DPDK_SYS_RX_IP_CKSUM_MASK {
+        match self.flags() & CHECKSUM {
             sys::DPDK_SYS_RX_IP_CKSUM_GOOD => Checksum::Right,
             sys::DPDK_SYS_RX_IP_CKSUM_BAD => Checksum::Wrong,
             _ => Checksum::Unknown,
@@ -427,13 +431,15 @@ mod tests {
     #[test]
     fn only_a_checksum_that_is_said_to_be_right_is_beyond_doubt() {
         let (right, wrong) = (sys::DPDK_SYS_RX_IP_CKSUM_GOOD, sys::DPDK_SYS_RX_IP_CKSUM_BAD);
+        let outer = sys::DPDK_SYS_RX_OUTER_IP_CKSUM_BAD;
         for (flags, said) in [
             (0, Checksum::Unknown),
             (right, Checksum::Right),
             (wrong, Checksum::Wrong),
             (right | wrong, Checksum::Unknown),
             (!(right | wrong), Checksum::Unknown),
-            (!wrong, Checksum::Right),
+            (!(wrong | outer), Checksum::Right),
+            (right | outer, Checksum::Unknown),
         ] {
             let odd = with_flags(flags & !STRIPPED, |mbuf| {
                 // SAFETY: a field of an mbuf that is nobody else's.

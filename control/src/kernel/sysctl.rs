@@ -46,10 +46,17 @@ pub(super) fn has_ipv6() -> bool {
 /// Sets what the TAP `name` needs.
 pub(super) fn configure(name: &str, ipv6: bool) -> Result<(), KernelError> {
     set_all("ipv4/conf", name, IPV4)?;
-    set_all("ipv4/neigh", name, NEIGHBOURS)?;
     if ipv6 {
         set_all("ipv6/conf", name, IPV6)?;
-        set_all("ipv6/neigh", name, NEIGHBOURS)?;
+    }
+    let families = ["ipv4/neigh", "ipv6/neigh"];
+    for table in families.into_iter().take(1 + usize::from(ipv6)) {
+        // All goes on without.
+        if let Err(error) = set_all(table, name, NEIGHBOURS) {
+            tracing::warn!(
+                "{error}: answers of the kernel may be lost while many neighbours of {name} do not answer"
+            );
+        }
     }
     Ok(())
 }

@@ -25,7 +25,8 @@ struct Limit {
 /// Who the kernel would take for a neighbour, were it given their packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Newcomer {
-    /// Senders of ARP and neighbour discovery: they give their MAC address with it.
+    /// Senders of ARP and neighbour discovery, who give their MAC address with it; and of BGP and BFD, which must not
+    /// wait behind packets that are passed on, and whose answers are no ICMP.
     Asking,
     /// Senders to groups. Few of these are answered, but an answer waits in the kernel until its receiver is found.
     Calling,
@@ -35,7 +36,9 @@ impl Newcomer {
     /// Of what is punted for `reason`; `None` for what the kernel answers, which is held until its sender is resolved.
     pub const fn of(reason: PuntReason) -> Option<Self> {
         match reason {
-            PuntReason::Arp | PuntReason::NeighbourDiscovery => Some(Self::Asking),
+            PuntReason::Arp | PuntReason::NeighbourDiscovery | PuntReason::Bgp | PuntReason::Bfd => {
+                Some(Self::Asking)
+            }
             PuntReason::Multicast | PuntReason::LinkControl => Some(Self::Calling),
             _ => None,
         }
