@@ -9,8 +9,8 @@ use std::io::Write;
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
-use bgp_common::yard::{ID, Yard, lines, logged};
-use bgp_common::{ASN, Script, attributes, keepalive, message, open, sent, up, update};
+use bgp_common::yard::{ID, Yard, lines};
+use bgp_common::{ASN, Script, attributes, keepalive, message, open, up, update};
 use control::source::bgp::Limits;
 use control::source::{RouteEvent, SourceId};
 use socket2::SockRef;
@@ -197,82 +197,4 @@ fn a_notification_ends_the_session_unanswered() {
     }
     assert_eq!(yard.rig.peer("notifier").notifications_received.len(), 3);
     yard.good_still_works();
-}
-
-#[test]
-fn malformed_attributes_withdraw_the_route_and_leave_the_session() {
-    let mut yard = Yard::new("malformed");
-    let mut script = yard.establish(90);
-    let good = attributes(1);
-    let with = |change: &dyn Fn(&mut Vec<u8>)| {
-        let mut bytes = good.clone();
-        change(&mut bytes);
-        bytes
-    };
-    let cases: [(&str, Vec<u8>); 9] = [
-        ("ORIGIN 3", with(&|bytes| bytes[3] = 3)),
-        ("ORIGIN with wrong flags", with(&|bytes| bytes[0] = 0xc0)),
-        ("AS_PATH segment longer than the attribute", with(&|bytes| bytes[8] = 2)),
-        ("AS_PATH segment of type 9", with(&|bytes| bytes[7] = 9)),
-        ("AS_SET", with(&|bytes| bytes[7] = 1)),
-        ("NEXT_HOP 127.0.2.1", with(&|bytes| bytes[16] = 127)),
-        ("no NEXT_HOP", [&good[..13], &good[20..]].concat()),
-        ("an attribute longer than all of them", with(&|bytes| bytes[22] = 200)),
-        ("COMMUNITIES of 3 bytes", [&good[..], &[0xc0, 8, 3, 1, 2, 3]].concat()),
-    ];
-    let prefix = [16, 10, 1];
-    for (index, (name, attributes)) in cases.iter().enumerate() {
-        script.send(&update(&[], &good, &prefix));
-        script.send(&update(&[], attributes, &prefix));
-        let (_, RouteEvent::Update { announced, .. }) = yard.rig.next_from() else { panic!("{name}") };
-        assert_eq!(announced.len(), 1, "{name}");
-        let (_, RouteEvent::Update { announced: again, withdrawn, .. }) = yard.rig.next_from() else {
-            panic!("{name}")
-        };
-        assert_eq!((again, withdrawn), (vec![], announced), "{name}");
-        let status = yard.rig.peer("malformed");
-        assert_eq!((status.malformed, status.prefixes), (index as u64 + 1, 0), "{name}");
-    }
-    // What only adorns a route is left out, and the route stays: AGGREGATOR of 3 bytes.
-    script.send(&update(&[], &[&good[..], &[0xc0, 7, 3, 1, 2, 3]].concat(), &prefix));
-    let (_, RouteEvent::Update { announced, .. }) = yard.rig.next_from() else { panic!() };
-    assert_eq!(announced.len(), 1);
-    assert!(up(&yard.rig.peer("malformed")));
-    let lines = logged("malformed");
-    assert!(lines.iter().any(|line| line.contains("session stays")), "{lines:?}");
-    assert_eq!(sent(&yard.rig.peer("malformed")), []);
-    drop(script);
-    yard.down();
-    yard.good_still_works();
-}
-
-#[test]
-fn updates_whose_routes_cannot_be_told_end_the_session() {
-    let good = attributes(1);
-    let mut lengths = update(&[], &good, &[16, 10, 1]);
-    lengths[20] = 200;
-    let reach = |value: &[u8]| [&[0x80, 14, value.len() as u8], value, &good].concat();
-    let origin = [&[0x40, 1, 1, 9], &good[4..]].concat();
-    let cases: [(&'static str, Vec<u8>, u8); 7] = [
-        ("length-fields", lengths, 1),
-        ("prefix-33", update(&[], &good, &[33, 10, 1, 0, 0, 0]), 10),
-        ("prefix-cut", update(&[], &good, &[24, 10]), 10),
-        ("withdrawn-33", update(&[33, 10, 1, 0, 0, 0], &[], &[]), 10),
-        ("reach-cut", update(&[], &reach(&[0, 2, 1, 16, 1, 2]), &[]), 9),
-        (
-            "reach-129",
-            update(&[], &reach(&[&[0, 2, 1, 16], &[0x20; 16][..], &[0, 129], &[1; 17][..]].concat()), &[]),
-            9,
-        ),
-        ("no-routes", update(&[], &origin, &[]), 1),
-    ];
-    for (name, bytes, subcode) in cases {
-        let yard = Yard::new(name);
-        let mut script = yard.establish(90);
-        script.send(&bytes);
-        let (code, got, _) = script.notification();
-        assert_eq!((code, got), (3, subcode), "{name}");
-        assert!(yard.down().contains(&format!("3/{subcode}")), "{name}");
-        yard.unharmed(3, subcode);
-    }
 }

@@ -41,6 +41,8 @@ pub struct Burst<P> {
     /// Packets from a link-local source, or to an IPv4 link-local destination, which may be for us but not for
     /// beyond the link, as bits.
     pub link_local: u64,
+    /// Whether the NIC's word counts for IPv4 header checksums that it calls right.
+    pub vouched: bool,
     /// What control has seen to already.
     pub seen_to: SeenTo,
     /// Where rules of access lists count, if anybody wants to know.
@@ -208,6 +210,7 @@ impl<P: Packet> Burst<P> {
             ipv6: 0,
             link_multicast: 0,
             link_local: 0,
+            vouched: false,
             seen_to: SeenTo::NOTHING,
             rule_counters: None,
             keep_unsent: false,
@@ -240,6 +243,7 @@ impl<P: Packet> Burst<P> {
         self.ipv6 = 0;
         self.link_multicast = 0;
         self.link_local = 0;
+        self.vouched = false;
         self.seen_to = SeenTo::NOTHING;
         self.v4.len = 0;
         self.v6.len = 0;

@@ -156,8 +156,12 @@ pub struct WorkCounters {
     pub polls: Counter,
     /// RX polls that brought nothing.
     pub empty_polls: Counter,
-    /// Packets received.
+    /// Packets handled, from its own queues and from other workers.
     pub packets: Counter,
+    /// Packets of its own queues that it handed to other workers.
+    pub handed: Counter,
+    /// Packets that other workers handed to it.
+    pub taken: Counter,
     /// Cycles (of the time-stamp counter) in polls that brought packets, from poll to transmission.
     pub busy_cycles: Counter,
     /// Cycles in all.

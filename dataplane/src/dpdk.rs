@@ -5,9 +5,11 @@ use dpdk_sys::{Mbuf, RxQueue, TxQueue};
 use crate::adjacency::MAX_L2_LEN;
 use crate::ids::PortId;
 use crate::io::PortIo;
-use crate::packet::{IP_LEAD, Packet, StrippedTags};
+use crate::packet::{Checksum, IP_LEAD, Packet, StrippedTags};
 
-impl Packet for Mbuf {
+// SAFETY: an mbuf is a pointer to a buffer that it owns alone; only its own methods move the start or the length of it.
+#[allow(unsafe_code)]
+unsafe impl Packet for Mbuf {
     #[inline]
     fn bytes(&self) -> &[u8] {
         Mbuf::bytes(self)
@@ -50,6 +52,20 @@ impl Packet for Mbuf {
     #[inline(always)]
     fn oddity(&self) -> u64 {
         self.oddity()
+    }
+
+    #[inline]
+    fn checksum(&self) -> Checksum {
+        match Mbuf::checksum(self) {
+            dpdk_sys::Checksum::Unknown => Checksum::Unknown,
+            dpdk_sys::Checksum::Right => Checksum::Right,
+            dpdk_sys::Checksum::Wrong => Checksum::Wrong,
+        }
+    }
+
+    #[inline(always)]
+    fn oddity_or_doubt(&self) -> u64 {
+        self.oddity_or_doubt()
     }
 
     #[inline(always)]

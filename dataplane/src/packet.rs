@@ -22,8 +22,26 @@ pub enum StrippedTags {
     },
 }
 
+/// What a NIC says of a packet's IPv4 header checksum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Checksum {
+    /// Nothing.
+    #[default]
+    Unknown,
+    /// It is right.
+    Right,
+    /// It is wrong.
+    Wrong,
+}
+
 /// A packet buffer: one Ethernet frame without FCS, in one piece.
-pub trait Packet: Sized {
+///
+/// # Safety
+/// A packet owns its bytes, and they lie behind a pointer: [`Self::bytes`] gives the same place and length each time,
+/// also after the packet was moved, until it is dropped or one of the methods that take `&mut self` was called.
+/// `stage::wide` moves packets and reads by the places that it noted before.
+#[allow(unsafe_code)] // The contract above; there is no unsafe code in what it asks for.
+pub unsafe trait Packet: Sized {
     /// The bytes of the first segment, from the Ethernet header on.
     fn bytes(&self) -> &[u8];
 
@@ -51,6 +69,14 @@ pub trait Packet: Sized {
     /// 0 if it is in one piece and has all its tags, as nearly every packet; anything else if not.
     fn oddity(&self) -> u64 {
         u64::from(self.segments() != 1 || self.stripped_tags() != StrippedTags::None)
+    }
+
+    /// What the NIC says of its IPv4 header checksum.
+    fn checksum(&self) -> Checksum;
+
+    /// 0 if [`Self::oddity`] is, and the NIC says that the IPv4 header checksum is right; anything else if not.
+    fn oddity_or_doubt(&self) -> u64 {
+        self.oddity() | u64::from(self.checksum() != Checksum::Right)
     }
 
     /// Makes the frame that of the `l3_len` bytes from `l3_offset` on, behind `l2_len` bytes for a new L2 header, and
@@ -97,9 +123,11 @@ pub struct HeapPacket {
     buffer: Vec<u8>,
     start: usize,
     /// What `segments` reports.
-    pub segments: u16,
+    pub segments: u8,
     /// What `stripped_tags` reports.
     pub stripped: StrippedTags,
+    /// What `checksum` reports.
+    pub checksum: Checksum,
 }
 
 impl HeapPacket {
@@ -110,11 +138,19 @@ impl HeapPacket {
     pub fn new(frame: &[u8]) -> Self {
         let mut buffer = vec![0; Self::HEADROOM];
         buffer.extend_from_slice(frame);
-        Self { buffer, start: Self::HEADROOM, segments: 1, stripped: StrippedTags::None }
+        Self {
+            buffer,
+            start: Self::HEADROOM,
+            segments: 1,
+            stripped: StrippedTags::None,
+            checksum: Checksum::Unknown,
+        }
     }
 }
 
-impl Packet for HeapPacket {
+// SAFETY: its bytes are those of a vector of its own, on the heap.
+#[allow(unsafe_code)]
+unsafe impl Packet for HeapPacket {
     fn bytes(&self) -> &[u8] {
         &self.buffer[self.start..]
     }
@@ -159,11 +195,15 @@ impl Packet for HeapPacket {
     }
 
     fn segments(&self) -> u16 {
-        self.segments
+        self.segments.into()
     }
 
     fn stripped_tags(&self) -> StrippedTags {
         self.stripped
+    }
+
+    fn checksum(&self) -> Checksum {
+        self.checksum
     }
 }
 

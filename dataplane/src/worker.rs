@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use crate::burst::{BURST, Burst};
 use crate::counters::WorkerCounters;
+use crate::hand_over::HandOver;
 use crate::io::PortIo;
+use crate::offload::Checks;
 use crate::packet::Packet;
 use crate::punt::{Injected, PuntPath, Rings};
 use crate::qsbr::Reader;
@@ -47,6 +49,17 @@ pub struct Worker<I: PortIo> {
     /// A packet of the control thread that its port had no room for, and how often it was tried.
     unsent: Option<(Injected<I::Packet>, u32)>,
     observer: Observer,
+    hand_over: Option<HandOver<I::Packet>>,
+    checks: Option<Box<Checks>>,
+}
+
+/// Where a burst comes from.
+#[derive(Clone, Copy)]
+enum Source {
+    /// An RX queue, by its number.
+    Queue(usize),
+    /// Other workers.
+    Inbox,
 }
 
 impl<I: PortIo> Worker<I> {
@@ -81,7 +94,23 @@ impl<I: PortIo> Worker<I> {
             instructions: Instructions::of_this_processor(),
             unsent: None,
             observer,
+            hand_over: None,
+            checks: None,
         }
+    }
+
+    /// Has it share its ports' flows with other workers.
+    #[must_use]
+    pub fn with_hand_over(mut self, hand_over: Option<HandOver<I::Packet>>) -> Self {
+        self.hand_over = hand_over;
+        self
+    }
+
+    /// Has it look at its ports' offloads.
+    #[must_use]
+    pub fn with_checks(mut self, checks: Option<Box<Checks>>) -> Self {
+        self.checks = checks;
+        self
     }
 
     /// Ends the worker, and hands back its ports and its way to the tables.
@@ -114,6 +143,7 @@ impl<I: PortIo> Worker<I> {
             }
         }
         while self.drain_injected() {}
+        while self.hand_over.is_some() && self.poll(Source::Inbox) {}
         self.tables.offline();
     }
 
@@ -124,49 +154,80 @@ impl<I: PortIo> Worker<I> {
         let _ = self.tables.snapshot();
         let mut worked = self.drain_injected();
         for queue in 0..self.io.rx_queues() {
-            worked |= self.poll(queue);
+            worked |= self.poll(Source::Queue(queue));
+        }
+        if self.hand_over.is_some() {
+            worked |= self.poll(Source::Inbox);
         }
         worked
     }
 
-    /// Polls one queue and takes what came through the stages.
+    /// Polls one queue, or what other workers have handed over, and takes what came through the stages.
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    fn poll(&mut self, queue: usize) -> bool {
+    fn poll(&mut self, source: Source) -> bool {
         /// The same, compiled with the instructions that processors since 2013 have.
         #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,movbe,popcnt")]
-        fn with_avx2<I: PortIo>(worker: &mut Worker<I>, queue: usize) -> bool {
-            worker.poll_with::<false>(queue)
+        fn with_avx2<I: PortIo>(worker: &mut Worker<I>, source: Source) -> bool {
+            worker.poll_with::<false>(source)
         }
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,lzcnt,movbe,popcnt")]
-        fn with_avx512<I: PortIo>(worker: &mut Worker<I>, queue: usize) -> bool {
-            worker.poll_with::<true>(queue)
+        fn with_avx512<I: PortIo>(worker: &mut Worker<I>, source: Source) -> bool {
+            worker.poll_with::<true>(source)
         }
         // SAFETY: `instructions` says that the processor has the features that the function is compiled with.
         #[allow(unsafe_code)]
         unsafe {
             match self.instructions {
-                Instructions::Baseline => self.poll_with::<false>(queue),
-                Instructions::Avx2 => with_avx2(self, queue),
-                Instructions::Avx512 => with_avx512(self, queue),
+                Instructions::Baseline => self.poll_with::<false>(source),
+                Instructions::Avx2 => with_avx2(self, source),
+                Instructions::Avx512 => with_avx512(self, source),
             }
         }
     }
 
     #[cfg(not(all(target_arch = "x86_64", not(miri))))]
-    fn poll(&mut self, queue: usize) -> bool {
-        self.poll_with::<false>(queue)
+    fn poll(&mut self, source: Source) -> bool {
+        self.poll_with::<false>(source)
     }
 
     #[inline(always)]
-    fn poll_with<const WIDE: bool>(&mut self, queue: usize) -> bool {
+    fn poll_with<const WIDE: bool>(&mut self, source: Source) -> bool {
         let Some(tables) = self.tables.snapshot() else { return false };
         let work = &self.counters.work;
         let start = self.io.cycles();
-        work.polls.add(1);
-        let received = rx::run(&mut self.io, queue, &mut self.burst);
+        let received = match source {
+            Source::Queue(queue) => {
+                work.polls.add(1);
+                let received = rx::run(&mut self.io, queue, &mut self.burst);
+                if received == 0 {
+                    work.empty_polls.add(1);
+                    return false;
+                }
+                if let Some(checks) = &self.checks {
+                    checks.received(&self.burst, queue);
+                }
+                match &mut self.hand_over {
+                    Some(hand_over) => hand_over.share(&mut self.burst, &self.counters),
+                    None => received,
+                }
+            }
+            Source::Inbox => {
+                let hand_over = self.hand_over.as_mut();
+                let taken = hand_over.map_or(0, |hand_over| hand_over.take(&mut self.burst));
+                if taken == 0 {
+                    return false;
+                }
+                work.polls.add(1);
+                work.taken.add(taken as u64);
+                taken
+            }
+        };
         if received == 0 {
-            work.empty_polls.add(1);
-            return false;
+            work.busy_cycles.add(self.io.cycles().saturating_sub(start));
+            return true;
+        }
+        if let Some(checks) = &mut self.checks {
+            checks.begin(&mut self.burst);
         }
         if let Some(watch) = &tables.watch {
             self.observer.received(watch, &mut self.burst, start);
@@ -175,6 +236,9 @@ impl<I: PortIo> Worker<I> {
         let (io, burst, outbound, punts) =
             (&mut self.io, &mut self.burst, &mut self.outbound, &mut self.punts);
         stage::decide_with::<I::Packet, WIDE>(burst, tables, |stage| io.stage_done(stage));
+        if let Some(checks) = &self.checks {
+            checks.decided(burst);
+        }
         match tables.watch.as_deref() {
             None => transmit::run::<I, WIDE>(io, burst, tables, outbound, punts, &self.counters),
             Some(watch) => self.observer.transmit(watch, io, burst, tables, outbound, punts, &self.counters),
@@ -242,7 +306,8 @@ fn nap(idle_us: u64) -> Duration {
     Duration::from_micros(idle_us / NAP_SHARE).clamp(SHORTEST_NAP, LONGEST_NAP)
 }
 
-/// The instructions that the stages are compiled with.
+/// The instructions that the stages are compiled with: beside those of all processors AVX2, BMI1, BMI2, LZCNT, MOVBE and
+/// POPCNT, and with AVX-512 its F, BW, DQ and VL as well.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Instructions {
@@ -268,7 +333,7 @@ impl Instructions {
     }
 }
 
-/// Whether the processor has AVX-512 F, BW, CD, DQ and VL.
+/// Whether the processor has AVX-512 F, BW, CD, DQ and VL; of others it says nothing.
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 pub(crate) fn has_avx512() -> bool {
     is_x86_feature_detected!("avx512f")

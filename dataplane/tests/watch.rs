@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use common::{OUR_MAC, PEER_MAC, Router, Routes, Target, ethernet, ipv4, sub_if, tag};
 use dataplane::ids::{AdjId, PortId, SubIfId, VrfId};
-use dataplane::packet::{HeapPacket, StrippedTags};
+use dataplane::packet::{HeapPacket, Packet as _, StrippedTags};
 use dataplane::punt::Injected;
 use dataplane::sub_interface::Tags;
 use dataplane::verdict::{DropReason, PuntReason, Verdict};
@@ -250,6 +250,38 @@ fn tags_that_the_nic_took_off_are_put_back() {
     router.receive_packet(1, packet);
     router.run();
     assert_eq!(records(&sessions[0])[0].bytes(), from_cloud(64));
+}
+
+#[test]
+fn tags_that_the_nic_took_off_are_none_of_a_frame_that_leaves() {
+    let mut router = router();
+    let inner: &[Op] = &[Op::Ask(Term::Inner(100))];
+    let sessions = watch(&router, &[(OUT, Place::Anywhere, &[]), (OUT, Place::Anywhere, inner)], 64);
+    let stripped = || {
+        let mut frame = from_cloud(64);
+        frame.drain(12..20);
+        let mut packet = HeapPacket::new(&frame);
+        packet.stripped = StrippedTags::Two { outer: 0xa00a, inner: 100 };
+        packet
+    };
+    router.receive_packet(1, stripped());
+    router.run();
+    let sent = router.sent(0);
+    assert_eq!(records(&sessions[0])[0].bytes(), sent[0], "it left without tags");
+    // One that a TX queue had no room for, and one of the control thread in such a buffer.
+    let dropped = watch(&router, &[(DROP, Place::Anywhere, &[]), (DROP, Place::Anywhere, inner)], 64);
+    router.io.0.lock().unwrap().tx_room = 0;
+    router.receive_packet(1, stripped());
+    router.run();
+    assert_eq!(records(&dropped[0])[0].bytes(), sent[0]);
+    router.io.0.lock().unwrap().tx_room = usize::MAX;
+    let own = watch(&router, &[(OUT, Place::Anywhere, &[]), (OUT, Place::Anywhere, inner)], 64);
+    let injected = Injected { packet: stripped(), port: PortId(0), sub_if: SubIfId(0), l3_len: 50 };
+    assert!(router.rings.inject.push(injected).is_ok());
+    router.run();
+    assert_eq!(records(&own[0])[0].bytes(), stripped().bytes());
+    let unmatched = [&sessions[1], &dropped[1], &own[1]].map(|session| counts(session).matched);
+    assert_eq!(unmatched, [0, 0, 0], "no tag of it is looked at");
 }
 
 #[test]

@@ -30,9 +30,9 @@ mod thread;
 pub use clock::{cycles, fenced_cycles};
 pub use eal::{Eal, EalError, FreeHugePages, free_huge_pages};
 pub use errno::Errno;
-pub use mbuf::Mbuf;
+pub use mbuf::{Checksum, Mbuf};
 pub use mempool::{Mempool, MempoolError};
-pub use port::{Link, Port, PortConfig, PortError, PortInfo, PortStats};
+pub use port::{Link, Offloads, Port, PortConfig, PortError, PortInfo, PortStats};
 pub use queue::{RxQueue, TxQueue};
 pub use thread::{ThreadError, ThreadGuard, lcore_id, register_thread};
 

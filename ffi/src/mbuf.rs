@@ -24,6 +24,20 @@ unsafe impl Send for Mbuf {}
 // SAFETY: nothing can be changed through a shared reference.
 unsafe impl Sync for Mbuf {}
 
+/// Flags of tags that the NIC has taken off.
+const STRIPPED: u64 = sys::DPDK_SYS_RX_VLAN_STRIPPED | sys::DPDK_SYS_RX_QINQ_STRIPPED;
+
+/// What a NIC says of a checksum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checksum {
+    /// Nothing.
+    Unknown,
+    /// It is right.
+    Right,
+    /// It is wrong.
+    Wrong,
+}
+
 impl Mbuf {
     /// Takes a packet over.
     ///
@@ -239,6 +253,24 @@ impl Mbuf {
         self.stripped() | u64::from(self.segments() ^ 1)
     }
 
+    /// 0 if [`oddity`](Self::oddity) is, and the NIC says that the IPv4 checksum is right; else anything else.
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "asked of every packet")]
+    pub fn oddity_or_doubt(&self) -> u64 {
+        let flags = self.flags() & (STRIPPED | sys::DPDK_SYS_RX_IP_CKSUM_MASK);
+        (flags ^ sys::DPDK_SYS_RX_IP_CKSUM_GOOD) | u64::from(self.segments() ^ 1)
+    }
+
+    /// What the NIC says of the IPv4 header checksum.
+    #[inline]
+    pub fn checksum(&self) -> Checksum {
+        match self.flags() & sys::DPDK_SYS_RX_IP_CKSUM_MASK {
+            sys::DPDK_SYS_RX_IP_CKSUM_GOOD => Checksum::Right,
+            sys::DPDK_SYS_RX_IP_CKSUM_BAD => Checksum::Wrong,
+            _ => Checksum::Unknown,
+        }
+    }
+
     /// Adds `n` bytes at the end of the last segment and returns them; their content is left over from earlier.
     /// `None`, and no change, when there is no room.
     #[inline]
@@ -272,17 +304,20 @@ impl Mbuf {
     /// The TCIs of the outer and the inner tag, if the NIC has taken off both.
     #[inline]
     pub fn stripped_qinq(&self) -> Option<(u16, u16)> {
-        const BOTH: u64 = sys::DPDK_SYS_RX_VLAN_STRIPPED | sys::DPDK_SYS_RX_QINQ_STRIPPED;
         // SAFETY: fields of a live mbuf.
-        (self.stripped() == BOTH)
+        (self.stripped() == STRIPPED)
             .then(|| unsafe { (*layout::vlan_tci_outer(self.0), *layout::vlan_tci(self.0)) })
     }
 
     #[inline]
     fn stripped(&self) -> u64 {
+        self.flags() & STRIPPED
+    }
+
+    #[inline]
+    fn flags(&self) -> u64 {
         // SAFETY: a field of a live mbuf.
-        let flags = unsafe { *layout::ol_flags(self.0) };
-        flags & (sys::DPDK_SYS_RX_VLAN_STRIPPED | sys::DPDK_SYS_RX_QINQ_STRIPPED)
+        unsafe { *layout::ol_flags(self.0) }
     }
 
     /// Drops the packets of a burst at once, which is cheaper than one by one. All slots are `None` afterwards.
@@ -369,8 +404,8 @@ mod tests {
 
     use super::*;
 
-    /// What the two questions answer for a packet with these flags, whose TCIs are 7 (inner) and 9 (outer).
-    fn stripped(flags: u64) -> (Option<u16>, Option<(u16, u16)>) {
+    /// What `ask` answers for a packet with these flags, whose TCIs are 7 (inner) and 9 (outer).
+    fn with_flags<T>(flags: u64, ask: impl Fn(&mut Mbuf) -> T) -> T {
         let mut raw = sys::rte_mbuf::default();
         let pointer = NonNull::from(&mut raw);
         // SAFETY: fields of an mbuf on the stack, which has the true size and alignment.
@@ -380,8 +415,35 @@ mod tests {
             *layout::vlan_tci_outer(pointer) = 9;
         }
         // SAFETY: nobody else refers to it. It is of no pool, so it must not be dropped; only fields are read.
-        let mbuf = ManuallyDrop::new(unsafe { Mbuf::from_raw(pointer) });
-        (mbuf.stripped_vlan(), mbuf.stripped_qinq())
+        let mut mbuf = ManuallyDrop::new(unsafe { Mbuf::from_raw(pointer) });
+        ask(&mut mbuf)
+    }
+
+    /// What the two questions after tags answer.
+    fn stripped(flags: u64) -> (Option<u16>, Option<(u16, u16)>) {
+        with_flags(flags, |mbuf| (mbuf.stripped_vlan(), mbuf.stripped_qinq()))
+    }
+
+    #[test]
+    fn only_a_checksum_that_is_said_to_be_right_is_beyond_doubt() {
+        let (right, wrong) = (sys::DPDK_SYS_RX_IP_CKSUM_GOOD, sys::DPDK_SYS_RX_IP_CKSUM_BAD);
+        for (flags, said) in [
+            (0, Checksum::Unknown),
+            (right, Checksum::Right),
+            (wrong, Checksum::Wrong),
+            (right | wrong, Checksum::Unknown),
+            (!(right | wrong), Checksum::Unknown),
+            (!wrong, Checksum::Right),
+        ] {
+            let odd = with_flags(flags & !STRIPPED, |mbuf| {
+                // SAFETY: a field of an mbuf that is nobody else's.
+                unsafe { *layout::nb_segs(mbuf.0) = 1 };
+                (mbuf.oddity(), mbuf.oddity_or_doubt())
+            });
+            assert_eq!(with_flags(flags, |mbuf| mbuf.checksum()), said);
+            assert_eq!((odd.0, odd.1 == 0), (0, said == Checksum::Right), "{flags:#x}");
+            assert_ne!(with_flags(flags | STRIPPED, |mbuf| mbuf.oddity_or_doubt()), 0);
+        }
     }
 
     #[test]

@@ -254,7 +254,7 @@ impl Frame {
 
     fn received(&self, sub_ifs: &[SubInterface]) -> HeapPacket {
         let mut packet = HeapPacket::new(&self.bytes(sub_ifs));
-        packet.segments = 1 + u16::from(self.segmented);
+        packet.segments = 1 + u8::from(self.segmented);
         let tci = |vid: u8| u16::from(vid & 0xe0) << 8 | u16::from(vid % 5);
         packet.stripped = match self.stripped {
             None => StrippedTags::None,

@@ -162,7 +162,8 @@ protocol bgp relay {{
         for (n, port) in PORTS.iter().enumerate() {
             let mac = text_mac(MACS[n]);
             text += &format!(
-                "[[port]]\nname = \"{port}\"\ndevice = \"net_tap{n},iface=tp{port}0,mac={mac}\"\n\n"
+                "[[port]]\nname = \"{port}\"\ndevice = \"net_tap{n},iface=tp{port}0,mac={mac}\"\n\
+                 offloads = \"rx_checksum\"\n\n"
             );
             for (k, kind) in KINDS.iter().enumerate() {
                 let name = format!("{port}-{}", kind.name);

@@ -25,15 +25,14 @@ impl Bird {
     /// Starts it in `netns` with this configuration; `name` names its files in the laboratory.
     #[track_caller]
     pub fn start(lab: &Lab, netns: &Netns, name: &str, config: &str) -> Self {
-        let path = lab.path(&format!("bird-{name}.conf"));
-        std::fs::write(&path, format!("log stderr all;\n{config}")).expect("configuration of BIRD");
         let mut bird = Self {
             netns: netns.name().to_owned(),
-            config: path,
+            config: lab.path(&format!("bird-{name}.conf")),
             socket: lab.path(&format!("bird-{name}.ctl")),
             log: lab.path(&format!("bird-{name}.log")),
             daemon: None,
         };
+        bird.write(config);
         bird.resume(false);
         bird
     }
@@ -59,6 +58,18 @@ impl Bird {
         self.daemon = Some(daemon);
     }
 
+    /// Starts it again after it was killed, gracefully, with another configuration.
+    #[track_caller]
+    pub fn restart(&mut self, config: &str) {
+        self.write(config);
+        self.resume(true);
+    }
+
+    #[track_caller]
+    fn write(&self, config: &str) {
+        std::fs::write(&self.config, format!("log stderr all;\n{config}")).expect("configuration of BIRD");
+    }
+
     /// Kills it with SIGKILL.
     pub fn kill(&mut self) {
         self.daemon = None;
@@ -75,7 +86,7 @@ impl Bird {
     /// Gives it another configuration, which it takes over without a restart.
     #[track_caller]
     pub fn configure(&self, config: &str) {
-        std::fs::write(&self.config, format!("log stderr all;\n{config}")).expect("configuration of BIRD");
+        self.write(config);
         let said = self.birdc("configure");
         assert!(said.contains("Reconfigur"), "BIRD refused its configuration: {said}");
     }

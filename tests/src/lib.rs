@@ -16,6 +16,8 @@ pub mod bench;
 pub mod bird;
 pub mod circuit;
 pub mod cloud;
+#[cfg(test)]
+mod conformance;
 pub mod counters;
 pub mod customer;
 pub mod echo;

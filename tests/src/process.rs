@@ -32,6 +32,15 @@ pub fn output(command: &mut Command) -> Output {
     }
 }
 
+/// A number of /proc/PID/status: memory is in kB.
+#[track_caller]
+pub fn status_of(pid: u32, key: &str) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a living process");
+    let line = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+    let number = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+    number.unwrap_or_else(|| panic!("no {key} in {text}"))
+}
+
 /// A child that runs until it is stopped or this is dropped.
 #[derive(Debug)]
 pub struct Daemon {

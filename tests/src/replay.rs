@@ -1,8 +1,12 @@
 //! Frames from a capture file through DPDK's `net_pcap`: the only way in for frames shorter than an Ethernet header,
 //! which no packet socket sends.
 
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+
+use serde_json::Value;
 
 use crate::counters::{self, Counters, Port};
 use crate::frame::{self, Tag};
@@ -33,21 +37,37 @@ impl Replay {
     /// what it counted and what it sent, once it has ended cleanly with all its buffers free.
     #[track_caller]
     fn run(&self, frames: &[Vec<u8>]) -> (Port, Vec<Vec<u8>>) {
-        let (rx, tx) = (self.lab.path("rx.pcap"), self.lab.path("tx.pcap"));
+        let (counted, mut sent, _) = self.run_on(1, frames);
+        (counted, sent.remove(0))
+    }
+
+    /// The same on so many workers, of which only the first has an RX queue; returns also what `turnpike show workers`
+    /// says. What each worker sent is apart.
+    #[track_caller]
+    fn run_on(&self, workers: usize, frames: &[Vec<u8>]) -> (Port, Vec<Vec<Vec<u8>>>, Value) {
+        let rx = self.lab.path("rx.pcap");
+        let tx: Vec<_> = (0..workers).map(|n| self.lab.path(&format!("tx{n}.pcap"))).collect();
         let socket: PathBuf = self.lab.path("turnpike.sock");
         pcap::write(&rx, frames.iter().map(|f| (0, f.as_slice()))).expect("a capture file");
-        let mut config = format!(
-            "[[port]]\nname = \"p\"\ndevice = \"net_pcap0,rx_pcap={},tx_pcap={}\"\n\n[kernel]\ntaps = false\n\n",
-            rx.display(),
-            tx.display()
-        );
+        let mut config =
+            format!("[[port]]\nname = \"p\"\nqueues = 1\ndevice = \"net_pcap0,rx_pcap={}", rx.display());
+        for tx in &tx {
+            config += &format!(",tx_pcap={}", tx.display());
+        }
+        config += "\"\n\n[kernel]\ntaps = false\n\n";
         for (n, keys) in ["", "vlan = 30\n", "s_tag = 100\nc_tag = 10\n"].iter().enumerate() {
             config += &format!(
                 "[[interface]]\nname = \"i{n}\"\nport = \"p\"\n{keys}addresses = [\"10.0.{n}.1/24\", \"fd00:{n}::1/64\"]\n\n\
                  [[neighbour]]\ninterface = \"i{n}\"\naddress = \"10.0.{n}.2\"\nmac = \"02:00:00:00:00:0{n}\"\n\n"
             );
         }
-        config += &settings::common(&socket);
+        let mut common = settings::common(&socket);
+        if workers > 1 {
+            let cores: Vec<_> = (0..workers).map(|core| core.to_string()).collect();
+            let several = format!("[workers]\ncores = [{}]\nhand_over = true", cores.join(", "));
+            common = common.replace("[workers]", &several);
+        }
+        config += &common;
         let mut router = Router::start(&self.lab, &self.netns, &config, &socket);
         let received = || Counters::read(&router).0["p"].received;
         wait::until_true(SOON, "all frames of the file", || received() >= frames.len() as u64);
@@ -56,10 +76,11 @@ impl Replay {
         let (size, free) = counters::pool(&router);
         assert_eq!(size, free, "packet buffers leaked");
         wait::pause(Duration::from_millis(50));
+        let by_worker = router.show("workers")["workers"].clone();
         let status = router.stop(libc::SIGTERM);
         let log = router.daemon().log();
         assert!(status.success() && !log.contains("panicked"), "{status}\n{log}");
-        (counted, pcap::read(&tx).unwrap_or_default())
+        (counted, tx.iter().map(|tx| pcap::read(tx).unwrap_or_default()).collect(), by_worker)
     }
 }
 
@@ -76,6 +97,7 @@ pub const STEPS: &[Step<Replay>] = &[
     ("every_length_from_0", every_length_from_0),
     ("nothing_but_ones_and_zeros", nothing_but_ones_and_zeros),
     ("frames_in_several_buffers", frames_in_several_buffers),
+    ("flows_handed_over", flows_handed_over),
 ];
 
 /// Frames of every length from 0 bytes on, with no, one and two tags: each dropped, none forgotten.
@@ -127,6 +149,44 @@ fn frames_in_several_buffers(replay: &mut Replay) {
     assert_eq!(counted.drops, [("multi_segment".to_owned(), 6)].into());
     // What was read before the routes were there goes to control.
     assert_eq!(counted.forwarded + counted.punted, 6, "{counted:?}");
+}
+
+/// Many flows on the only queue of two workers: both forward, and each flow leaves by one of them, in order.
+fn flows_handed_over(replay: &mut Replay) {
+    const FLOWS: u16 = 100;
+    if std::thread::available_parallelism().is_ok_and(|cores| cores.get() < 2) {
+        return;
+    }
+    let (from, to) = (IpAddr::from([10, 0, 0, 2]), [10, 0, 1, 2].into());
+    let mut frames = Vec::new();
+    for number in 0..1000_u32 {
+        for flow in 0..FLOWS {
+            let packet = frame::udp((from, flow), (to, 5000), 64, &number.to_be_bytes());
+            frames.push(frame::build([2, 0x70, 0x63, 0x61, 0x70, 0], [2; 6], &[], frame::IPV4, &packet));
+        }
+    }
+    let (counted, sent, workers) = replay.run_on(2, &frames);
+    let get = |worker: usize, what: &str| workers[worker][what].as_u64().expect("a number");
+    let (first, second) = (get(0, "packets"), get(1, "packets"));
+    // The file is read faster than the second worker works.
+    let full = counted.drops.get("hand_over_full").copied().unwrap_or(0);
+    assert_eq!(first + second + full, frames.len() as u64, "{workers}");
+    assert_eq!((get(0, "handed"), get(1, "taken"), get(1, "handed")), (second, second, 0), "{workers}");
+    assert!(first.min(second) > 2000, "{workers}");
+    // What was read before the routes were there went to control, as far as it wants any.
+    assert_eq!(sent.iter().map(Vec::len).sum::<usize>() as u64, counted.sent, "{counted:?}");
+    assert!(sent.iter().all(|sent| sent.len() > 1000), "{counted:?}");
+    let mut last: HashMap<u16, (usize, u32)> = HashMap::new();
+    for (worker, frame) in sent.iter().enumerate().flat_map(|(n, sent)| sent.iter().map(move |f| (n, f))) {
+        let ip = frame::ip(frame).expect("an IP packet");
+        // ICMP errors of ours are among them.
+        let Some((flow, _)) = ip.ports() else { continue };
+        let number = frame.last_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes));
+        if let Some((by, before)) = last.insert(flow, (worker, number)) {
+            assert!(by == worker && before < number, "flow {flow}: {number} after {before}");
+        }
+    }
+    assert_eq!(last.len(), usize::from(FLOWS));
 }
 
 fn tags() -> [Vec<Tag>; 3] {

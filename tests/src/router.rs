@@ -1,5 +1,7 @@
 //! The program under test, from outside: started with a configuration, asked over its socket, ended by a signal.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output};
 use std::time::Duration;
@@ -12,6 +14,8 @@ use crate::wait;
 
 /// How long its start may take on a busy machine: DPDK maps its memory, then ports and TAPs are made.
 const START: Duration = Duration::from_secs(30);
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(15);
 /// How long its end may take.
 const STOP: Duration = Duration::from_secs(10);
 
@@ -103,6 +107,21 @@ impl Router {
     pub fn table(&self, what: &str) -> String {
         let mut command = Command::new(program());
         process::run(command.args(["show", what, "--socket"]).arg(&self.socket))
+    }
+
+    /// Puts questions to its API over one connection, as lines of JSON. Yields an answer for each; none where it refuses.
+    #[track_caller]
+    pub fn ask(&self, questions: impl IntoIterator<Item = Value>) -> Vec<Option<Value>> {
+        let mut stream = BufReader::new(UnixStream::connect(&self.socket).expect("turnpike's socket"));
+        stream.get_ref().set_read_timeout(Some(ANSWER)).expect("a time limit");
+        let mut answer = |question: Value| {
+            stream.get_mut().write_all(format!("{question}\n").as_bytes()).expect("a question");
+            let mut line = String::new();
+            stream.read_line(&mut line).expect("an answer");
+            let mut reply: Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("{e}: {line}"));
+            reply.get_mut("ok").map(Value::take)
+        };
+        questions.into_iter().map(&mut answer).collect()
     }
 
     /// The process.

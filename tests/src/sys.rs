@@ -74,6 +74,21 @@ pub fn kill(pid: u32, signal: c_int) -> io::Result<()> {
     if unsafe { libc::kill(pid, signal) } == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Lets this process have some more files open than `more`.
+///
+/// # Errors
+/// What the kernel says.
+pub fn allow_open_files(more: u64) -> io::Result<()> {
+    let wanted = more + 1024;
+    let limit = libc::rlimit { rlim_cur: wanted, rlim_max: wanted };
+    // SAFETY: the kernel only reads the structure.
+    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) } == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 /// Gives the calling thread a better priority: it stands for hardware, which a busy machine does not slow down.
 pub fn hurry() {
     // Without the right to it things go on as they are.

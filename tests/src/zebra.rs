@@ -27,14 +27,15 @@ pub struct Zebra {
 }
 
 impl Zebra {
-    /// Starts them in `netns`, each with its configuration, in the order of their names above.
+    /// Starts them in `netns`, each with its configuration, in the order of their names above. One with an empty
+    /// configuration is left out.
     #[track_caller]
     pub fn start(lab: &Lab, netns: &Netns, configs: [&str; NAMES.len()]) -> Self {
         let dir = lab.path("frr-zebra");
         std::fs::DirBuilder::new().mode(0o755).create(&dir).expect("directory of FRR");
         let (user, group) = frr_ids();
         chown(&dir, Some(user), Some(group)).expect("hand the directory to frr");
-        for (name, config) in NAMES.iter().zip(configs) {
+        for (name, config) in NAMES.iter().zip(configs).filter(|(_, config)| !config.is_empty()) {
             let path = dir.join(format!("{name}.conf"));
             std::fs::write(&path, format!("log stdout\n{config}")).expect("configuration of FRR");
             chown(&path, Some(user), Some(group)).expect("hand files to frr");
@@ -59,7 +60,7 @@ impl Zebra {
     #[track_caller]
     pub fn resume(&mut self) {
         for (n, name) in NAMES.iter().enumerate() {
-            if self.daemons[n].is_some() {
+            if self.daemons[n].is_some() || !self.dir.join(format!("{name}.conf")).exists() {
                 continue;
             }
             let socket = self.dir.join(if n == 0 { "zserv.api".to_owned() } else { format!("{name}.vty") });

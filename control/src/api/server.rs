@@ -12,9 +12,11 @@ use std::time::Duration;
 
 use crossbeam::channel::{RecvTimeoutError, Sender, bounded};
 
-use super::{MAX_REQUEST, Reply, Request};
+use dataplane::watch::Session;
+
+use super::{MAX_REQUEST, Order, Reply, Request};
 use crate::watch::view::{Member, Route};
-use crate::watch::{Kind, Question, WatchRequest, Watching, stream};
+use crate::watch::{Kind, Question, WatchPlan, WatchRequest, stream};
 
 /// A request on its way to the control thread, and where the answer goes.
 pub enum Call {
@@ -25,12 +27,19 @@ pub enum Call {
         /// For the answer.
         reply: Sender<Reply>,
     },
-    /// Start a trace or capture.
-    Watch {
+    /// Work out what a trace or capture needs. Its memory is the client's thread's to get: that takes a while.
+    PlanWatch {
         /// Of what.
         request: WatchRequest,
-        /// For the session, or why there is none.
-        reply: Sender<Result<Watching, String>>,
+        /// For what it needs, or why there is none.
+        reply: Sender<Result<WatchPlan, String>>,
+    },
+    /// Start it.
+    Watch {
+        /// The workers' side of it.
+        session: Arc<Session>,
+        /// For whether it has begun, or why not.
+        reply: Sender<Result<(), String>>,
     },
     /// What lies behind workers' decisions.
     Explain {
@@ -62,8 +71,10 @@ pub enum ServerError {
 
 /// Most clients at a time.
 const MAX_CLIENTS: usize = 16;
-/// How long a client may be silent.
+/// How long a client may be silent, and how long one waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long one waits for a reload of the access lists; clients of ours wait a little longer.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(25);
 
 /// The listening socket and its thread. Dropping it closes both and removes the socket's file.
 pub struct Server {
@@ -186,18 +197,45 @@ fn send(mut stream: &UnixStream, reply: &Reply) -> std::io::Result<()> {
 }
 
 fn answer(request: Request, calls: &Sender<Call>) -> Reply {
-    call(calls, |reply| Call::Ask { request, reply }).unwrap_or_else(|why| Reply::Error(why.into()))
+    // An order that was handed over is carried out, however long that takes.
+    let (patience, late) = match &request {
+        Request::Do(Order::ReloadAcls { .. }) => (
+            RELOAD_PATIENCE,
+            "the reload of the access lists takes longer than 25 s and goes on: `turnpike show acls` and the log tell \
+             when the new lists are in force",
+        ),
+        Request::Do(_) => (
+            PATIENCE,
+            "the control thread does not answer in time; it has the order, and may still carry it out",
+        ),
+        _ => (PATIENCE, LATE),
+    };
+    call_within(calls, patience, late, |reply| Call::Ask { request, reply })
+        .unwrap_or_else(|why| Reply::Error(why.into()))
 }
+
+/// What is said when the control thread takes too long.
+const LATE: &str = "the control thread does not answer in time";
 
 /// Has the control thread do something, and waits for its answer.
 fn call<T>(calls: &Sender<Call>, make: impl FnOnce(Sender<T>) -> Call) -> Result<T, &'static str> {
+    call_within(calls, PATIENCE, LATE, make)
+}
+
+/// The same; `late` is what is said when the answer takes longer than `patience`.
+fn call_within<T>(
+    calls: &Sender<Call>,
+    patience: Duration,
+    late: &'static str,
+    make: impl FnOnce(Sender<T>) -> Call,
+) -> Result<T, &'static str> {
     let (reply, answer) = bounded(1);
     if calls.send_timeout(make(reply), PATIENCE).is_err() {
         return Err("the control thread does not answer");
     }
-    answer.recv_timeout(PATIENCE).map_err(|error| match error {
+    answer.recv_timeout(patience).map_err(|error| match error {
         RecvTimeoutError::Disconnected => "turnpike is stopping",
-        RecvTimeoutError::Timeout => "the control thread does not answer in time",
+        RecvTimeoutError::Timeout => late,
     })
 }
 
@@ -211,8 +249,13 @@ enum Ended {
 
 /// Serves a trace or capture.
 fn watch(stream: &UnixStream, request: &WatchRequest, calls: &Sender<Call>) -> Result<(), Ended> {
-    let start = |reply| Call::Watch { request: request.clone(), reply };
-    let watching = call(calls, start).map_err(|why| Ended::Refused(why.into()))?.map_err(Ended::Refused)?;
+    let refused = |why: &str| Ended::Refused(why.into());
+    let plan = |reply| Call::PlanWatch { request: request.clone(), reply };
+    let plan = call(calls, plan).map_err(refused)?.map_err(Ended::Refused)?;
+    // From here on whatever happens ends the session.
+    let watching = plan.watching();
+    let start = |reply| Call::Watch { session: Arc::clone(&watching.session), reply };
+    call(calls, start).map_err(refused)?.map_err(Ended::Refused)?;
     let begun = Reply::Ok(serde_json::json!({ "snaplen": watching.snaplen }));
     let mut explain = |questions| call(calls, |reply| Call::Explain { questions, reply }).ok();
     let comment = request.expression.as_ref().map_or(String::new(), |text| format!("match: {text}"));
@@ -272,6 +315,23 @@ mod tests {
         let (calls, _received) = bounded(1);
         assert!(Server::start(&file, calls).is_err());
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
+    }
+
+    #[test]
+    fn a_late_answer_is_told_as_what_it_is() {
+        let (calls, received) = bounded::<Call>(1);
+        let order = Request::Do(Order::ReloadAcls { file: None });
+        let ask = |request| move |reply| Call::Ask { request, reply };
+        let late = call_within(&calls, Duration::from_millis(10), "it goes on", ask(order));
+        assert_eq!(late, Err("it goes on"));
+        assert!(received.try_recv().is_ok(), "the order was handed over");
+        let slow = std::thread::spawn(move || {
+            let Ok(Call::Ask { reply, .. }) = received.recv() else { return };
+            let _ = reply.send(Reply::Ok(7.into()));
+        });
+        assert_eq!(call(&calls, ask(Request::Drops)), Ok(Reply::Ok(7.into())));
+        slow.join().unwrap();
+        assert_eq!(call(&calls, ask(Request::Drops)), Err("the control thread does not answer"));
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub struct Port {
     pub inject_dropped: u64,
     /// Packets that the NIC dropped before we saw them: no free descriptor, or no buffer.
     pub missed: u64,
+    /// Its offloads: `in use`, or `software` and why.
+    pub offloads: BTreeMap<String, String>,
 }
 
 /// A sub-interface.
@@ -99,6 +101,10 @@ pub struct Worker {
     pub core: usize,
     /// Packets it handled.
     pub packets: u64,
+    /// Packets it handed to other workers.
+    pub handed: u64,
+    /// Packets that other workers handed to it.
+    pub taken: u64,
     /// RX polls.
     pub polls: u64,
     /// Share of polls that brought nothing, in percent.

@@ -145,6 +145,18 @@ fn ports(ports: &[view::Port]) -> String {
             thousands(port.sent),
         ]);
     }
+    format!("{table}\n{}", offloads(ports))
+}
+
+/// What the NICs do of the work, and why not.
+fn offloads(ports: &[view::Port]) -> String {
+    let names: Vec<_> = ports.first().into_iter().flat_map(|port| port.offloads.keys()).collect();
+    let header: Vec<_> = std::iter::once("port").chain(names.iter().map(|name| name.as_str())).collect();
+    let mut table = Table::new(&header);
+    for port in ports {
+        let states = names.iter().map(|name| port.offloads.get(*name).cloned().unwrap_or_default());
+        table.row(std::iter::once(port.name.clone()).chain(states));
+    }
     table.to_string()
 }
 
@@ -277,6 +289,8 @@ fn workers(workers: &view::Workers) -> String {
     let mut table = Table::new(&[
         ">core",
         ">packets",
+        ">handed on",
+        ">taken over",
         ">cycles/packet",
         ">packets/burst",
         ">empty polls",
@@ -288,6 +302,8 @@ fn workers(workers: &view::Workers) -> String {
         table.row([
             worker.core.to_string(),
             thousands(worker.packets),
+            thousands(worker.handed),
+            thousands(worker.taken),
             format!("{:.1}", worker.cycles_per_packet),
             format!("{:.1}", worker.packets_per_burst),
             format!("{:.1}%", worker.empty_percent),

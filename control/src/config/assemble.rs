@@ -96,6 +96,7 @@ fn ports(drafts: &[Port]) -> Vec<Option<model::Port>> {
                 queues: port.queues,
                 mtu: port.mtu?.value,
                 descriptors: port.descriptors,
+                offloads: port.offloads,
             })
         })
         .collect()

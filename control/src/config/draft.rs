@@ -1,6 +1,7 @@
 //! What the sections hold before names become indices: values with their places, `None` where one was wrong.
 
 use dataplane::punt::Budgets;
+use dpdk_sys::Offloads;
 use ipnetwork::IpNetwork;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -50,6 +51,7 @@ pub(super) struct Port {
     pub queues: Option<u16>,
     pub mtu: Option<At<u16>>,
     pub descriptors: u16,
+    pub offloads: Offloads,
 }
 
 /// `[[vrf]]`.

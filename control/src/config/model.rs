@@ -9,6 +9,7 @@ use std::time::Duration;
 use dataplane::ids::{PortId, SubIfId, VrfId};
 use dataplane::policy::Policy;
 use dataplane::punt::Budgets;
+use dpdk_sys::Offloads;
 use ipnetwork::IpNetwork;
 
 pub use bgp::{
@@ -71,6 +72,8 @@ pub struct Port {
     pub mtu: u16,
     /// RX and TX descriptors a queue.
     pub descriptors: u16,
+    /// What its NIC is to do of the work, once it was seen to do it right.
+    pub offloads: Offloads,
 }
 
 /// `[[vrf]]`, or one that an interface or peering names.
@@ -258,6 +261,8 @@ pub struct Workers {
     pub cores: Vec<usize>,
     /// What a worker does when there is nothing to receive.
     pub idle: Idle,
+    /// Whether a worker hands flows of a port with fewer RX queues than workers to the others.
+    pub hand_over: bool,
 }
 
 /// What a worker does when there is nothing to receive.

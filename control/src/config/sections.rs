@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use dpdk_sys::Offloads;
 use ipnetwork::IpNetwork;
 use toml_span::Value;
 
@@ -115,7 +116,14 @@ fn port(s: &mut Section<'_, '_, '_>) -> Port {
         queues: s.opt("queues", integer(1..=1024)).map(|q| q.value),
         mtu: s.opt_or("mtu", 1500, mtu),
         descriptors: s.value_or("descriptors", 1024, descriptors),
+        offloads: offloads(s),
     }
+}
+
+fn offloads(s: &mut Section<'_, '_, '_>) -> Offloads {
+    let words = [("rx_checksum", Offloads { rx_checksum: true })];
+    let asked = s.list("offloads", choice(&words)).into_iter().flatten().flatten();
+    asked.fold(Offloads::default(), |all, one| all.or(one.value))
 }
 
 fn vrf(s: &mut Section<'_, '_, '_>) -> Vrf {
@@ -274,7 +282,7 @@ fn workers(s: &mut Section<'_, '_, '_>) -> Workers {
         cores.push(core.value);
     }
     let idle = s.value_or("idle", Idle::Poll, choice(&[("poll", Idle::Poll), ("sleep", Idle::Sleep)]));
-    Workers { cores, idle }
+    Workers { cores, idle, hand_over: s.value_or("hand_over", false, boolean) }
 }
 
 fn sources(s: &mut Section<'_, '_, '_>) -> Sources {

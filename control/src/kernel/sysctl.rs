@@ -31,6 +31,10 @@ const IPV6: &[(&str, &str)] = &[
     ("addr_gen_mode", "1"),
 ];
 
+/// Per interface, of the neighbour table of each family. What waits for a neighbour who does not answer takes buffer
+/// space from all else that the kernel's own ICMP and TCP sockets send: two dozen small packets, or one large one.
+const NEIGHBOURS: &[(&str, &str)] = &[("unres_qlen_bytes", "16384")];
+
 /// From then on, the link-local address comes from the MAC (RFC 4291, appendix A) each time the TAP comes up.
 const LINK_LOCAL: &[(&str, &str)] = &[("addr_gen_mode", "0")];
 
@@ -41,13 +45,18 @@ pub(super) fn has_ipv6() -> bool {
 
 /// Sets what the TAP `name` needs.
 pub(super) fn configure(name: &str, ipv6: bool) -> Result<(), KernelError> {
-    set_all("ipv4", name, IPV4)?;
-    if ipv6 { set_all("ipv6", name, IPV6) } else { Ok(()) }
+    set_all("ipv4/conf", name, IPV4)?;
+    set_all("ipv4/neigh", name, NEIGHBOURS)?;
+    if ipv6 {
+        set_all("ipv6/conf", name, IPV6)?;
+        set_all("ipv6/neigh", name, NEIGHBOURS)?;
+    }
+    Ok(())
 }
 
 /// Lets the kernel care for the link-local address of the TAP `name`. To be called when it has one.
 pub(super) fn keep_link_local(name: &str) -> Result<(), KernelError> {
-    set_all("ipv6", name, LINK_LOCAL)
+    set_all("ipv6/conf", name, LINK_LOCAL)
 }
 
 /// Logs what the namespace as a whole imposes on our TAPs: the kernel takes the stricter of `all` and the interface.
@@ -61,9 +70,9 @@ pub(super) fn warn_about_strict_rp_filter(place: &super::netns::Place) {
     }
 }
 
-fn set_all(family: &str, name: &str, settings: &[(&str, &'static str)]) -> Result<(), KernelError> {
+fn set_all(table: &str, name: &str, settings: &[(&str, &'static str)]) -> Result<(), KernelError> {
     for &(setting, value) in settings {
-        let path = format!("/proc/sys/net/{family}/conf/{name}/{setting}");
+        let path = format!("/proc/sys/net/{table}/{name}/{setting}");
         // Containers often have /proc/sys read-only; that is fine where the value is right already.
         if std::fs::read_to_string(&path).is_ok_and(|current| current.trim() == value) {
             continue;

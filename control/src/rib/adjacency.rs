@@ -74,6 +74,10 @@ pub(super) struct Adjacency {
     pub groups: BTreeSet<GroupId>,
 }
 
+/// Neighbours that may be taken for dead by order at a time: far more than have BFD, and no more memory than a client of
+/// the API may have us spend.
+pub const MOST_HELD: usize = 4096;
+
 /// All adjacencies, and the neighbours and links by which they are judged.
 #[derive(Default)]
 pub(super) struct Adjacencies {
@@ -160,10 +164,16 @@ impl Adjacencies {
         if up { self.links_down.remove(&subif) } else { self.links_down.insert(subif) }
     }
 
-    /// Notes whether a neighbour is to be taken for dead; says whether that is news.
-    pub(super) fn hold_down(&mut self, subif: SubIfId, address: IpAddr, down: bool) -> bool {
+    /// Notes whether a neighbour is to be taken for dead; says whether that is news. `None`: there are too many.
+    pub(super) fn hold_down(&mut self, subif: SubIfId, address: IpAddr, down: bool) -> Option<bool> {
         let neighbour = (subif, address);
-        if down { self.held_down.insert(neighbour) } else { self.held_down.remove(&neighbour) }
+        if !down {
+            return Some(self.held_down.remove(&neighbour));
+        }
+        if self.held_down.contains(&neighbour) {
+            return Some(false);
+        }
+        (self.held_down.len() < MOST_HELD).then(|| self.held_down.insert(neighbour))
     }
 
     pub(super) fn is_held_down(&self, subif: SubIfId, address: IpAddr) -> bool {

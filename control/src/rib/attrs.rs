@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use dataplane::ids::{GroupId, SubIfId, VrfId};
+use dataplane::ids::{GroupId, SubIfId};
 
 use super::resolve::{Hop, NhId};
 use crate::source::Attributes;
@@ -49,7 +49,8 @@ pub(super) enum Target {
 /// What makes two slots the same.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum SlotKey {
-    Learned(VrfId, Arc<Attributes>),
+    /// By the index of its source, so that it is known who vouches for a next hop.
+    Learned(u16, Arc<Attributes>),
     Own(Own),
 }
 

@@ -3,6 +3,7 @@
 //!
 //! 1. Next hops are resolved again where needed, their groups rewritten, and the groups published. This is all
 //!    that a lost link or neighbour needs while a group has another member or a backup: its cost is in groups.
+//!    Default routes are looked at again then: some may not lead there.
 //! 2. Passes over whole tables go on: stale paths go, and entries are found whose paths became usable or unusable.
 //! 3. Entries that changed are looked at. New groups are published before the FIB entries that point to them are
 //!    written.
@@ -120,9 +121,11 @@ impl Rib {
         let mut work = Work { publish, fib, more, done, failures: 0 };
         loop {
             let changed = self.next_hops.resolve(&self.vrfs, &self.slots, &self.sources);
-            self.rebuild_groups(&changed);
+            let regrouped = std::mem::take(&mut self.next_hops.regrouped);
+            self.rebuild_groups(changed.iter().chain(&regrouped));
             self.publish(&mut work);
             self.refresh_eligibility(!changed.is_empty());
+            self.write_defaults(&mut work);
             for vrf in (0..self.vrfs.len()).map(|vrf| VrfId(vrf as u16)) {
                 self.walk::<V4>(vrf, work.more);
                 self.walk::<V6>(vrf, work.more);
@@ -160,10 +163,10 @@ impl Rib {
         }
     }
 
-    /// Rewrites the groups of next hops that resolve otherwise now.
-    fn rebuild_groups(&mut self, changed: &[NhId]) {
+    /// Rewrites the groups of next hops that resolve otherwise now, or that are to be left.
+    fn rebuild_groups<'a>(&mut self, changed: impl Iterator<Item = &'a NhId>) {
         let of = |nh: &NhId| self.next_hops.get(*nh).into_iter().flat_map(|t| t.groups.iter().copied());
-        let groups: BTreeSet<GroupId> = changed.iter().flat_map(of).collect();
+        let groups: BTreeSet<GroupId> = changed.flat_map(of).collect();
         for group in groups {
             self.groups.rebuild(group, &self.next_hops, self.ticket);
         }

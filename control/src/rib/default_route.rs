@@ -7,6 +7,7 @@ use dataplane::ids::{SubIfId, VrfId};
 
 use super::Rib;
 use super::attrs::Slot;
+use super::commit::Work;
 use super::prefix::{Prefix, V4, V6};
 use super::table::Path;
 use crate::prefix::Prefix as _;
@@ -36,6 +37,8 @@ pub(super) struct DefaultGuard {
     /// Those refused at present, by source and path id.
     refused: HashMap<(VrfId, Family), Vec<(u16, u32)>>,
     news: Vec<RefusedDefault>,
+    /// Next hops lead elsewhere now, and default routes have not been looked at since.
+    again: bool,
 }
 
 impl DefaultGuard {
@@ -90,12 +93,17 @@ impl Rib {
 
     /// Has default routes looked at again: next hops lead elsewhere now.
     pub(super) fn recheck_defaults(&mut self) {
-        if self.defaults.links.is_empty() {
-            return;
-        }
-        for vrf in &mut self.vrfs {
-            vrf.v4.mark(V4::new(V4::ZERO, 0));
-            vrf.v6.mark(V6::new(V6::ZERO, 0));
+        self.defaults.again = !self.defaults.links.is_empty();
+    }
+
+    /// Looks at the default routes, if they are to be looked at again, before all other entries that wait: none leads
+    /// out where it must not while a full table is written.
+    pub(super) fn write_defaults(&mut self, work: &mut Work) {
+        if std::mem::take(&mut self.defaults.again) {
+            for vrf in (0..self.vrfs.len()).map(|vrf| VrfId(vrf as u16)) {
+                self.write_at_once(vrf, V4::new(V4::ZERO, 0), work);
+                self.write_at_once(vrf, V6::new(V6::ZERO, 0), work);
+            }
         }
     }
 }

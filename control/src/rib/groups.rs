@@ -72,6 +72,16 @@ pub(super) struct Member {
     pub weight: u16,
     /// Whether it only stands in for the others.
     pub backup: bool,
+    /// Whether its routes are about to go: others are preferred.
+    leaving: bool,
+}
+
+/// A member that a group is to have.
+struct Wanted {
+    key: AdjKey,
+    weight: u16,
+    backup: bool,
+    leaving: bool,
 }
 
 pub(super) struct Group {
@@ -248,24 +258,19 @@ impl Groups {
     /// Works out a group's members from what its next hops resolve to, then its buckets.
     pub(super) fn rebuild(&mut self, id: GroupId, next_hops: &NextHops, ticket: u64) {
         let Some(group) = self.get(id) else { return };
-        let wanted: Vec<(AdjKey, u16, bool)> = match &group.key {
-            GroupKey::Glean(subif) => vec![(AdjKey::Glean(*subif), 1, false)],
-            GroupKey::Host(subif, address) => vec![(AdjKey::Neighbour(*subif, *address), 1, false)],
-            GroupKey::Via { legs, backup } => {
-                let mut wanted = members(legs, next_hops, false);
-                let spare = members(backup, next_hops, true);
-                let news = |(key, ..): &(AdjKey, u16, bool)| wanted.iter().all(|(own, ..)| own != key);
-                let spare: Vec<_> = spare.into_iter().filter(news).collect();
-                wanted.extend(spare);
-                wanted
-            }
+        let one = |key: AdjKey| vec![Wanted { key, weight: 1, backup: false, leaving: false }];
+        let wanted = match &group.key {
+            GroupKey::Glean(subif) => one(AdjKey::Glean(*subif)),
+            GroupKey::Host(subif, address) => one(AdjKey::Neighbour(*subif, *address)),
+            GroupKey::Via { legs, backup } => members(legs, backup, next_hops),
         };
         let held: Vec<Member> = wanted
-            .iter()
-            .map(|(key, weight, backup)| Member {
-                adj: self.adjacencies.hold(*key, id),
-                weight: *weight,
-                backup: *backup,
+            .into_iter()
+            .map(|Wanted { key, weight, backup, leaving }| Member {
+                adj: self.adjacencies.hold(key, id),
+                weight,
+                backup,
+                leaving,
             })
             .collect();
         for member in &held {
@@ -299,10 +304,12 @@ impl Groups {
         self.dirty = true;
     }
 
-    /// Works out a group's buckets: they go to the fittest of its members, and among equals not to the backups.
+    /// Works out a group's buckets: they go to the fittest of its members, and among equals not to those that are about
+    /// to go, nor to the backups.
     fn refresh(&mut self, id: GroupId, level: bool) {
         let Some(group) = self.get(id) else { return };
-        let standing = |member: &Member| (self.adjacencies.fitness(member.adj), member.backup);
+        let standing =
+            |member: &Member| (self.adjacencies.fitness(member.adj), member.leaving, member.backup);
         let best = group.members.iter().map(standing).min();
         let usable: Vec<(AdjId, u16)> = (group.members.iter())
             .filter(|member| Some(standing(member)) == best)
@@ -346,12 +353,13 @@ impl Groups {
         news
     }
 
-    /// Notes whether a neighbour is to be taken for dead, whatever its state.
-    pub(super) fn hold_down(&mut self, subif: SubIfId, address: IpAddr, down: bool) {
-        let news = self.adjacencies.hold_down(subif, address, down);
+    /// Notes whether a neighbour is to be taken for dead, whatever its state. `None`: there are too many.
+    pub(super) fn hold_down(&mut self, subif: SubIfId, address: IpAddr, down: bool) -> Option<()> {
+        let news = self.adjacencies.hold_down(subif, address, down)?;
         if news && let Some(adj) = self.adjacencies.find(AdjKey::Neighbour(subif, address)) {
             self.touch(adj);
         }
+        Some(())
     }
 
     /// Notes a link's state; says whether that is news.
@@ -389,12 +397,24 @@ impl Groups {
     }
 }
 
-/// The members that `legs` resolve to.
-fn members(legs: &[Leg], next_hops: &NextHops, backup: bool) -> Vec<(AdjKey, u16, bool)> {
-    let mut hops = Vec::new();
-    for leg in legs {
-        hops.extend(leg.weigh(next_hops.hops(leg.nh)));
+/// The members that a group's next hops resolve to, each once, in its best role.
+fn members(legs: &[Leg], backup: &[Leg], next_hops: &NextHops) -> Vec<Wanted> {
+    let mut wanted: Vec<Wanted> = Vec::new();
+    for (legs, backup, leaving) in
+        [(legs, false, false), (backup, true, false), (legs, false, true), (backup, true, true)]
+    {
+        let mut hops = Vec::new();
+        for leg in legs.iter().filter(|leg| next_hops.is_leaving(leg.nh) == leaving) {
+            hops.extend(leg.weigh(next_hops.hops(leg.nh)));
+        }
+        normalize(&mut hops);
+        let before = wanted.len();
+        for hop in hops {
+            let key = AdjKey::Neighbour(hop.subif, hop.gateway);
+            if wanted[..before].iter().all(|known| known.key != key) {
+                wanted.push(Wanted { key, weight: hop.weight, backup, leaving });
+            }
+        }
     }
-    normalize(&mut hops);
-    hops.into_iter().map(|hop| (AdjKey::Neighbour(hop.subif, hop.gateway), hop.weight, backup)).collect()
+    wanted
 }

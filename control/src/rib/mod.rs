@@ -9,6 +9,7 @@
 //! - `best`, `best_path`: which paths are used. `resolve`: where their next hops lead.
 //! - `hop_sets`: next hops that a source changes for all its routes at once.
 //! - `groups`, `buckets`, `adjacency`: what FIB entries point to.
+//! - `leaving`: next hops whose only source was lost.
 //! - `leak`: routes of one VRF in another. `default_route`: those that are refused.
 //! - `own`: interfaces, links, neighbours. `sweep`: stale routes. `walk`: what concerns a whole table.
 //! - `commit`: out to the data plane; `decide`: where an entry leads; `write`: into the FIB.
@@ -25,6 +26,7 @@ mod default_route;
 mod groups;
 mod hop_sets;
 mod leak;
+mod leaving;
 mod own;
 mod prefix;
 mod resolve;
@@ -43,7 +45,7 @@ use std::sync::Arc;
 use dataplane::ids::{SubIfId, VrfId};
 use ipnetwork::IpNetwork;
 
-pub use adjacency::{AdjacencyDesc, Neighbour};
+pub use adjacency::{AdjacencyDesc, MOST_HELD, Neighbour};
 pub use commit::{Change, Commit, FailedWrite, FibSink, FibSinkError};
 pub use default_route::RefusedDefault;
 pub use groups::{GroupDesc, GroupsSnapshot};
@@ -88,6 +90,11 @@ pub enum RibError {
         /// Its number.
         subif: u16,
     },
+    /// Too many neighbours are taken for dead by order.
+    #[error(
+        "{MOST_HELD} neighbours are taken for dead by order already: leave some of them to the kernel again (`turnpike neighbour ADDRESS up`)"
+    )]
+    TooManyHeld,
     /// More than 65,535 pairs of source and VRF.
     #[error("more than 65,535 pairs of route source and VRF; use fewer BGP sessions")]
     TooManySources,
@@ -235,8 +242,11 @@ impl Rib {
     }
 
     fn announce(&mut self, source: u16, announced: &[Nlri], attributes: &Arc<Attributes>) {
-        let slot = self.learned_slot(self.sources.get(source).vrf, attributes);
+        let slot = self.learned_slot(source, attributes);
         self.slots.acquire(slot);
+        for leg in self.slots.get(slot).legs() {
+            self.next_hops.stay(leg.nh);
+        }
         for nlri in announced {
             let prefix = AnyPrefix::from(nlri.prefix);
             if prefix.is_link_local() {
@@ -249,20 +259,24 @@ impl Rib {
     }
 
     /// The slot of a source's attributes.
-    fn learned_slot(&mut self, vrf: VrfId, attributes: &Arc<Attributes>) -> u32 {
-        let key = SlotKey::Learned(vrf, Arc::clone(attributes));
+    fn learned_slot(&mut self, source: u16, attributes: &Arc<Attributes>) -> u32 {
+        let key = SlotKey::Learned(source, Arc::clone(attributes));
         if let Some(slot) = self.slots.find(&key) {
             return slot;
         }
-        if let Some(set) = attributes.hop_set {
+        let vrf = self.sources.get(source).vrf;
+        let legs = if let Some(set) = attributes.hop_set {
             let nh = self.set_of(set, vrf);
             self.next_hops.hold(nh);
-            return self.slots.add(key, Target::Via([Leg { nh, weight: 1 }].into()));
-        }
-        if attributes.next_hops.is_empty() {
+            [Leg { nh, weight: 1 }].into()
+        } else if attributes.next_hops.is_empty() {
             return self.slots.add(key, Target::Discard);
+        } else {
+            self.legs(vrf, &attributes.next_hops)
+        };
+        for leg in &legs {
+            self.next_hops.add_user(leg.nh, source);
         }
-        let legs = self.legs(vrf, &attributes.next_hops);
         self.slots.add(key, Target::Via(legs))
     }
 
@@ -292,6 +306,9 @@ impl Rib {
             self.groups.release(group, self.ticket);
         }
         for leg in slot.legs() {
+            if let SlotKey::Learned(source, _) = slot.key {
+                self.next_hops.remove_user(leg.nh, source);
+            }
             self.next_hops.release(&mut self.vrfs, leg.nh);
         }
     }
@@ -299,7 +316,7 @@ impl Rib {
     /// Adds or replaces a path.
     fn put<K: Prefix>(&mut self, source: u16, key: K, path_id: u32, slot: u32) {
         let from = self.sources.get_mut(source);
-        let generation = from.generation;
+        let stamp = from.stamp();
         // Ours are few, and must find room whatever peers announce.
         let limited = !matches!(from.kind, SourceKind::Connected | SourceKind::Static | SourceKind::Leak);
         let afi = K::afi_mut(&mut self.vrfs[usize::from(from.vrf.0)]);
@@ -307,8 +324,8 @@ impl Rib {
         let known = entry.paths.as_mut_slice().iter_mut();
         let mut old = None;
         if let Some(path) = known.into_iter().find(|p| p.source == source && p.path_id == path_id) {
-            if path.generation != generation {
-                path.generation = generation;
+            if path.stamp != stamp {
+                path.stamp = stamp;
                 from.count_mut(K::FAMILY).stale -= 1;
             }
             if path.slot == slot {
@@ -319,7 +336,7 @@ impl Rib {
             self.ignored += 1;
             return;
         } else {
-            entry.paths.push(Path { slot, path_id, source, generation });
+            entry.paths.push(Path { slot, path_id, source, stamp });
             from.count_mut(K::FAMILY).total += 1;
         }
         if !entry.dirty {
@@ -345,13 +362,13 @@ impl Rib {
         let Some(entry) = afi.table.get_mut(key) else { return };
         let mut first = None;
         let mut more = Vec::new();
-        let generation = from.generation;
+        let stamp = from.stamp();
         let count = from.count_mut(K::FAMILY);
         entry.paths.take(
             |path| path.source == source && gone(path),
             |path| {
                 count.total -= 1;
-                count.stale -= usize::from(path.generation != generation);
+                count.stale -= usize::from(path.stamp != stamp);
                 if first.is_none() { first = Some(path.slot) } else { more.push(path.slot) }
             },
         );

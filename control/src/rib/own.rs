@@ -150,13 +150,12 @@ impl Rib {
     ///
     /// # Errors
     ///
-    /// The sub-interface is not known.
+    /// The sub-interface is not known, or [`MOST_HELD`](super::MOST_HELD) others are taken for dead already.
     pub fn hold_down(&mut self, id: SubIfId, address: IpAddr, down: bool) -> Result<(), RibError> {
         if !self.interfaces.contains_key(&id) {
             return Err(RibError::UnknownInterface { subif: id.0 });
         }
-        self.groups.hold_down(id, address, down);
-        Ok(())
+        self.groups.hold_down(id, address, down).ok_or(RibError::TooManyHeld)
     }
 
     /// Whether a neighbour is taken for dead by [`Self::hold_down`].

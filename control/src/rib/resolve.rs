@@ -29,6 +29,7 @@ use dataplane::ids::{GroupId, SubIfId, VrfId};
 
 use super::attrs::{Leg, Own, Slot, Slots, Target};
 use super::best::select;
+use super::leaving::Users;
 use super::prefix::{AnyPrefix, Prefix, with_prefix};
 use super::sources::Sources;
 use super::table::{Path, VrfTables};
@@ -77,6 +78,8 @@ pub(super) struct Tracked {
     kind: Kind,
     /// Groups that hold it.
     pub groups: BTreeSet<GroupId>,
+    /// Who has routes over it.
+    pub users: Users,
     refs: u32,
     /// The outcome at each level; the last one holds for all further levels.
     levels: Vec<Hops>,
@@ -106,6 +109,8 @@ pub(super) struct NextHops {
     /// Those that came with their sub-interface.
     on_link: HashMap<(VrfId, IpAddr, SubIfId), NhId>,
     up: BTreeSet<SubIfId>,
+    /// Those that groups are to leave now, or no longer, and did not yet.
+    pub regrouped: Vec<NhId>,
 }
 
 impl NextHops {
@@ -161,6 +166,7 @@ impl NextHops {
             address,
             kind,
             groups: BTreeSet::new(),
+            users: Users::default(),
             refs: 0,
             levels: Vec::new(),
             uses: BTreeSet::new(),
@@ -246,7 +252,12 @@ impl NextHops {
 
     /// Whether something is to be resolved.
     pub(super) fn is_dirty(&self) -> bool {
-        !self.dirty.is_empty()
+        !(self.dirty.is_empty() && self.regrouped.is_empty())
+    }
+
+    /// All that are tracked.
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (NhId, &mut Tracked)> {
+        self.slab.iter_mut().enumerate().filter_map(|(i, t)| Some((NhId(i as u32), t.as_mut()?)))
     }
 
     /// Has it resolved again in the next commit.

@@ -23,7 +23,7 @@ pub(super) struct Source {
     pub vrf: VrfId,
     pub kind: SourceKind,
     /// Goes up when the source comes or goes: what has another one is stale.
-    pub generation: u16,
+    pub generation: u64,
     /// Who speaks, if it is a BGP session.
     pub speaker: Speaker,
     /// Default routes of it that were refused.
@@ -33,6 +33,11 @@ pub(super) struct Source {
 }
 
 impl Source {
+    /// What paths of the present generation carry of its number.
+    pub(super) fn stamp(&self) -> u16 {
+        self.generation as u16
+    }
+
     pub(super) fn count(&self, family: Family) -> Count {
         self.counts[family as usize]
     }

@@ -23,8 +23,8 @@ pub(super) struct Path {
     pub path_id: u32,
     /// Index of its source.
     pub source: u16,
-    /// The source's generation when it last announced it.
-    pub generation: u16,
+    /// The source's generation when it last announced it: its low bits, which tell 65,536 generations apart.
+    pub stamp: u16,
 }
 
 /// The paths of a prefix; nearly always there is one.
@@ -191,7 +191,7 @@ mod tests {
 
     #[test]
     fn paths_shrink_to_the_small_form() {
-        let path = |id| Path { slot: 0, path_id: id, source: 0, generation: 0 };
+        let path = |id| Path { slot: 0, path_id: id, source: 0, stamp: 0 };
         let mut paths = Paths::default();
         (0..3).for_each(|id| paths.push(path(id)));
         let mut taken = vec![];

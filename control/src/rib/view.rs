@@ -294,7 +294,7 @@ impl Rib {
             path_id: path.path_id,
             used,
             backup,
-            stale: path.generation != source.generation,
+            stale: path.stamp != source.stamp(),
             target,
             subif,
             next_hops: next_hops.collect(),
@@ -317,7 +317,7 @@ impl Rib {
     fn members(&self, id: GroupId) -> Vec<MemberView> {
         let Some(group) = self.groups.get(id) else { return Vec::new() };
         let buckets = self.buckets(id);
-        let member = |Member { adj, weight, backup }: &Member| {
+        let member = |Member { adj, weight, backup, .. }: &Member| {
             let (subif, gateway) = match self.groups.adjacencies.get(*adj)?.key {
                 AdjKey::Glean(subif) => (subif, None),
                 AdjKey::Neighbour(subif, address) => (subif, Some(address)),

@@ -16,20 +16,17 @@ const STEP: usize = 512;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stale {
     pub source: u16,
-    /// The source's generation when the sweep was asked for: what is of this one stays.
-    pub current: u16,
+    /// The source's generation when the sweep was asked for.
+    pub asked: u64,
     /// What is of this generation or a later one stays.
-    pub before: u16,
+    pub before: u64,
 }
 
 impl Stale {
-    fn has(self, path: &Path) -> bool {
-        let generation = path.generation;
-        // The last number is of before they started anew: those below it were swept then. It is given to no path
-        // while a sweep is under way that was asked for earlier.
-        let old = generation < self.before && generation < self.current;
-        let older = generation == u16::MAX && self.current < u16::MAX;
-        path.source == self.source && (old || older)
+    /// Whether a path is one of them; `now` is its source's present generation, of which it carries the low bits.
+    fn has(self, path: &Path, now: u64) -> bool {
+        let age = u64::from((now as u16).wrapping_sub(path.stamp));
+        path.source == self.source && now.saturating_sub(age) < self.before
     }
 }
 
@@ -74,8 +71,12 @@ impl<K: Prefix> Walk<K> {
 
     /// Asks for a sweep.
     pub(super) fn sweep(&mut self, stale: Stale) {
-        if !self.next.stale.contains(&stale) {
-            self.next.stale.push(stale);
+        match self.next.stale.iter_mut().find(|known| known.source == stale.source) {
+            Some(known) => {
+                known.before = known.before.max(stale.before);
+                known.asked = known.asked.min(stale.asked);
+            }
+            None => self.next.stale.push(stale),
         }
     }
 
@@ -88,10 +89,10 @@ impl<K: Prefix> Walk<K> {
         }
     }
 
-    /// Whether a pass is about this source's stale paths.
-    pub(super) fn sweeps(&self, source: u16) -> bool {
+    /// Whether a pass is about this source's stale paths that was asked for in `generation` or before.
+    fn sweeps(&self, source: u16, generation: u64) -> bool {
         let passes = self.now.iter().map(|(_, pass)| pass).chain([&self.next]);
-        passes.flat_map(|pass| &pass.stale).any(|stale| stale.source == source)
+        passes.flat_map(|pass| &pass.stale).any(|stale| stale.source == source && stale.asked <= generation)
     }
 }
 
@@ -110,8 +111,11 @@ impl Rib {
 
     /// One step of a pass, from `start` on. Returns where the next one starts.
     fn step<K: Prefix>(&mut self, index: usize, start: K, pass: &Pass) -> Option<K> {
-        let of_interest =
-            |path: &Path| pass.is_flipped(path.slot) || pass.stale.iter().any(|stale| stale.has(path));
+        let stale = pass.stale.iter().map(|stale| (*stale, self.sources.get(stale.source).generation));
+        let stale: Vec<(Stale, u64)> = stale.collect();
+        let of_interest = |path: &Path| {
+            pass.is_flipped(path.slot) || stale.iter().any(|(stale, now)| stale.has(path, *now))
+        };
         let mut entries = K::afi(&self.vrfs[index]).table.iter_from(start);
         let found = entries
             .by_ref()
@@ -122,17 +126,17 @@ impl Rib {
         drop(entries);
         for key in found {
             mark(&mut self.vrfs[index], key);
-            for stale in &pass.stale {
-                self.take_paths(stale.source, key, |path| stale.has(path));
+            for (stale, now) in &stale {
+                self.take_paths(stale.source, key, |path| stale.has(path, *now));
             }
         }
         next
     }
 
-    /// Brings to their end the passes that sweep a source.
-    pub(super) fn finish_sweeps(&mut self, source: u16) {
-        fn finish<K: Prefix>(rib: &mut Rib, vrf: VrfId, source: u16) {
-            while K::afi(&rib.vrfs[usize::from(vrf.0)]).walk.sweeps(source) {
+    /// Brings to their end the passes that sweep a source and were asked for in `generation` or before.
+    pub(super) fn finish_sweeps(&mut self, source: u16, generation: u64) {
+        fn finish<K: Prefix>(rib: &mut Rib, vrf: VrfId, source: u16, generation: u64) {
+            while K::afi(&rib.vrfs[usize::from(vrf.0)]).walk.sweeps(source, generation) {
                 let mut steps = 0;
                 rib.walk::<K>(vrf, &mut || {
                     steps += 1;
@@ -141,8 +145,8 @@ impl Rib {
             }
         }
         let vrf = self.sources.get(source).vrf;
-        finish::<super::prefix::V4>(self, vrf, source);
-        finish::<super::prefix::V6>(self, vrf, source);
+        finish::<super::prefix::V4>(self, vrf, source, generation);
+        finish::<super::prefix::V6>(self, vrf, source, generation);
     }
 }
 

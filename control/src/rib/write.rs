@@ -69,6 +69,30 @@ impl Rib {
         *K::plan(&mut self.scratch) = plan;
     }
 
+    /// Looks at an entry, and writes it, or takes it out if none of its paths may be used, without regard to those that
+    /// wait. One without paths waits for them: they may cover what it did.
+    pub(super) fn write_at_once<K: Prefix>(&mut self, vrf: VrfId, key: K, work: &mut Work) {
+        let entry = |rib: &mut Self| {
+            let entry = K::afi_mut(&mut rib.vrfs[usize::from(vrf.0)]).table.get_mut(key)?;
+            Some((entry.dirty, entry.gone && !entry.paths.as_slice().is_empty()))
+        };
+        let Some((dirty, _)) = entry(self) else { return };
+        let mut plan = std::mem::take(K::plan(&mut self.scratch));
+        self.plan_entry(vrf, key, &mut plan);
+        self.publish(work);
+        self.write_batch(vrf, &plan, work);
+        plan.clear();
+        *K::plan(&mut self.scratch) = plan;
+        if entry(self).is_some_and(|(_, refused)| refused) {
+            K::afi_mut(&mut self.vrfs[usize::from(vrf.0)]).gone.push_front((key, 0));
+            self.remove_gone::<K>(vrf, work);
+        }
+        // If it stood in the list, it does so still.
+        if let Some(entry) = K::afi_mut(&mut self.vrfs[usize::from(vrf.0)]).table.get_mut(key) {
+            entry.dirty |= dirty;
+        }
+    }
+
     /// Works out where an entry leads, and notes it if that is news.
     fn plan_entry<K: Prefix>(&mut self, vrf: VrfId, key: K, plan: &mut Vec<Planned<K>>) {
         let index = usize::from(vrf.0);

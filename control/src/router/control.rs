@@ -347,25 +347,25 @@ impl Control {
                 Released::Resolved(held) => (held, true),
                 Released::Lost(held) => (held, false),
             };
-            released.extend(held.into_iter().map(|(from, held)| (from, held, resolved)));
+            released.extend(held.into_iter().map(|held| (held, resolved)));
         }
         if !released.is_empty() {
             // The new adjacencies must be in the tables before packets are sent over them.
             self.commit_slice();
         }
-        for (from, held, resolved) in released {
-            self.release(from, held, resolved);
+        for (held, resolved) in released {
+            self.release(held, resolved);
         }
         !events.is_empty()
     }
 
-    fn release(&mut self, from: dataplane::ids::SubIfId, held: Held, resolved: bool) {
+    fn release(&mut self, held: Held, resolved: bool) {
         let with =
             Surroundings { config: &self.config, publisher: &self.publisher, kernel: self.kernel.as_ref() };
         if resolved {
-            self.punts.go_on(from, held, &mut self.neighbours, &with);
+            self.punts.go_on(held, &mut self.neighbours, &with);
         } else {
-            self.punts.give_up(from, &held, &mut self.neighbours, &with);
+            self.punts.give_up(&held, &mut self.neighbours, &with);
         }
     }
 
@@ -383,7 +383,8 @@ impl Control {
                 }
                 Call::Ask { request: Request::Do(order), reply } => drop(reply.send(self.obey(&order))),
                 Call::Ask { request, reply } => drop(reply.send(self.answer(&request))),
-                Call::Watch { request, reply } => drop(reply.send(self.watch(&request))),
+                Call::PlanWatch { request, reply } => drop(reply.send(self.plan_watch(&request))),
+                Call::Watch { session, reply } => drop(reply.send(self.watch(session))),
                 Call::Explain { questions, reply } => drop(reply.send(self.explain(&questions))),
             }
         }
@@ -396,10 +397,11 @@ impl Control {
         let expired = self.neighbours.tick();
         // Before packets to whomever take what may be asked.
         self.neighbours.ask_for_wanted(&self.rib, self.kernel.as_ref());
-        for (from, held) in expired {
-            self.release(from, held, false);
+        for held in expired {
+            self.release(held, false);
         }
         self.end_closed_watches();
+        self.tell_offloads();
         self.fibs.reclaim();
         let vrfs = &self.config.vrfs;
         self.fibs

@@ -3,12 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use dataplane::burst::BURST;
 use dataplane::dpdk::DpdkIo;
+use dataplane::hand_over::INBOX;
 use dataplane::ids::PortId;
+use dataplane::offload::{Offload, PortOffloads, State};
 use dataplane::punt::PUNT_RING;
 use dpdk_sys::{Eal, Mempool, Port, PortConfig, PortInfo};
 
 use super::error::RouterError;
+use super::offloads;
 use crate::config::model::{Config, HugePages};
 
 /// What must stay open while the router runs.
@@ -51,6 +55,10 @@ pub struct OpenPort {
     pub info: PortInfo,
     /// RX queues in use.
     pub rx_queues: u16,
+    /// Its offloads, and what workers saw of them.
+    pub offloads: Arc<PortOffloads>,
+    /// What was last told of each.
+    pub told: [State; Offload::ALL.len()],
 }
 
 /// Buffers that a thread keeps in its cache.
@@ -98,6 +106,7 @@ pub fn open(config: &Config, workers: usize) -> Result<(Hardware, Vec<DpdkIo>), 
             tx_desc: configured.descriptors,
             mtu: configured.mtu,
             promiscuous: true,
+            offloads: configured.offloads.and(info.offloads()),
         };
         for note in port.configure(&wanted, &pool).map_err(named)? {
             tracing::info!("port `{}`: {note}", configured.name);
@@ -109,12 +118,15 @@ pub fn open(config: &Config, workers: usize) -> Result<(Hardware, Vec<DpdkIo>), 
         for (io, queue) in ios.iter_mut().zip(tx) {
             io.tx.push(queue);
         }
-        open.push(OpenPort { port, info, rx_queues: wanted.rx_queues });
+        let offloads = Arc::new(offloads::of_port(configured, &info, wanted.rx_queues));
+        let told = Offload::ALL.map(|offload| offloads.state(offload));
+        open.push(OpenPort { port, info, rx_queues: wanted.rx_queues, offloads, told });
     }
     let idle = ios.iter().filter(|io| io.rx.is_empty()).count();
-    if idle > 0 {
+    if idle > 0 && !config.workers.hand_over {
         tracing::warn!(
-            "{idle} of {workers} workers have no RX queue to poll: raise `queues`, or list fewer cores"
+            "{idle} of {workers} workers have no RX queue to poll: raise `queues`, list fewer cores, or let the others \
+             hand them flows (`hand_over` in [workers])"
         );
     }
     Ok((Hardware { ports: open, pool, eal, _runtime_dir: RuntimeDir::ours() }, ios))
@@ -144,6 +156,8 @@ impl Plan {
             })
             .sum();
         let in_flight = workers * (2 * PUNT_RING as u32 + 2 * CACHE) + 2 * CACHE;
+        let handed = if config.workers.hand_over { workers * (INBOX * BURST) as u32 } else { 0 };
+        let in_flight = in_flight + handed;
         let buffers = config.memory.buffers.unwrap_or(on_ports + in_flight).max(4 * CACHE);
         let mtu = config.ports.iter().map(|port| port.mtu).max().unwrap_or(1500);
         let data_room = mtu.saturating_add(26 + 38).max(2048).next_multiple_of(64);

@@ -144,10 +144,11 @@ fn error6(packet: &[u8], fault: Fault, from: Ipv6Addr) -> Option<Vec<u8>> {
     Some(error)
 }
 
-/// Whether an IPv6 packet is an ICMPv6 error, behind whatever extension headers (RFC 4443, section 2.4 (e)). A later
+/// Whether an IPv6 packet is an ICMPv6 error or redirect, behind whatever extension headers (RFC 4443, section 2.4 (e)). A later
 /// fragment does not say what it is a part of, nor does a first one that ends before the message does (RFC 8200, section
 /// 4.5): an error is due for it.
 fn is_error6(packet: &[u8]) -> bool {
+    const REDIRECT: u8 = 137;
     const ROUTING: u8 = 43;
     const AUTHENTICATION: u8 = 51;
     const DESTINATION: u8 = 60;
@@ -159,7 +160,9 @@ fn is_error6(packet: &[u8]) -> bool {
         // Offset, two reserved bits, and whether more fragments follow.
         let fragment = || packet.get(at + 2..at + 4).map(|field| u16::from_be_bytes([field[0], field[1]]));
         match (next, header) {
-            (ipv6::ICMPV6, _) => return packet.get(at).map_or(whole, |kind| *kind < 128),
+            (ipv6::ICMPV6, _) => {
+                return packet.get(at).map_or(whole, |kind| *kind < 128 || *kind == REDIRECT);
+            }
             (ipv6::FRAGMENT, Some(h)) if fragment().is_some_and(|field| field & 0xfff8 == 0) => {
                 whole &= fragment() == Some(0);
                 (next, at) = (h[0], at + 8);
@@ -258,6 +261,7 @@ mod tests {
         for (next, header) in [(0, &options[..]), (43, &options), (60, &options), (51, &authentication)] {
             assert!(due(next, &behind(header, 128)), "an echo request behind {next}");
             assert!(!due(next, &behind(header, 1)), "an error behind {next}");
+            assert!(!due(next, &behind(header, 137)), "a redirect behind {next}");
         }
         assert!(!due(44, &behind(&fragment(0), 1)), "the first fragment of an error");
         assert!(due(44, &behind(&fragment(1), 1)), "a later fragment of whatever");

@@ -13,6 +13,7 @@ mod icmp;
 mod ip_options;
 mod neighbours;
 mod newcomers;
+mod offloads;
 mod orders;
 mod publish;
 mod punts;
@@ -108,7 +109,7 @@ impl Router {
         } else {
             None
         };
-        let workers = Workers::start(&config, cores, ios, readers, &hardware.eal)?;
+        let workers = Workers::start(&config, cores, ios, readers, &hardware)?;
         let limiter = icmp::Limiter::new(config.icmp, config.sub_interfaces.len(), Instant::now());
         let newcomers = Newcomers::new(config.sub_interfaces.len(), Instant::now());
         let forwarder = Forwarder::new(Arc::clone(&hardware.pool), workers.rings.clone());

@@ -162,13 +162,13 @@ pub struct View {
     pub seen: Option<Stranger>,
 }
 
-/// Packets that need not wait any longer, each with the sub-interface it came in on.
+/// Packets that need not wait any longer.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Released<P> {
     /// They can go on.
-    Resolved(Vec<(SubIfId, P)>),
+    Resolved(Vec<P>),
     /// Their neighbour is not there.
-    Lost(Vec<(SubIfId, P)>),
+    Lost(Vec<P>),
 }
 
 impl<P> Neighbours<P> {
@@ -205,11 +205,11 @@ impl<P> Neighbours<P> {
         if event.state == NeighbourState::Incomplete {
             return Released::Lost(Vec::new());
         }
-        let released: Vec<_> =
-            std::mem::take(&mut known.held).into_iter().map(|(_, from, p)| (from, p)).collect();
-        for (from, _) in &released {
+        let held = std::mem::take(&mut known.held);
+        for (_, from, _) in &held {
             self.let_go(*from);
         }
+        let released: Vec<_> = held.into_iter().map(|(.., packet)| packet).collect();
         let news = match event.state.mac() {
             Some(mac) => Neighbour::Reachable(mac),
             None if event.state == NeighbourState::Gone => Neighbour::Gone,
@@ -320,23 +320,23 @@ impl<P> Neighbours<P> {
         }
     }
 
-    /// Lets go of packets that waited too long, and returns them with the sub-interface each came in on; forgets
-    /// neighbours that nobody asks for any more. To be called ten times a second or so.
-    pub fn tick(&mut self) -> Vec<(SubIfId, P)> {
+    /// Lets go of packets that waited too long, and returns them; forgets neighbours that nobody asks for any more. To
+    /// be called ten times a second or so.
+    pub fn tick(&mut self) -> Vec<P> {
         self.asks_left = ASKS_EACH_TICK;
         self.shares.values_mut().for_each(|share| share.asked = 0);
         let mut expired = Vec::new();
         self.known.retain(|_, known| {
             while known.held.front().is_some_and(|(since, ..)| since.elapsed() > HOLD_TIME) {
-                expired.extend(known.held.pop_front().map(|(_, from, packet)| (from, packet)));
+                expired.extend(known.held.pop_front());
             }
             let wanted = known.asked.is_some_and(|asked| asked.elapsed() < FORGET);
             known.mac.is_some() || !known.held.is_empty() || wanted
         });
-        for (from, _) in &expired {
+        for (_, from, _) in &expired {
             self.let_go(*from);
         }
-        expired
+        expired.into_iter().map(|(.., packet)| packet).collect()
     }
 
     /// All neighbours, for output.
@@ -414,7 +414,7 @@ mod tests {
         let none = neighbours.event(&event(NeighbourState::Incomplete), &mut rib, Some(&asked));
         assert_eq!(none, Released::Lost(vec![]));
         let all = neighbours.event(&event(NeighbourState::Reachable { mac: MAC }), &mut rib, Some(&asked));
-        assert_eq!(all, Released::Resolved((0..HELD_EACH).map(|packet| (FROM, packet)).collect()));
+        assert_eq!(all, Released::Resolved((0..HELD_EACH).collect()));
         assert!(neighbours.is_resolved(LAN, host(1)));
         assert_eq!(neighbours.held, 0);
     }
@@ -424,7 +424,7 @@ mod tests {
         let (mut neighbours, asked, mut rib) = (Neighbours::default(), Asked::default(), rib());
         assert_eq!(neighbours.hold(LAN, host(1), FROM, 7, Some(&asked)), Ok(()));
         let lost = neighbours.event(&event(NeighbourState::Failed), &mut rib, Some(&asked));
-        assert_eq!(lost, Released::Lost(vec![(FROM, 7)]));
+        assert_eq!(lost, Released::Lost(vec![7]));
         assert!(!neighbours.is_resolved(LAN, host(1)));
         neighbours.event(&event(NeighbourState::Gone), &mut rib, Some(&asked));
         assert_eq!(neighbours.views().count(), 0);

@@ -49,7 +49,10 @@ impl Control {
         }
         let mut names = Vec::new();
         for id in on {
-            self.rib.hold_down(id, address, down).map_err(|error| error.to_string())?;
+            self.rib.hold_down(id, address, down).map_err(|error| match &names[..] {
+                [] => error.to_string(),
+                done => format!("{error}; done on `{}` only", done.join("`, `")),
+            })?;
             let name = self.sub_if_name(id);
             let what = if down { "is taken for dead" } else { "is left to the kernel again" };
             tracing::warn!("neighbour {address} on `{name}` {what}, by order");

@@ -2,7 +2,7 @@
 //! their sender gets an ICMP error.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ use dpdk_sys::Mbuf;
 use super::forward::{Decided, Forwarder, Outcome, Stage, header};
 use super::icmp::{self, Fault, Limiter};
 use super::neighbours::{Neighbours, Stranger};
-use super::newcomers::{self, Newcomers};
+use super::newcomers::{self, Newcomer, Newcomers};
 use super::publish::Publisher;
 use super::slow;
 use ipnetwork::IpNetwork;
@@ -45,12 +45,9 @@ impl Outcomes {
     }
 }
 
-/// A packet that waits for a neighbour.
-#[derive(Debug)]
-pub struct Held {
-    pub(super) packet: Mbuf,
-    pub(super) l3_offset: u8,
-}
+/// A packet that waits for a neighbour: to go on to it, if it was punted as unresolved; else to be given to the kernel,
+/// whose answer goes there.
+pub type Held = Punted<Mbuf>;
 
 /// The way of punted packets.
 pub struct Punts {
@@ -81,6 +78,24 @@ fn is_broadcast(config: &Config, vrf: VrfId, address: Ipv4Addr) -> bool {
         IpNetwork::V4(v4) => v4.prefix() <= 30 && (v4.broadcast() == address || v4.network() == address),
         IpNetwork::V6(_) => false,
     })
+}
+
+/// Our address that an error about `packet` comes from: the one that it was sent to (RFC 4443, section 2.2 (a)), or else
+/// that of the sub-interface that it came in on (RFC 1812, section 4.3.2.4).
+fn error_source(config: &Config, from: SubIfId, is_v4: bool, packet: &[u8]) -> Option<IpAddr> {
+    let sub_if = config.sub_interfaces.get(usize::from(from.0))?;
+    let wanted: IpAddr = if is_v4 {
+        Ipv4Addr::from(ipv4::destination(packet)).into()
+    } else {
+        Ipv6Addr::from(ipv6::destination(packet)).into()
+    };
+    let in_vrf = config.sub_interfaces.iter().filter(|other| other.vrf == sub_if.vrf);
+    let ours = |address: &&IpNetwork| address.ip() == wanted;
+    in_vrf
+        .flat_map(|sub_if| &sub_if.addresses)
+        .find(ours)
+        .or_else(|| sub_if.addresses.iter().find(|address| address.is_ipv4() == is_v4))
+        .map(IpNetwork::ip)
 }
 
 impl Punts {
@@ -116,26 +131,57 @@ impl Punts {
                 if let Some(sender) = Stranger::of_arp(slow::l3(&punted)) {
                     neighbours.saw(punted.sub_if, sender);
                 }
-                self.give_kernel(&punted, neighbours, with);
+                self.give_kernel(punted, neighbours, with);
             }
             PuntReason::NeighbourDiscovery
             | PuntReason::Bgp
             | PuntReason::Bfd
             | PuntReason::Local
             | PuntReason::Multicast
-            | PuntReason::LinkControl => self.give_kernel(&punted, neighbours, with),
+            | PuntReason::LinkControl => self.give_kernel(punted, neighbours, with),
         }
     }
 
-    /// Writes the frame, without its tags, into the TAP.
-    fn give_kernel(&mut self, punted: &Punted<Mbuf>, neighbours: &Neighbours<Held>, with: &Surroundings) {
-        let Some(kernel) = with.kernel else { return self.outcomes.count("no_tap") };
-        let sub_if = punted.sub_if;
-        let sender = newcomers::sender(slow::l3(punted), punted.reason, sub_if, with.config);
-        let is_new = sender.is_some_and(|sender| !neighbours.has_place(sub_if, sender));
-        if is_new && !self.newcomers.allows(sub_if, Instant::now()) {
-            return self.outcomes.count("too_many_newcomers");
+    /// Hands a packet to the kernel, unless its sender would be a new neighbour and there were too many of these. What
+    /// the kernel is likely to answer waits until the sender is resolved: its answers would wait otherwise, and all
+    /// that wait share the buffer space of one ICMP socket.
+    fn give_kernel(&mut self, punted: Punted<Mbuf>, neighbours: &mut Neighbours<Held>, with: &Surroundings) {
+        let (from, reason) = (punted.sub_if, punted.reason);
+        let sender = newcomers::sender(slow::l3(&punted), reason, from, with.config);
+        let Some((sub_if, sender)) =
+            sender.filter(|(sub_if, sender)| !neighbours.is_resolved(*sub_if, *sender))
+        else {
+            return self.write_to_tap(&punted, with);
+        };
+        let Some(kind) = Newcomer::of(reason) else {
+            return self.hold(punted, (sub_if, sender), neighbours, with);
+        };
+        // Whoever was asked for may answer.
+        let expected = kind == Newcomer::Asking && neighbours.has_place(sub_if, sender);
+        if expected || self.newcomers.allows(kind, from, Instant::now()) {
+            self.write_to_tap(&punted, with);
+        } else {
+            self.outcomes.count("too_many_newcomers");
         }
+    }
+
+    fn hold(
+        &mut self,
+        punted: Punted<Mbuf>,
+        (sub_if, address): (SubIfId, IpAddr),
+        neighbours: &mut Neighbours<Held>,
+        with: &Surroundings,
+    ) {
+        let held = neighbours.hold(sub_if, address, punted.sub_if, punted, with.kernel);
+        self.outcomes.count(match held {
+            Ok(()) => "held",
+            Err(why) => why,
+        });
+    }
+
+    /// Writes the frame, without its tags, into the TAP.
+    fn write_to_tap(&mut self, punted: &Punted<Mbuf>, with: &Surroundings) {
+        let Some(kernel) = with.kernel else { return self.outcomes.count("no_tap") };
         let frame = punted.packet.bytes();
         let ethertype = usize::from(punted.l3_offset).saturating_sub(2);
         let (Some(addresses), Some(rest)) = (frame.get(..12), frame.get(ethertype..)) else {
@@ -173,27 +219,19 @@ impl Punts {
             AdjacencyDesc::Incomplete { subif, address } => Some((subif, address)),
             _ => None,
         };
-        let held = Held { packet: punted.packet, l3_offset: punted.l3_offset };
         // It may have been resolved, or have gone, while the packet was on its way here.
-        let wanted = wanted.filter(|(sub_if, address)| !neighbours.is_resolved(*sub_if, *address));
-        let Some((sub_if, address)) = wanted else {
-            return self.go_on(punted.sub_if, held, neighbours, with);
-        };
-        let held = neighbours.hold(sub_if, address, punted.sub_if, held, with.kernel);
-        self.outcomes.count(match held {
-            Ok(()) => "held",
-            Err(why) => why,
-        });
+        match wanted.filter(|(sub_if, address)| !neighbours.is_resolved(*sub_if, *address)) {
+            Some(neighbour) => self.hold(punted, neighbour, neighbours, with),
+            None => self.go_on(punted, neighbours, with),
+        }
     }
 
-    /// Sends on a packet that waited, received on `from`.
-    pub fn go_on(
-        &mut self,
-        from: SubIfId,
-        held: Held,
-        neighbours: &mut Neighbours<Held>,
-        with: &Surroundings,
-    ) {
+    /// Sends on a packet that waited, or gives it to the kernel.
+    pub fn go_on(&mut self, held: Held, neighbours: &mut Neighbours<Held>, with: &Surroundings) {
+        if held.reason != PuntReason::Unresolved {
+            return self.write_to_tap(&held, with);
+        }
+        let from = held.sub_if;
         let tables = &with.publisher.tables;
         let Some(sub_if) = tables.sub_interfaces.get(from) else { return };
         let record = slow::recorder(with.config, from);
@@ -221,17 +259,13 @@ impl Punts {
         self.error(punted, Fault::Prohibited, neighbours, with);
     }
 
-    /// Ends a packet that waited in vain, received on `from`.
-    pub fn give_up(
-        &mut self,
-        from: SubIfId,
-        held: &Held,
-        neighbours: &mut Neighbours<Held>,
-        with: &Surroundings,
-    ) {
+    /// Ends a packet that waited in vain. Whoever sent one to us is the one who does not answer.
+    pub fn give_up(&mut self, held: &Held, neighbours: &mut Neighbours<Held>, with: &Surroundings) {
+        if held.reason != PuntReason::Unresolved {
+            return self.outcomes.count("sender_unresolved");
+        }
         self.outcomes.count("host_unreachable");
-        let (frame, l3_offset) = (held.packet.bytes(), held.l3_offset);
-        self.send_error(frame, l3_offset, from, Fault::HostUnreachable, neighbours, with);
+        self.error(held, Fault::HostUnreachable, neighbours, with);
     }
 
     pub(super) fn error(
@@ -241,24 +275,9 @@ impl Punts {
         neighbours: &mut Neighbours<Held>,
         with: &Surroundings,
     ) {
-        let (frame, l3_offset) = (punted.packet.bytes(), punted.l3_offset);
-        self.send_error(frame, l3_offset, punted.sub_if, fault, neighbours, with);
-    }
-
-    fn send_error(
-        &mut self,
-        frame: &[u8],
-        l3_offset: u8,
-        from: SubIfId,
-        fault: Fault,
-        neighbours: &mut Neighbours<Held>,
-        with: &Surroundings,
-    ) {
-        let packet = frame.get(usize::from(l3_offset)..).unwrap_or(&[]);
+        let (packet, from) = (slow::l3(punted), punted.sub_if);
         let is_v4 = packet.first().is_some_and(|b| b >> 4 == 4);
-        let ours = with.config.sub_interfaces.get(usize::from(from.0)).and_then(|sub_if| {
-            sub_if.addresses.iter().map(IpNetwork::ip).find(|address| address.is_ipv4() == is_v4)
-        });
+        let ours = error_source(with.config, from, is_v4, packet);
         let tables = &with.publisher.tables;
         let (Some(ours), Some(sub_if)) = (ours, tables.sub_interfaces.get(from)) else {
             return self.outcomes.count("icmp_no_address");
@@ -329,5 +348,30 @@ mod tests {
         assert!(!is(0, "192.0.2.254") && !is(0, "10.0.0.1") && !is(0, "10.0.0.0"));
         let other = config.vrfs.iter().position(|vrf| vrf.name == "other").unwrap() as u16;
         assert!(is(other, "198.51.100.127") && !is(0, "198.51.100.127") && !is(other, "192.0.2.255"));
+    }
+
+    #[test]
+    fn an_error_comes_from_the_address_that_was_sent_to() {
+        let text = r#"
+            port = [{ name = "p", device = "net_null0" }]
+            interface = [
+                { name = "a", port = "p", addresses = ["192.0.2.1/24", "2001:db8::1/64"] },
+                { name = "b", port = "p", vlan = 2, addresses = ["10.0.0.1/30", "fd00::1/126"] },
+                { name = "other", port = "p", vlan = 3, vrf = "other", addresses = ["198.51.100.1/25"] },
+            ]
+        "#;
+        let config = crate::config::parse("test", text).unwrap();
+        let source = |is_v4: bool, to: &[u8]| {
+            let at = if is_v4 { 16 } else { 24 };
+            let mut packet = vec![0; 60];
+            packet[at..at + to.len()].copy_from_slice(to);
+            error_source(&config, SubIfId(0), is_v4, &packet).unwrap().to_string()
+        };
+        assert_eq!(source(true, &[10, 0, 0, 1]), "10.0.0.1", "another of ours");
+        assert_eq!(source(true, &[10, 0, 0, 2]), "192.0.2.1", "none of ours");
+        assert_eq!(source(true, &[198, 51, 100, 1]), "192.0.2.1", "ours in another VRF");
+        let v6 = |text: &str| text.parse::<Ipv6Addr>().unwrap().octets();
+        assert_eq!(source(false, &v6("fd00::1")), "fd00::1");
+        assert_eq!(source(false, &v6("fd00::2")), "2001:db8::1");
     }
 }

@@ -17,7 +17,7 @@ const SLICE: Duration = Duration::from_millis(1);
 struct Sweep {
     at: Instant,
     source: SourceId,
-    generation: u16,
+    generation: u64,
     /// Whether the source came back meanwhile: that gives what is stale more time, once.
     extended: bool,
 }
@@ -99,6 +99,11 @@ impl Control {
         if let RouteEvent::Down { retain, .. } = event.event {
             // What the source asks for counts where it is shorter: the configured time is the longest.
             let retain = retain.map_or(configured, |asked| asked.min(configured));
+            let generation = self.rib.generation(event.source);
+            if retain.is_zero() {
+                self.rib.sweep_before(event.source, generation);
+                return;
+            }
             let of_source = |sweep: &&Sweep| sweep.source == event.source;
             if self.route_events.sweeps.iter().filter(of_source).count() >= MAX_SWEEPS
                 && let Some(newest) =
@@ -106,7 +111,6 @@ impl Control {
             {
                 self.route_events.sweeps.remove(newest);
             }
-            let generation = self.rib.generation(event.source);
             self.route_events.sweeps.push(Sweep {
                 at: Instant::now() + retain,
                 source: event.source,
@@ -122,10 +126,7 @@ impl Control {
             std::mem::take(&mut self.route_events.sweeps).into_iter().partition(|sweep| sweep.at <= now);
         self.route_events.sweeps = later;
         for Sweep { source, generation, .. } in due {
-            // Generations start anew once in 65,536 losses; all before that is swept then.
-            if generation <= self.rib.generation(source) {
-                self.rib.sweep_before(source, generation);
-            }
+            self.rib.sweep_before(source, generation);
         }
         let (due, later) =
             std::mem::take(&mut self.route_events.marks).into_iter().partition(|(at, _)| *at <= now);

@@ -74,6 +74,7 @@ impl Control {
                     sent_bytes: sum(&|c| c.sent_bytes.get()),
                     inject_dropped: sum(&|c| c.inject_dropped.get()),
                     missed: stats.rx_missed + stats.rx_no_buffer,
+                    offloads: self.offload_views(i),
                 }
             })
             .collect()
@@ -116,6 +117,8 @@ impl Control {
             view::Worker {
                 core: *core,
                 packets,
+                handed: work.handed.get(),
+                taken: work.taken.get(),
                 polls,
                 empty_percent: 100.0 * ratio(empty, polls),
                 packets_per_burst: ratio(packets, polls.saturating_sub(empty)),
@@ -148,9 +151,13 @@ impl Control {
                 punted: punted.filter(|(_, count)| *count > 0).collect(),
             }
         };
+        let mut outcomes = self.punts.outcomes.all();
+        if let Some(refused) = self.bgp.as_ref().map(BgpSpeaker::refused).filter(|refused| *refused > 0) {
+            outcomes.insert("bgp_connection_refused".to_string(), refused);
+        }
         view::DropReport {
             ports: self.config.ports.iter().enumerate().map(one).collect(),
-            control: view::Control { outcomes: self.punts.outcomes.all() },
+            control: view::Control { outcomes },
         }
     }
 

@@ -9,7 +9,7 @@ use super::control::Control;
 use super::sub_if_ids;
 use crate::rib::AdjacencyDesc;
 use crate::watch::view::{Member, Route};
-use crate::watch::{Direction, Kind, Names, Question, WatchRequest, Watching, expression};
+use crate::watch::{Direction, Kind, Names, Question, WatchPlan, WatchRequest, expression};
 
 /// Memory for a capture's frames, in bytes for each worker.
 const CAPTURE_ROOM: usize = 16 << 20;
@@ -27,20 +27,17 @@ const RECORD_OVERHEAD: usize = 256;
 const L2_LEN: usize = 22;
 
 impl Control {
-    /// Starts a session.
+    /// Works out what a session needs.
     ///
     /// # Errors
     /// The request is wrong, or there are too many sessions.
-    pub(super) fn watch(&mut self, request: &WatchRequest) -> Result<Watching, String> {
+    pub(super) fn plan_watch(&mut self, request: &WatchRequest) -> Result<WatchPlan, String> {
         let program = match request.expression.as_deref() {
             Some(text) => expression::parse(text).map_err(|error| format!("--match: {error}"))?,
             None => Program::default(),
         };
         let place = request.interface.as_deref().map_or(Ok(Place::Anywhere), |name| self.place(name))?;
-        self.end_closed_watches();
-        if self.watches.len() >= MAX_SESSIONS {
-            return Err(format!("{MAX_SESSIONS} traces and captures run already: end one of them first"));
-        }
+        self.has_room()?;
         let longest = self.config.ports.iter().map(|port| usize::from(port.mtu) + L2_LEN).max().unwrap_or(0);
         let (what, records, snaplen) = match request.watch {
             Kind::Trace => (What::Trace, TRACE_RECORDS, TRACE_SNAPLEN),
@@ -58,10 +55,6 @@ impl Control {
                 (what, records, snaplen)
             }
         };
-        let (workers, ports) = (self.workers.cores.len(), self.config.ports.len());
-        let session = Arc::new(Session::new(what, place, program, workers, ports, records, snaplen));
-        self.watches.push(Arc::clone(&session));
-        self.publish_watches();
         let names = |names: &mut dyn Iterator<Item = &String>| names.cloned().collect();
         let names = Names {
             ports: names(&mut self.config.ports.iter().map(|port| &port.name)),
@@ -69,7 +62,27 @@ impl Control {
             vrfs: names(&mut self.config.vrfs.iter().map(|vrf| &vrf.name)),
             cores: self.workers.cores.clone(),
         };
-        Ok(Watching { session, names, hz: self.hardware.eal.tsc_hz(), snaplen })
+        Ok(WatchPlan { what, place, program, records, snaplen, names, hz: self.hardware.eal.tsc_hz() })
+    }
+
+    /// Starts a session.
+    ///
+    /// # Errors
+    /// There are too many.
+    pub(super) fn watch(&mut self, session: Arc<Session>) -> Result<(), String> {
+        self.has_room()?;
+        self.watches.push(session);
+        self.publish_watches();
+        Ok(())
+    }
+
+    /// Whether there may be one more session.
+    fn has_room(&mut self) -> Result<(), String> {
+        self.end_closed_watches();
+        if self.watches.len() >= MAX_SESSIONS {
+            return Err(format!("{MAX_SESSIONS} traces and captures run already: end one of them first"));
+        }
+        Ok(())
     }
 
     /// Takes sessions from the workers that have ended.

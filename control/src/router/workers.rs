@@ -9,6 +9,8 @@ use core_affinity::CoreId;
 use crossbeam::channel::{Sender, bounded};
 use dataplane::counters::WorkerCounters;
 use dataplane::dpdk::DpdkIo;
+use dataplane::hand_over::{HandOver, Shared};
+use dataplane::offload::Checks;
 use dataplane::punt::{PUNT_RING, Rings};
 use dataplane::qsbr::Reader;
 use dataplane::tables::Tables;
@@ -16,6 +18,7 @@ use dataplane::worker::Worker;
 use dpdk_sys::{Eal, Mbuf};
 
 use super::error::RouterError;
+use super::hardware::{Hardware, OpenPort};
 use crate::config::model::{Config, Idle};
 
 /// All workers. Dropping it stops them.
@@ -69,8 +72,10 @@ impl Workers {
         cores: Vec<usize>,
         ios: Vec<DpdkIo>,
         readers: Vec<Reader<Tables>>,
-        eal: &Arc<Eal>,
+        hardware: &Hardware,
     ) -> Result<Self, RouterError> {
+        let mut parts = hand_overs(config, hardware, cores.len()).into_iter();
+        let offloads: Vec<_> = hardware.ports.iter().map(|port| Arc::clone(&port.offloads)).collect();
         let mut this = Self {
             cores: cores.clone(),
             counters: Vec::new(),
@@ -78,15 +83,17 @@ impl Workers {
             stop: Arc::new(AtomicBool::new(false)),
             threads: Vec::new(),
         };
-        for ((core, io), reader) in cores.into_iter().zip(ios).zip(readers) {
+        for (number, ((core, io), reader)) in cores.into_iter().zip(ios).zip(readers).enumerate() {
             let counters = Arc::new(WorkerCounters::new(config.ports.len(), config.sub_interfaces.len()));
             let rings = Rings::with_budgets(PUNT_RING, config.punt);
             let (ready, is_ready) = bounded(1);
             let seat = Seat {
                 core,
-                eal: Arc::clone(eal),
+                eal: Arc::clone(&hardware.eal),
                 stop: Arc::clone(&this.stop),
                 may_sleep: config.workers.idle == Idle::Sleep,
+                hand_over: parts.next(),
+                checks: Checks::new(&offloads, number),
             };
             let thread = {
                 let (counters, rings) = (Arc::clone(&counters), rings.clone());
@@ -102,6 +109,21 @@ impl Workers {
         }
         Ok(this)
     }
+}
+
+/// Each worker's part in handing flows over; none where nobody wants it.
+fn hand_overs(config: &Config, hardware: &Hardware, workers: usize) -> Vec<HandOver<Mbuf>> {
+    if !config.workers.hand_over || workers < 2 {
+        return Vec::new();
+    }
+    let shared = |port: &OpenPort| {
+        if usize::from(port.rx_queues) < workers {
+            Shared::Always
+        } else {
+            Shared::WithoutRss(Arc::clone(&port.offloads))
+        }
+    };
+    HandOver::among(workers, &hardware.ports.iter().map(shared).collect::<Vec<_>>())
 }
 
 impl Workers {
@@ -140,6 +162,8 @@ struct Seat {
     eal: Arc<Eal>,
     stop: Arc<AtomicBool>,
     may_sleep: bool,
+    hand_over: Option<HandOver<Mbuf>>,
+    checks: Option<Box<Checks>>,
 }
 
 impl Seat {
@@ -165,7 +189,9 @@ impl Seat {
         };
         // By default the kernel lets a sleep of microseconds take 50 more. Where it cannot be told not to, wakes are late.
         let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
-        let mut worker = Worker::new(io, reader, rings, counters, self.eal.tsc_hz(), self.may_sleep);
+        let mut worker = Worker::new(io, reader, rings, counters, self.eal.tsc_hz(), self.may_sleep)
+            .with_hand_over(self.hand_over)
+            .with_checks(self.checks);
         let _ = ready.send(Ok(()));
         worker.run(&self.stop);
         drop(worker);

@@ -6,6 +6,7 @@ pub mod fpm;
 pub(crate) mod limit;
 pub mod netlink;
 pub mod queue;
+mod receive_buffer;
 pub mod rtnl;
 mod tcp;
 mod threads;

@@ -12,10 +12,12 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 
-use super::{RouteEvent, SourceEvent};
+use super::{Nlri, RouteEvent, SourceEvent};
 
 /// Prefixes that may wait in a queue before its source has to; one batch more may come on top.
 pub const CAPACITY: usize = 32 * 1024;
+/// Most prefixes of one event in a queue: between two of them the control thread looks at its clock.
+const PIECE: usize = 1024;
 /// How long a delay stays in [`FeedStats::max_lag`], at least.
 const LAG_MEMORY: Duration = Duration::from_secs(10);
 
@@ -83,6 +85,31 @@ pub enum FeedError {
     Closed,
 }
 
+/// The same in events of no more than [`PIECE`] prefixes each.
+fn in_pieces(events: Vec<SourceEvent>) -> Vec<SourceEvent> {
+    if events.iter().all(|event| weight(event) <= PIECE) {
+        return events;
+    }
+    let mut pieces = Vec::new();
+    for event in events {
+        let SourceEvent { source, vrf, event: RouteEvent::Update { withdrawn, announced, attributes } } =
+            event
+        else {
+            pieces.push(event);
+            continue;
+        };
+        let mut push = |withdrawn: &[Nlri], announced: &[Nlri]| {
+            let (withdrawn, announced) = (withdrawn.to_vec(), announced.to_vec());
+            let event = RouteEvent::Update { withdrawn, announced, attributes: Arc::clone(&attributes) };
+            pieces.push(SourceEvent { source, vrf, event });
+        };
+        // Withdrawals come first within an event, and so they do here.
+        withdrawn.chunks(PIECE).for_each(|piece| push(piece, &[]));
+        announced.chunks(PIECE).for_each(|piece| push(&[], piece));
+    }
+    pieces
+}
+
 /// Prefixes of an event, at least 1.
 fn weight(event: &SourceEvent) -> usize {
     match &event.event {
@@ -102,6 +129,7 @@ impl Feed {
         if events.is_empty() {
             return Ok(());
         }
+        let events = in_pieces(events);
         let deadline = Instant::now() + patience;
         let mut state = self.0.lock();
         while state.prefixes >= self.0.capacity && !state.closed {
@@ -301,6 +329,33 @@ mod tests {
         drop(inbox);
         assert_eq!(sender.join().unwrap(), Err(FeedError::Closed));
         assert_eq!(feed.send(vec![update(1, 1)], NOW), Err(FeedError::Closed));
+    }
+
+    #[test]
+    fn an_event_of_many_prefixes_is_taken_in_pieces_in_the_same_order() {
+        let mut inbox = Inbox::new();
+        let feed = inbox.feed();
+        let numbered = |count: u32| -> Vec<Nlri> {
+            (0..count).map(|i| Nlri { prefix: "10.0.0.0/8".parse().unwrap(), path_id: i }).collect()
+        };
+        // What fits into one BGP message of 65,535 bytes, and more.
+        let (withdrawn, announced) = (numbered(20_000), numbered(30_000));
+        let event = RouteEvent::Update {
+            withdrawn: withdrawn.clone(),
+            announced: announced.clone(),
+            attributes: Attributes::default().into(),
+        };
+        feed.send(vec![SourceEvent { source: SourceId(1), vrf: VrfId(0), event }], NOW).unwrap();
+        assert_eq!(feed.stats().prefixes, 50_000);
+        let (mut gone, mut come) = (Vec::new(), Vec::new());
+        for event in inbox.take(usize::MAX) {
+            assert!(weight(&event) <= PIECE);
+            let RouteEvent::Update { withdrawn, announced, .. } = event.event else { panic!() };
+            assert!(withdrawn.is_empty() || come.is_empty(), "withdrawals come first");
+            gone.extend(withdrawn);
+            come.extend(announced);
+        }
+        assert_eq!((gone, come), (withdrawn, announced));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use dataplane::ids::{AdjId, GroupId, VrfId};
-use dataplane::watch::Session;
+use dataplane::watch::{Place, Program, Session, What};
 use serde::{Deserialize, Serialize};
 
 /// What to look at.
@@ -57,7 +57,35 @@ pub enum Direction {
     Drop,
 }
 
-/// A session that was started. Dropping it ends it.
+/// What a session needs, as the control thread worked it out.
+pub struct WatchPlan {
+    /// What is recorded.
+    pub what: What,
+    /// Where.
+    pub place: Place,
+    /// Which packets.
+    pub program: Program,
+    /// Records of each worker.
+    pub records: usize,
+    /// Bytes that there is room for of each frame.
+    pub snaplen: usize,
+    /// What things are called.
+    pub names: Names,
+    /// Cycles of the workers' clock in a second.
+    pub hz: u64,
+}
+
+impl WatchPlan {
+    /// The session, with all its memory. No worker knows of it yet.
+    pub fn watching(self) -> Watching {
+        let Self { what, place, program, records, snaplen, names, hz } = self;
+        let (workers, ports) = (names.cores.len(), names.ports.len());
+        let session = Arc::new(Session::new(what, place, program, workers, ports, records, snaplen));
+        Watching { session, names, hz, snaplen }
+    }
+}
+
+/// A session. Dropping it ends it.
 pub struct Watching {
     /// The workers' side.
     pub session: Arc<Session>,

@@ -13,7 +13,7 @@ pub trait Value: Copy + Ord + Default {
     fn line(ends: &[Self]) -> Self::Line;
 
     /// How many of a line's ends are below the value. `WIDE`: the caller is compiled for, and runs on, a processor
-    /// with AVX-512 F and BW.
+    /// with AVX-512 F, BW, CD, DQ and VL, AVX2, BMI1, BMI2, LZCNT and POPCNT.
     fn above<const WIDE: bool>(self, line: &Self::Line) -> usize;
 
     /// Puts the number of the next level's line into `into`, which has each value's line in `lines`: of the first `len`

@@ -84,10 +84,6 @@ impl Chunks {
         self.ids.is_empty()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u128, &Chunk)> {
-        self.ids.iter().map(|(&key, &id)| (key, &self.all[id as usize]))
-    }
-
     pub(super) fn bytes(&self) -> usize {
         self.ids.capacity() * (size_of::<(u128, u32)>() + 1) * 8 / 7
             + self.all.capacity() * size_of::<Chunk>()

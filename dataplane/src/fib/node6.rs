@@ -1,19 +1,22 @@
 //! The nodes of an IPv6 table, and how a look-up goes from one to the next. `build6` builds them.
 //!
-//! A chunk's tree looks at the next 32 bits of the address, the *key*. A *leaf* has up to 11 runs: the last address of
-//! each but the final one, ascending, then a 16-bit value for each; that fits in one cache line. Behind it is a 32-bit
-//! cell for each value that does not fit in 15 bits. The run of an address is how many of the last addresses are below
-//! it; one instruction compares with all of them. What does not fit in a leaf begins with a *table*: 2^4 to 2^12
-//! handles, indexed by the first bits of the key. Under an entry of it with more runs than a leaf has are *forks*: the
-//! last address of each of up to 8 children but the final one, filled up with ones, then their handles, in one line.
+//! A chunk's tree looks at the next 32 bits of the address, the *key*. A *leaf* has up to 17 runs: the last address of
+//! each but the final one, ascending, then a 16-bit value for each. One instruction compares a key with all that is in
+//! a cache line; the run of an address is how many of the last addresses are below it. Up to 11 runs fit in a line
+//! together with their values; the values of more are in the next. Behind them is a 32-bit cell for each value that
+//! does not fit in 15 bits. What does not fit in a leaf is a *table*: 2^4 to 2^12 handles, indexed by the first bits of
+//! the key, or, under an entry of another table, by some of the bits after those that led there.
 //!
-//! A handle is the byte at which the node's cache line begins, and in the six bits that this leaves a code: where in
-//! the line a leaf begins and how long it is, of which there are 51 cases; a fork; or a table of one of nine sizes. So
-//! a handle as it is, taken as an address, is one within the node's first line.
+//! A handle is a place in bytes, a multiple of 64, and in the six bits that this leaves a code: where in its line a
+//! leaf begins and how long it is, of which there are 46 cases, or how many bits of the key are behind a table's index.
+//! Of a table the place is not where it begins, but as far before it as the index of its first key would be in a table
+//! of all keys: so its entry for a key is at the place plus 4 times the key without the bits behind the index, with no
+//! mask. Places are added modulo 2^32.
 //!
-//! The last address of a node as a whole is never stored, so that an address of all ones needs no special case.
+//! The last address of a node as a whole is never stored, so that an address of all ones needs no special case. Lengths
+//! between those of the codes are filled up with last addresses of all ones, below which no run is.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::pages::{Pages, written_bytes};
 use super::routes::Value;
@@ -22,23 +25,21 @@ use super::routes::Value;
 pub(super) const STARTS: [u8; 4] = [TOP_BITS + MIDDLE_BITS, 60, 92, 124];
 /// Bits that index the first part of the root.
 pub(super) const TOP_BITS: u8 = 16;
-/// Bits that index the second part, where there is one.
+/// Bits that index the second part.
 pub(super) const MIDDLE_BITS: u8 = 12;
 /// Entries of a second part.
 pub(super) const MIDDLE: usize = 1 << MIDDLE_BITS;
 /// How many second parts there can be: one for each /16 of the space that is handed out, `2000::/3`, and as many
 /// more for private use.
 pub(super) const MIDDLES: usize = 1 << 14;
-// The root, in 32-bit words: a cell that stays 0, where top entries that were never written lead; the top entries, of
-// 64 bits; for each its only cell, for where there is no second part; the second parts.
-/// Where the top entries begin: a cache line on.
-const TOP: usize = 16;
+// The root, in 32-bit words: a second part of zeros, where top entries that were never written lead, and which is never
+// written either; the top entries; the other second parts. What the words of second parts hold are handles.
+/// Where the top entries begin. Each is the place of a second part.
+const TOP: usize = MIDDLE;
 /// How many there are.
 pub(super) const TOPS: usize = 1 << TOP_BITS;
-/// Where their only cells begin.
-pub(super) const ONLY: usize = TOP + 2 * TOPS;
 /// Where second parts begin.
-pub(super) const FIRST_MIDDLE: usize = ONLY + TOPS;
+pub(super) const FIRST_MIDDLE: usize = TOP + TOPS;
 /// Where the blocks begin, in 32-bit words.
 pub(super) const BLOCKS: usize = FIRST_NUMBER + MIDDLES * MIDDLE;
 /// Where the writer's own numbers for the entries of second parts begin.
@@ -47,38 +48,40 @@ pub(super) const FIRST_NUMBER: usize = FIRST_MIDDLE + MIDDLES * MIDDLE;
 pub(super) const ESCAPE: u16 = 0x8000;
 /// A cell with this bit holds a value, else the handle of a deeper tree.
 pub(super) const LITERAL: u32 = 1 << 31;
-/// Where a fork's handles begin, in 32-bit words: as many as there are children.
-pub(super) const FORK_LINKS: usize = 8;
 /// The most runs of a leaf.
-pub(super) const RUNS: usize = 11;
+pub(super) const RUNS: usize = LINE + 1;
 /// 32-bit words of a cache line.
 pub(super) const LINE: usize = 16;
-/// The bits of a table's index, at least and at most.
-pub(super) const TABLE_BITS: std::ops::RangeInclusive<u32> = 4..=12;
 
 /// The bits of a handle that are its code.
 pub(super) const CODE: u32 = 63;
-/// The code of a fork; smaller ones are leaves.
-pub(super) const FORK: u32 = 51;
-/// The code of the smallest table; larger ones follow.
-pub(super) const TABLE: u32 = 52;
-/// What a table's code and the bits of the key that are not its index make together.
-pub(super) const SHIFT: u32 = 80;
+/// How many codes of leaves there are; larger codes are tables.
+pub(super) const TABLE: u32 = 46;
 
-/// By a leaf's code: its first 64-bit word in the line, and how many last addresses it has.
-const LEAVES: [(u8, u8); FORK as usize] = {
-    let mut leaves = [(0, 0); FORK as usize];
-    let (mut at, mut lasts) = (0, 0);
-    while lasts < RUNS {
+/// How many last addresses a leaf can have room for: those between take as many words as the next.
+const ROOM: [u8; 11] = [0, 1, 2, 3, 5, 6, 7, 9, 10, 13, 16];
+/// How many bits of the key can be behind the index of a table.
+pub(super) const SHIFTS: [u8; 64 - TABLE as usize] =
+    [28, 27, 26, 25, 24, 23, 22, 21, 20, 18, 16, 14, 12, 10, 8, 6, 4, 0];
+/// The bits of a table's index, at least and at most.
+pub(super) const TABLE_BITS: std::ops::RangeInclusive<u32> = 4..=12;
+
+/// By a leaf's code: its first 64-bit word in the line, and for how many last addresses it has room.
+const LEAVES: [(u8, u8); TABLE as usize] = {
+    let mut leaves = [(0, 0); TABLE as usize];
+    let (mut at, mut room) = (0, 0);
+    while room < ROOM.len() {
+        let words = (6 * ROOM[room] + 2).div_ceil(8);
         let mut first = 0;
-        while first + (6 * lasts + 2).div_ceil(8) <= 8 {
-            leaves[at] = (first as u8, lasts as u8);
+        // What is longer than a line begins with one.
+        while first == 0 || first + words <= 8 {
+            leaves[at] = (first, ROOM[room]);
             at += 1;
             first += 1;
         }
-        lasts += 1;
+        room += 1;
     }
-    assert!(at == FORK as usize);
+    assert!(at == TABLE as usize);
     leaves
 };
 
@@ -87,7 +90,7 @@ const LEAVES: [(u8, u8); FORK as usize] = {
 pub(super) const PARTS: [u32; 64] = {
     let mut parts = [0; 64];
     let mut at = 0;
-    while at < FORK as usize {
+    while at < TABLE as usize {
         let (first, lasts) = (LEAVES[at].0 as u32 * 2, LEAVES[at].1 as u32);
         parts[at] = ((1 << lasts) - 1) << first | ((first + lasts) * 2) << 16;
         at += 1;
@@ -95,26 +98,42 @@ pub(super) const PARTS: [u32; 64] = {
     parts
 };
 
+/// By a code: how many bits of the key are behind a table's index. For a leaf so many that almost nothing is left: a
+/// look-up that takes it for a table reads at the beginning of its line, and drops what it reads.
+pub(super) const BEHIND: [u8; 64] = {
+    let mut behind = [31; 64];
+    let mut at = 0;
+    while at < SHIFTS.len() {
+        behind[TABLE as usize + at] = SHIFTS[at];
+        at += 1;
+    }
+    behind
+};
+
 /// A handle, taken apart.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Node(pub(super) u32);
 
 impl Node {
-    /// A leaf at a 64-bit word.
-    pub(super) fn leaf(offset: u32, lasts: usize) -> Self {
-        let code = LEAVES.iter().position(|&leaf| leaf == (offset as u8 % 8, lasts as u8));
+    /// For how many last addresses a leaf that holds `lasts` has room.
+    pub(super) fn room(lasts: usize) -> usize {
+        let room = ROOM.iter().find(|&&room| usize::from(room) >= lasts);
+        debug_assert!(room.is_some());
+        usize::from(*room.unwrap_or(&0))
+    }
+
+    /// A leaf at a 64-bit word, with room for this many last addresses.
+    pub(super) fn leaf(offset: u32, room: usize) -> Self {
+        let code = LEAVES.iter().position(|&leaf| leaf == (offset as u8 % 8, room as u8));
         debug_assert!(code.is_some());
         Self((offset & !7) << 3 | code.unwrap_or(0) as u32)
     }
 
-    /// A fork at a 64-bit word that begins a line.
-    pub(super) fn fork(offset: u32) -> Self {
-        Self(offset << 3 | FORK)
-    }
-
-    /// A table with this many bits of index, alike.
-    pub(super) fn table(offset: u32, bits: u32) -> Self {
-        Self(offset << 3 | (TABLE + bits - TABLE_BITS.start()))
+    /// A table at a 64-bit word that begins a line, for keys from `first` on, with `shift` bits behind the index.
+    pub(super) fn table(offset: u32, first: u32, shift: u32) -> Self {
+        let code = BEHIND.iter().position(|&behind| u32::from(behind) == shift);
+        debug_assert!(code.is_some());
+        Self((offset << 3).wrapping_sub(first >> shift << 2) | code.unwrap_or(0) as u32)
     }
 
     #[inline(always)]
@@ -122,35 +141,30 @@ impl Node {
         self.0 & CODE
     }
 
-    #[inline(always)]
-    pub(super) fn is_fork(self) -> bool {
-        self.code() == FORK
-    }
-
     /// For a table, how many bits of the key are behind its index.
     #[inline(always)]
     pub(super) fn table_shift(self) -> Option<u32> {
-        (self.code() >= TABLE).then(|| SHIFT - self.code())
+        (self.code() >= TABLE).then(|| BEHIND[self.code() as usize].into())
     }
 
-    /// Where it is, in 64-bit words.
+    /// Where the entry of a table for `key` is, in 32-bit words.
+    #[inline(always)]
+    pub(super) fn entry(self, key: u32, shift: u32) -> usize {
+        ((self.0 & !CODE).wrapping_add(key >> shift << 2) / 4) as usize
+    }
+
+    /// Where a leaf is, in 64-bit words.
     pub(super) fn offset(self) -> u32 {
         (self.at() / 2) as u32
     }
 
-    /// Where it is, in 32-bit words.
+    /// Where a leaf is, in 32-bit words.
     pub(super) fn at(self) -> usize {
         let first = LEAVES.get(self.code() as usize).map_or(0, |leaf| leaf.0);
-        self.line() + usize::from(first) * 2
+        (self.0 / 64) as usize * LINE + usize::from(first) * 2
     }
 
-    /// Where its first line is, in 32-bit words.
-    #[inline(always)]
-    pub(super) fn line(self) -> usize {
-        (self.0 / 64) as usize * LINE
-    }
-
-    /// How many last addresses a leaf has.
+    /// For how many last addresses a leaf has room.
     pub(super) fn lasts(self) -> u32 {
         LEAVES.get(self.code() as usize).map_or(0, |leaf| leaf.1.into())
     }
@@ -162,42 +176,12 @@ pub(super) fn key(addr: u128, level: usize) -> u32 {
     (addr << STARTS[level] >> 96) as u32
 }
 
-/// A top entry: the place of its only cell, or of its second part, in the high half; in the low half what is left of
-/// the index into the second part: all bits of it, or none for an only cell.
-#[derive(Clone, Copy)]
-pub(super) struct Top(pub(super) u64);
-
-impl Top {
-    pub(super) fn only(place: usize) -> Self {
-        Self((place as u64) << 32)
-    }
-
-    pub(super) fn middle(place: usize) -> Self {
-        Self((place as u64) << 32 | (MIDDLE as u64 - 1))
-    }
-
-    pub(super) fn has_middle(self) -> bool {
-        self.0 as u32 != 0
-    }
-
-    /// The entry's cell for an address with these first bits.
-    #[inline(always)]
-    pub(super) fn cell(self, first: u32) -> usize {
-        self.place() + (first & self.0 as u32) as usize
-    }
-
-    #[inline(always)]
-    pub(super) fn place(self) -> usize {
-        (self.0 >> 32) as usize
-    }
-}
-
 /// The top entries.
 #[inline(always)]
-pub(super) fn tops(pages: &Pages) -> &[AtomicU64; TOPS] {
-    static EMPTY: [AtomicU64; TOPS] = [const { AtomicU64::new(0) }; TOPS];
+pub(super) fn tops(pages: &Pages) -> &[AtomicU32; TOPS] {
+    static EMPTY: [AtomicU32; TOPS] = [const { AtomicU32::new(0) }; TOPS];
     // Always the first: there are that many.
-    pages.pairs(TOP, TOPS).first_chunk().unwrap_or(&EMPTY)
+    pages.heads()[TOP..].first_chunk().unwrap_or(&EMPTY)
 }
 
 /// The bits of an address that index the root.
@@ -208,31 +192,32 @@ pub(super) fn first_bits(addr: u128) -> u32 {
 
 /// The last entry of the root for an address with these first bits.
 #[inline(always)]
-pub(super) fn root_cell(tops: &[AtomicU64; TOPS], first: u32) -> usize {
-    Top(tops[(first >> MIDDLE_BITS) as usize % TOPS].load(Ordering::Acquire)).cell(first)
+pub(super) fn root_cell(tops: &[AtomicU32; TOPS], first: u32) -> usize {
+    let middle = tops[(first >> MIDDLE_BITS) as usize % TOPS].load(Ordering::Acquire);
+    middle as usize + first as usize % MIDDLE
 }
 
 /// Bytes that the root occupies.
 pub(super) fn root_bytes(pages: &Pages) -> usize {
     let is_zero = |word: &AtomicU32| word.load(Ordering::Relaxed) == 0;
-    written_bytes(tops(pages), |entry| entry.load(Ordering::Relaxed) == 0)
-        + written_bytes(&pages.heads()[ONLY..FIRST_NUMBER], is_zero)
+    let mut middles: Vec<_> = tops(pages).iter().map(|top| top.load(Ordering::Acquire) as usize).collect();
+    middles.sort_unstable();
+    middles.dedup();
+    let bytes = |&middle: &usize| written_bytes(&pages.heads()[middle..middle + MIDDLE], is_zero);
+    written_bytes(tops(pages), is_zero) + middles.iter().map(bytes).sum::<usize>()
 }
 
-/// How many of a fork's or leaf's last addresses are below `key`: the child, or run, that it belongs to.
+/// How many of a leaf's last addresses are below `key`: the run that it belongs to.
 #[inline(always)]
-pub(super) fn rank(cells: &[AtomicU32], node: Node, key: u32) -> u32 {
-    let lasts = if node.is_fork() { FORK_LINKS - 1 } else { node.lasts() as usize };
-    cells[node.at()..][..lasts].partition_point(|last| last.load(Ordering::Relaxed) < key) as u32
+pub(super) fn rank(cells: &[AtomicU32], leaf: Node, key: u32) -> u32 {
+    let lasts = &cells[leaf.at()..][..leaf.lasts() as usize];
+    lasts.partition_point(|last| last.load(Ordering::Relaxed) < key) as u32
 }
 
-/// Where a table or a fork has the handle for `key`; `None` for a leaf.
+/// Where a table has the handle for `key`; `None` for a leaf.
 #[inline(always)]
-pub(super) fn link(cells: &[AtomicU32], node: Node, key: u32) -> Option<usize> {
-    if let Some(shift) = node.table_shift() {
-        return Some(node.line() + (key >> shift) as usize);
-    }
-    node.is_fork().then(|| node.line() + FORK_LINKS + rank(cells, node, key) as usize)
+pub(super) fn link(node: Node, key: u32) -> Option<usize> {
+    node.table_shift().map(|shift| node.entry(key, shift))
 }
 
 /// What the run `rank` of a leaf holds: a value, or the place of a cell.
@@ -261,7 +246,7 @@ pub(super) fn escape(cells: &[AtomicU32], leaf: Node, said: u16, addr: u128, lev
 pub(super) fn resolve(cells: &[AtomicU32], tree: u32, addr: u128, level: usize) -> Value {
     let key = key(addr, level);
     let mut node = Node(tree);
-    while let Some(link) = link(cells, node, key) {
+    while let Some(link) = link(node, key) {
         // Acquire: the handle may lead to a block that was not there a moment ago.
         node = Node(cells[link].load(Ordering::Acquire));
     }

@@ -116,15 +116,6 @@ impl Pages {
         unsafe { std::slice::from_raw_parts(self.base.as_ptr().cast(), self.heads) }
     }
 
-    /// The 32-bit words `first..first + 2 * count` as 64-bit words, where nobody reads them as anything else.
-    #[inline]
-    pub(super) fn pairs(&self, first: usize, count: usize) -> &[AtomicU64] {
-        debug_assert!(first.is_multiple_of(2));
-        let words = &self.heads()[first..first + 2 * count];
-        // SAFETY: the memory of these words, which begin on a 64-bit boundary, as `base` does.
-        unsafe { std::slice::from_raw_parts(words.as_ptr().cast(), count) }
-    }
-
     /// The 64-bit words, aligned to a cache line when `heads` is a multiple of 16.
     #[inline]
     pub(super) fn words(&self) -> &[AtomicU64] {

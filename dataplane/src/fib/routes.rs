@@ -1,10 +1,8 @@
-//! The control side's own copy of the routes, in the two forms it needs: the short ones of a table in one ordered
-//! map, and the longer ones in small sorted lists, one for each chunk of the address space.
+//! The control side's own copy of the routes, in small sorted lists: of the longer ones, one for each chunk of the
+//! address space; of the short ones, one for each first byte.
 //!
-//! Both are ordered by (prefix, length), in which a route comes before what it covers. So the routes under one are
+//! They are ordered by (prefix, length), in which a route comes before what it covers. So the routes under one are
 //! a contiguous stretch, and the cover of one is found by a few steps back.
-
-use std::collections::BTreeMap;
 
 use super::FibError;
 
@@ -178,50 +176,73 @@ impl Routes {
     }
 }
 
-/// The routes that are as long as the root's index, or shorter; prefixes are the first 32 bits of the address.
-#[derive(Default)]
-pub(super) struct ShortRoutes(BTreeMap<u64, Value>);
+/// The routes that are as long as the root's index, or shorter; prefixes are the first 32 bits of the address. Those of
+/// up to 7 bits are in one list, the others in one for each first byte: none is so long that a change is slow.
+pub(super) struct ShortRoutes {
+    wide: Routes,
+    lists: [Routes; 256],
+}
+
+impl Default for ShortRoutes {
+    fn default() -> Self {
+        Self { wide: Routes::default(), lists: [const { Routes(Vec::new()) }; 256] }
+    }
+}
 
 impl ShortRoutes {
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Self>() + self.wide.bytes() + self.lists.iter().map(Routes::bytes).sum::<usize>()
+    }
+
+    fn list(&self, prefix: u32, len: u8) -> &Routes {
+        if len < 8 { &self.wide } else { &self.lists[(prefix >> 24) as usize] }
+    }
+
+    fn list_mut(&mut self, prefix: u32, len: u8) -> &mut Routes {
+        if len < 8 { &mut self.wide } else { &mut self.lists[(prefix >> 24) as usize] }
     }
 
     pub(super) fn get(&self, prefix: u32, len: u8) -> Option<Value> {
-        self.0.get(&place(prefix, len)).copied()
+        self.list(prefix, len).get(prefix, len)
     }
 
-    pub(super) fn set(&mut self, prefix: u32, len: u8, value: Value) -> Option<Value> {
-        self.0.insert(place(prefix, len), value)
+    /// Room for one more.
+    pub(super) fn reserve(&mut self, prefix: u32, len: u8) -> Result<(), FibError> {
+        self.list_mut(prefix, len).reserve(1)
     }
 
-    pub(super) fn unset(&mut self, prefix: u32, len: u8) -> Option<Value> {
-        self.0.remove(&place(prefix, len))
+    /// Adds or replaces a route. Nothing has changed on an error.
+    pub(super) fn set(&mut self, prefix: u32, len: u8, value: Value) -> Result<(), FibError> {
+        self.list_mut(prefix, len).set(prefix, len, value).map(|_| ())
+    }
+
+    pub(super) fn unset(&mut self, prefix: u32, len: u8) {
+        self.list_mut(prefix, len).unset(prefix, len);
     }
 
     /// The value of the longest route that covers `prefix` and is at most `len` long; 0 when there is none.
-    pub(super) fn cover(&self, prefix: u32, mut len: u8) -> Value {
-        while len > 0 {
-            let last = place(prefix & mask32(len), len);
-            let Some((&found, &value)) = self.0.range(..=last).next_back() else { break };
-            let common = ((found >> 6) as u32 ^ prefix).leading_zeros() as u8;
-            if found as u8 & 63 <= common {
-                return value;
-            }
-            len = common.min(len);
-        }
-        0
+    pub(super) fn cover(&self, prefix: u32, len: u8) -> Value {
+        let long = if len < 8 { None } else { self.list(prefix, len).cover(prefix, len) };
+        long.or_else(|| self.wide.cover(prefix, len.min(7))).unwrap_or(0)
     }
 
-    /// The routes that begin in `first..=last`, but only those after (`first`, `len`): (prefix, length, value).
+    /// The routes that begin in `first..=last`, which is what a route of this length covers, but only those after
+    /// (`first`, `len`): (prefix, length, value), in order.
     pub(super) fn under(
         &self,
         first: u32,
         len: u8,
         last: u32,
     ) -> impl Iterator<Item = (u32, u8, Value)> + '_ {
-        let range = place(first, len) + 1..=place(last, DEEPER);
-        self.0.range(range).map(|(&place, &value)| ((place >> 6) as u32, place as u8 & 63, value))
+        let wide = if len < 8 { self.wide.under(first, len, last) } else { &[] };
+        // A wide route begins where a first byte does, and comes before the longer ones there.
+        let entries = (first >> 24..=last >> 24).flat_map(move |byte| {
+            let from = wide.partition_point(|entry| entry.suffix() >> 24 < byte);
+            let wide = wide[from..].iter().take_while(move |entry| entry.suffix() >> 24 == byte);
+            let (first, len) = if len < 8 { (byte << 24, 7) } else { (first, len) };
+            wide.chain(self.lists[byte as usize].under(first, len, last))
+        });
+        entries.map(|entry| (entry.suffix(), entry.len(), entry.value()))
     }
 }
 
@@ -242,7 +263,7 @@ mod tests {
             for &(suffix, len, value) in &routes {
                 let suffix = suffix & shape & mask32(len);
                 list.set(suffix, len, value).unwrap();
-                map.set(suffix, len, value);
+                map.set(suffix, len, value).unwrap();
             }
             let suffix = suffix & shape;
             let model = list.entries().iter()

@@ -15,8 +15,6 @@ pub(super) trait Shape {
     const WINDOWS: &'static [u8];
     /// Whether a tree that is the same throughout is also shared when it is a deeper chunk's.
     const DEEP_UNIFORM: bool;
-    /// Whether [`splice`](Self::splice) can do anything.
-    const SPLICES: bool;
     /// How many 64-bit words behind a block's start readers may read, whatever the block holds.
     const MARGIN: usize;
 
@@ -34,8 +32,10 @@ pub(super) trait Shape {
     fn link(memory: &Memory, tree: u32, suffix: u32) -> Option<Cell>;
     /// Publishes a deeper tree by its cell: readers that see the link see what it leads to.
     fn publish(memory: &Memory, cell: Cell, tree: u32);
-    /// Replaces the runs of `first..=last` in a large tree without rebuilding all of it, where that can be done.
-    fn splice(memory: &mut Memory, tree: u32, span: (u32, u32), runs: &[Run]) -> Result<Splice, FibError>;
+    /// Whether a part of a tree can be replaced without building all of it again.
+    fn splices(tree: u32) -> bool;
+    /// Replaces the runs of a prefix (within the window) in such a tree, and publishes them there.
+    fn splice(memory: &mut Memory, tree: u32, prefix: (u32, u8), runs: &[Run]) -> Result<(), FibError>;
 
     /// The tree under an entry of the root.
     fn root(&self, memory: &Memory, chunk: u32) -> u32;
@@ -50,18 +50,8 @@ pub(super) trait Shape {
     fn number<'a>(&self, memory: &'a Memory, chunk: u32) -> Option<&'a AtomicU32>;
     /// How many entries of the root, from `chunk` on, are one word and change together.
     fn span(&self, chunk: u32) -> u32;
-    /// Prepares the root for one more route of this length, before it is added.
-    fn hold(&mut self, memory: &mut Memory, prefix: u128, len: u8) -> Result<(), FibError>;
+    /// Prepares the root for one more route of this length and value, before it is added.
+    fn hold(&mut self, memory: &mut Memory, prefix: u128, len: u8, value: Value) -> Result<(), FibError>;
     /// Takes back a [`hold`](Self::hold), after the route is gone.
-    fn release(&mut self, memory: &mut Memory, prefix: u128, len: u8);
-}
-
-/// What came of a [`Shape::splice`].
-pub(super) enum Splice {
-    /// Done, and published within the tree.
-    Done,
-    /// The tree has a new first block; the caller links it, and the old one is noted as unlinked.
-    Tree(u32),
-    /// It takes a rebuild.
-    Rebuild,
+    fn release(&mut self, memory: &mut Memory, prefix: u128, len: u8, value: Value);
 }

@@ -11,7 +11,7 @@ use super::FibError;
 use super::memory::{Cell, Memory};
 use super::pages::Pages;
 use super::routes::Value;
-use super::shape::{Shape, Splice};
+use super::shape::Shape;
 use super::sweep::{Goal, Run};
 
 /// The address bits that index the root.
@@ -159,7 +159,6 @@ impl Shape for Shape4 {
     const STARTS: &'static [u8] = &[ROOT_BITS, 24];
     const WINDOWS: &'static [u8] = &[6, 8];
     const DEEP_UNIFORM: bool = false;
-    const SPLICES: bool = false;
     const MARGIN: usize = REACH;
 
     fn most_words(level: usize, routes: usize) -> usize {
@@ -237,8 +236,12 @@ impl Shape for Shape4 {
         memory.words()[cell.0 / 2].store(word, Ordering::Release);
     }
 
-    fn splice(_: &mut Memory, _: u32, _: (u32, u32), _: &[Run]) -> Result<Splice, FibError> {
-        Ok(Splice::Rebuild)
+    fn splices(_tree: u32) -> bool {
+        false
+    }
+
+    fn splice(_: &mut Memory, _: u32, _: (u32, u8), _: &[Run]) -> Result<(), FibError> {
+        Ok(())
     }
 
     fn root(&self, memory: &Memory, chunk: u32) -> u32 {
@@ -268,9 +271,9 @@ impl Shape for Shape4 {
         1
     }
 
-    fn hold(&mut self, _: &mut Memory, _: u128, _: u8) -> Result<(), FibError> {
+    fn hold(&mut self, _: &mut Memory, _: u128, _: u8, _: Value) -> Result<(), FibError> {
         Ok(())
     }
 
-    fn release(&mut self, _: &mut Memory, _: u128, _: u8) {}
+    fn release(&mut self, _: &mut Memory, _: u128, _: u8, _: Value) {}
 }

@@ -5,47 +5,74 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::FibError;
 use super::build6::{
-    blocks, build_entry, build_forks, build_tree, each_run, entry_last, follow, fork_last, most_blocks,
-    most_words, split, uniform_value, unlink_entry, unlink_tree,
+    Range, blocks, build_entry, build_tree, count_runs, each_run, follow, leaf_runs, most_blocks, most_words,
+    table_cell, uniform_value, unlink_entry, unlink_tree,
 };
 use super::memory::{Cell, Memory};
 use super::node6::{
-    ESCAPE, FIRST_MIDDLE, FIRST_NUMBER, FORK_LINKS, MIDDLE, MIDDLE_BITS, MIDDLES, Node, ONLY, RUNS, STARTS,
-    TOP_BITS, Top, is_escape, link, rank, run, tops,
+    CODE, ESCAPE, FIRST_MIDDLE, FIRST_NUMBER, MIDDLE, MIDDLE_BITS, MIDDLES, Node, STARTS, TOP_BITS,
+    is_escape, link, rank, root_cell, run, tops,
 };
 use super::routes::Value;
-use super::shape::{Shape, Splice};
-use super::sweep::{Run, push};
+use super::shape::Shape;
+use super::sweep::{Goal, Run, push};
 
-/// A change that reaches over more entries of a table than this builds the table again.
-const MOST_ENTRIES: u32 = 64;
+/// A table under an entry of another becomes a leaf when it has no more runs than this.
+const FEW: usize = 12;
+
+/// A second part of the root: where it is among all, and for how many routes it is there.
+struct Middle {
+    slot: u32,
+    routes: usize,
+}
+
+impl Middle {
+    fn place(&self) -> usize {
+        FIRST_MIDDLE + self.slot as usize * MIDDLE
+    }
+}
 
 /// The layout of an IPv6 table, and which parts of its root there are.
 #[derive(Default)]
 pub(super) struct Shape6 {
-    /// The second parts of the root, by the first 16 bits of the address: where each is, and for how many routes.
-    middles: HashMap<u16, (u32, usize)>,
+    /// The second parts where there are routes longer than the first, by the first 16 bits of the address.
+    middles: HashMap<u16, Middle>,
+    /// Second parts that are the same throughout, by the value of the routes, no longer than the first part, whose
+    /// addresses lead there. What no such route covers leads to the zeros at 0.
+    shared: HashMap<Value, Middle>,
 }
 
 impl Shape6 {
-    fn entry(memory: &Memory, top: usize) -> Top {
-        Top(tops(memory.pages())[top].load(Ordering::Relaxed))
-    }
-
     /// The entry of the root for a chunk.
     fn cell(memory: &Memory, chunk: u32) -> usize {
-        Self::entry(memory, (chunk >> MIDDLE_BITS) as usize).cell(chunk)
+        root_cell(tops(memory.pages()), chunk)
     }
 
     fn top(prefix: u128) -> u16 {
         (prefix >> (128 - TOP_BITS)) as u16
     }
 
-    /// Leads a top entry to its only cell.
-    fn set_only(memory: &Memory, top: usize, tree: u32) {
-        let heads = memory.pages().heads();
-        heads[ONLY + top].store(tree, Ordering::Release);
-        tops(memory.pages())[top].store(Top::only(ONLY + top).0, Ordering::Release);
+    /// Leads a top entry to the second part that has this tree throughout.
+    fn share(&self, memory: &Memory, top: u16, tree: u32) {
+        let value = uniform_value(memory, Node(tree)).unwrap_or(0);
+        let place = self.shared.get(&value).map_or(0, Middle::place);
+        tops(memory.pages())[usize::from(top)].store(place as u32, Ordering::Release);
+    }
+
+    /// A new second part, all of whose entries are this tree.
+    fn middle(memory: &mut Memory, tree: u32) -> Result<Middle, FibError> {
+        let middle = Middle { slot: memory.slot(MIDDLES as u32)?, routes: 1 };
+        let place = middle.place();
+        for first in [place, place + FIRST_NUMBER - FIRST_MIDDLE] {
+            if let Err(error) = memory.pages().commit(first * 4, (first + MIDDLE) * 4) {
+                memory.return_slot(middle.slot);
+                return Err(error);
+            }
+        }
+        for cell in &memory.pages().heads()[place..place + MIDDLE] {
+            cell.store(tree, Ordering::Relaxed);
+        }
+        Ok(middle)
     }
 }
 
@@ -53,7 +80,6 @@ impl Shape for Shape6 {
     const STARTS: &'static [u8] = &STARTS;
     const WINDOWS: &'static [u8] = &[32, 32, 32, 4];
     const DEEP_UNIFORM: bool = true;
-    const SPLICES: bool = true;
     const MARGIN: usize = 0;
 
     fn most_words(_level: usize, routes: usize) -> usize {
@@ -73,12 +99,12 @@ impl Shape for Shape6 {
     }
 
     fn unlink(memory: &mut Memory, _level: usize, tree: u32) {
-        unlink_tree(memory, Node(tree));
+        unlink_tree(memory, Node(tree), Range::ALL);
     }
 
     fn link(memory: &Memory, tree: u32, suffix: u32) -> Option<Cell> {
         let (cells, mut node) = (blocks(memory), Node(tree));
-        while let Some(at) = link(cells, node, suffix) {
+        while let Some(at) = link(node, suffix) {
             node = follow(memory, Cell(at));
         }
         let said = run(cells, node, rank(cells, node, suffix));
@@ -89,31 +115,14 @@ impl Shape for Shape6 {
         blocks(memory)[cell.0].store(tree, Ordering::Release);
     }
 
-    fn splice(memory: &mut Memory, tree: u32, span: (u32, u32), runs: &[Run]) -> Result<Splice, FibError> {
-        let table = Node(tree);
-        let Some(shift) = table.table_shift() else {
-            return splice_forks(memory, None, table, (0, u32::MAX), span, runs);
-        };
-        let (first, last) = (span.0 >> shift, span.1 >> shift);
-        if last - first > MOST_ENTRIES {
-            return Ok(Splice::Rebuild);
-        }
-        let mut runs = runs;
-        for entry in first..=last {
-            let (start, end) = (entry << shift, entry_last(entry, shift));
-            let part = (span.0.max(start), span.1.min(end));
-            let count = runs.partition_point(|run| run.end < part.1) + 1;
-            let link = Cell(table.line() + entry as usize);
-            let node = follow(memory, link);
-            if matches!(
-                splice_forks(memory, Some(link), node, (start, end), part, &runs[..count])?,
-                Splice::Rebuild
-            ) {
-                return Ok(Splice::Rebuild);
-            }
-            runs = &runs[count - usize::from(runs[count - 1].end > part.1)..];
-        }
-        Ok(Splice::Done)
+    fn splices(tree: u32) -> bool {
+        Node(tree).table_shift().is_some()
+    }
+
+    fn splice(memory: &mut Memory, tree: u32, (first, len): (u32, u8), runs: &[Run]) -> Result<(), FibError> {
+        let span = Range { first, bits: 32 - u32::from(len) };
+        let Some(shift) = Node(tree).table_shift() else { return Ok(()) };
+        splice(memory, Node(tree), shift, span, runs)
     }
 
     fn root(&self, memory: &Memory, chunk: u32) -> u32 {
@@ -121,11 +130,11 @@ impl Shape for Shape6 {
     }
 
     fn set_root(&self, memory: &Memory, chunk: u32, tree: u32) {
-        let top = (chunk >> MIDDLE_BITS) as usize;
-        if Self::entry(memory, top).has_middle() {
+        let top = (chunk >> MIDDLE_BITS) as u16;
+        if self.middles.contains_key(&top) {
             memory.pages().heads()[Self::cell(memory, chunk)].store(tree, Ordering::Release);
         } else {
-            Self::set_only(memory, top, tree);
+            self.share(memory, top, tree);
         }
     }
 
@@ -134,139 +143,137 @@ impl Shape for Shape6 {
     }
 
     fn prefetch(memory: &Memory, tree: u32) {
-        super::prefetch(blocks(memory).as_ptr().wrapping_add(Node(tree).line()));
-        memory.prefetch(Node(tree).offset());
+        super::prefetch(blocks(memory).as_ptr().wrapping_add((tree & !CODE) as usize / 4));
+        memory.prefetch((tree & !CODE) / 8);
     }
 
     fn number<'a>(&self, memory: &'a Memory, chunk: u32) -> Option<&'a AtomicU32> {
-        let has_middle = Self::entry(memory, (chunk >> MIDDLE_BITS) as usize).has_middle();
-        let number = || &memory.pages().heads()[Self::cell(memory, chunk) + (FIRST_NUMBER - FIRST_MIDDLE)];
-        has_middle.then(number)
+        // Second parts that are shared have numbers too, all of them 0; only the zeros at 0 have none.
+        let cell = Self::cell(memory, chunk).checked_sub(FIRST_MIDDLE)?;
+        memory.pages().heads().get(FIRST_NUMBER + cell)
     }
 
     fn span(&self, chunk: u32) -> u32 {
         if self.middles.contains_key(&((chunk >> MIDDLE_BITS) as u16)) { 1 } else { MIDDLE as u32 }
     }
 
-    fn hold(&mut self, memory: &mut Memory, prefix: u128, len: u8) -> Result<(), FibError> {
-        if len <= TOP_BITS {
-            return Ok(());
-        }
+    fn hold(&mut self, memory: &mut Memory, prefix: u128, len: u8, value: Value) -> Result<(), FibError> {
         let top = Self::top(prefix);
-        if let Some((_, routes)) = self.middles.get_mut(&top) {
-            *routes += 1;
+        let held = if len > TOP_BITS { self.middles.get_mut(&top) } else { self.shared.get_mut(&value) };
+        if let Some(middle) = held {
+            middle.routes += 1;
             return Ok(());
         }
-        let bytes = size_of::<(u16, (u32, usize))>();
-        self.middles.try_reserve(1).map_err(|_| FibError::Memory { bytes })?;
-        let slot = memory.slot(MIDDLES as u32)?;
-        let middle = FIRST_MIDDLE + slot as usize * MIDDLE;
-        let numbers = middle + FIRST_NUMBER - FIRST_MIDDLE;
-        for first in [middle, numbers] {
-            if let Err(error) = memory.pages().commit(first * 4, (first + MIDDLE) * 4) {
-                memory.return_slot(slot);
-                return Err(error);
+        let error = FibError::Memory { bytes: size_of::<(u32, Middle)>() };
+        if len > TOP_BITS {
+            self.middles.try_reserve(1).map_err(|_| error)?;
+            let tree = self.root(memory, u32::from(top) << MIDDLE_BITS);
+            let middle = Self::middle(memory, tree)?;
+            if let Some(value) = uniform_value(memory, Node(tree)) {
+                memory.link_uniform(value, MIDDLE - 1);
             }
+            tops(memory.pages())[usize::from(top)].store(middle.place() as u32, Ordering::Release);
+            self.middles.insert(top, middle);
+        } else {
+            self.shared.try_reserve(1).map_err(|_| error)?;
+            let tree = uniform_tree(memory, value)?;
+            memory.link_uniform(value, 1);
+            let middle = Self::middle(memory, tree).inspect_err(|_| unlink_uniform(memory, value, tree))?;
+            self.shared.insert(value, middle);
         }
-        let heads = memory.pages().heads();
-        let tree = heads[Self::entry(memory, usize::from(top)).place()].load(Ordering::Relaxed);
-        for cell in &heads[middle..middle + MIDDLE] {
-            cell.store(tree, Ordering::Relaxed);
-        }
-        if let Some(value) = Self::uniform_value(memory, 0, tree) {
-            memory.link_uniform(value, MIDDLE - 1);
-        }
-        tops(memory.pages())[usize::from(top)].store(Top::middle(middle).0, Ordering::Release);
-        self.middles.insert(top, (slot, 1));
         Ok(())
     }
 
-    fn release(&mut self, memory: &mut Memory, prefix: u128, len: u8) {
-        if len <= TOP_BITS {
-            return;
-        }
+    fn release(&mut self, memory: &mut Memory, prefix: u128, len: u8, value: Value) {
         let top = Self::top(prefix);
-        let Some((slot, routes)) = self.middles.get_mut(&top) else { return };
-        *routes -= 1;
-        if *routes > 0 {
+        let held = if len > TOP_BITS { self.middles.get_mut(&top) } else { self.shared.get_mut(&value) };
+        let Some(middle) = held else { return };
+        middle.routes -= 1;
+        if middle.routes > 0 {
             return;
         }
-        // No route is left below: all entries lead to the same shared leaf.
-        let slot = *slot;
-        self.middles.remove(&top);
-        let tree = memory.pages().heads()[FIRST_MIDDLE + slot as usize * MIDDLE].load(Ordering::Relaxed);
-        Self::set_only(memory, usize::from(top), tree);
-        memory.unlink_slot(slot);
-        if let Some(value) = Self::uniform_value(memory, 0, tree) {
-            memory.unlink_uniform(value, MIDDLE - 1);
+        let (slot, tree) = (middle.slot, memory.pages().heads()[middle.place()].load(Ordering::Relaxed));
+        if len > TOP_BITS {
+            // No route is left below: all entries lead to the same shared leaf.
+            self.middles.remove(&top);
+            self.share(memory, top, tree);
+            if let Some(value) = uniform_value(memory, Node(tree)) {
+                memory.unlink_uniform(value, MIDDLE - 1);
+            }
+        } else {
+            self.shared.remove(&value);
+            unlink_uniform(memory, value, tree);
         }
+        memory.unlink_slot(slot);
     }
 }
 
-/// Replaces the runs of `span` in the tree of leaves and forks at `node`, which covers `range` and hangs in an entry
-/// of a table, `entry`, or is a chunk's whole tree. As little of it is built again as holds the span.
-fn splice_forks(
-    memory: &mut Memory,
-    entry: Option<Cell>,
-    mut node: Node,
-    (mut node_first, mut node_last): (u32, u32),
-    (first, end): (u32, u32),
-    runs: &[Run],
-) -> Result<Splice, FibError> {
-    let (mut link, mut above) = (entry, None);
-    while node.is_fork() {
-        let at = rank(blocks(memory), node, first);
-        if at != rank(blocks(memory), node, end) {
-            break;
-        }
-        above = Some((node, at, link));
-        if let Some(before) = at.checked_sub(1).and_then(|before| fork_last(memory, node, before)) {
-            node_first = before + 1;
-        }
-        node_last = fork_last(memory, node, at).unwrap_or(node_last);
-        let cell = Cell(node.at() + FORK_LINKS + at as usize);
-        link = Some(cell);
-        node = follow(memory, cell);
+/// The shared leaf of a value.
+fn uniform_tree(memory: &mut Memory, value: Value) -> Result<u32, FibError> {
+    memory.uniform(value, |memory| build_tree(memory, &[Run { end: u32::MAX, goal: Goal::Value(value) }]))
+}
+
+/// Takes back one link to it.
+fn unlink_uniform(memory: &mut Memory, value: Value, tree: u32) {
+    if memory.unlink_uniform(value, 1) {
+        unlink_tree(memory, Node(tree), Range::ALL);
     }
-    // What comes before, up to where the change begins; then the change; then what is left behind it.
-    let mut new = memory.take_runs();
-    let mut start = node_first;
-    each_run(memory, node, node_last, &mut |last, goal| {
-        if start < first {
-            push(&mut new, last.min(first - 1), goal);
+}
+
+/// Replaces the runs of `span`, which is a prefix, in the tree of a table. As little of it is built again as holds them.
+fn splice(
+    memory: &mut Memory,
+    table: Node,
+    shift: u32,
+    span: Range,
+    mut runs: &[Run],
+) -> Result<(), FibError> {
+    for entry in span.first >> shift..=span.last() >> shift {
+        let part = Range::entry(entry, shift);
+        let link = table_cell(table, entry, shift);
+        let node = follow(memory, link);
+        let mut built = None;
+        if part.bits <= span.bits {
+            // The entry is within the span.
+            let count = runs.partition_point(|run| run.end < part.last()) + 1;
+            built = Some(build_entry(memory, part, &runs[..count])?);
+            runs = &runs[count - usize::from(runs[count - 1].end > part.last())..];
+        } else if let Some(deeper) = node.table_shift() {
+            splice(memory, node, deeper, span, runs)?;
+            if count_runs(memory, node, part, FEW + 1) <= FEW {
+                let mut left = memory.take_runs();
+                each_run(memory, node, part, &mut left);
+                built = Some(build_entry(memory, part, &left)?);
+                memory.return_runs(left);
+            }
+        } else {
+            let mut new = memory.take_runs();
+            splice_runs(memory, node, part, span, runs, &mut new);
+            built = Some(build_entry(memory, part, &new)?);
+            memory.return_runs(new);
+        }
+        if let Some(built) = built {
+            Shape6::publish(memory, link, built);
+            unlink_entry(memory, node, part, 1);
+        }
+    }
+    Ok(())
+}
+
+/// The runs of a leaf, with others in a part of it: what comes before, up to where the span begins; then those of the
+/// span; then what is left behind it.
+fn splice_runs(memory: &Memory, leaf: Node, range: Range, span: Range, runs: &[Run], new: &mut Vec<Run>) {
+    let mut start = range.first;
+    for (last, goal) in leaf_runs(memory, leaf, range.last()) {
+        if start < span.first {
+            push(new, last.min(span.first - 1), goal);
         }
         start = last.saturating_add(1);
-    });
+    }
     for run in runs {
-        push(&mut new, run.end.min(end), run.goal);
+        push(new, run.end.min(span.last()), run.goal);
     }
-    each_run(memory, node, node_last, &mut |last, goal| {
-        if last > end {
-            push(&mut new, last, goal);
-        }
-    });
-    let built = match above {
-        Some((fork, at, above)) if new.len() > RUNS && !node.is_fork() => {
-            split(memory, fork, at, node_last, &new)?.map(|built| (built, above))
-        }
-        _ => None,
-    };
-    let built = match built {
-        Some(built) => Some(built),
-        None if above.is_some() => Some((build_forks(memory, &new)?, link)),
-        None if entry.is_some() => Some((build_entry(memory, &new)?, link)),
-        // The whole tree has become the same throughout: the shared one, which is not built here.
-        None if new.len() == 1 => None,
-        None => Some((build_tree(memory, &new)?, link)),
-    };
-    memory.return_runs(new);
-    let Some((built, link)) = built else { return Ok(Splice::Rebuild) };
-    if above.is_some() {
-        unlink_tree(memory, node);
-    } else {
-        unlink_entry(memory, node, 1);
+    for (last, goal) in leaf_runs(memory, leaf, range.last()).filter(|run| run.0 > span.last()) {
+        push(new, last, goal);
     }
-    let Some(link) = link else { return Ok(Splice::Tree(built)) };
-    Shape6::publish(memory, link, built);
-    Ok(Splice::Done)
 }

@@ -2,15 +2,15 @@
 //! whatever a handle says, is cut to lie within the table's memory, which goes on a little behind.
 #![allow(unsafe_code)] // Reads without checks: they would be a tenth of a look-up.
 
-use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, Ordering};
 
-use super::node6::{BLOCKS, FIRST_NUMBER, LINE, TOPS, Top, tops};
+use super::node6::{BLOCKS, FIRST_NUMBER, LINE, MIDDLE, TOPS, tops};
 use super::pages::{Pages, SPARE};
 
 /// The memory.
 #[derive(Clone, Copy)]
 pub(super) struct View<'a> {
-    tops: &'a [AtomicU64; TOPS],
+    tops: &'a [AtomicU32; TOPS],
     heads: &'a [AtomicU32],
     words: &'a [AtomicU32],
     halves: &'a [AtomicU16],
@@ -33,14 +33,35 @@ impl<'a> View<'a> {
         self.mask
     }
 
-    /// The handle of the tree for an address with these first bits, of which `top` are the first.
+    /// The handle of the tree for an address whose first 16 bits are `top`, and the next 12 `second`.
+    ///
+    /// # Safety
+    /// `second` is below [`MIDDLE`].
     #[inline(always)]
-    pub(super) fn root(self, top: u16, first: u32) -> u32 {
-        let cell = Top(self.tops[usize::from(top)].load(Ordering::Acquire)).cell(first);
-        debug_assert!(cell < FIRST_NUMBER);
-        // SAFETY: the top entries are the writer's (or 0), which leads from them to cells before the numbers only, and
-        // to as many as the entry's mask leaves of an index. `of` has seen that there are words behind these.
-        unsafe { self.heads.get_unchecked(cell) }.load(Ordering::Acquire)
+    pub(super) unsafe fn root(self, top: u16, second: u32) -> u32 {
+        let place = self.tops[usize::from(top)].load(Ordering::Acquire);
+        debug_assert!((second as usize) < MIDDLE && place as usize + MIDDLE <= FIRST_NUMBER);
+        // SAFETY: the top entries are the writer's (or 0), and the places of second parts, which end before the writer's
+        // numbers. `of` has seen that there are words behind these.
+        unsafe { self.heads.get_unchecked((place + second) as usize) }.load(Ordering::Acquire)
+    }
+
+    /// The first of the top entries.
+    #[inline(always)]
+    pub(super) fn tops(self) -> *const AtomicU32 {
+        self.tops.as_ptr()
+    }
+
+    /// The first of the words that top entries are the places of.
+    #[inline(always)]
+    pub(super) fn heads(self) -> *const AtomicU32 {
+        self.heads.as_ptr()
+    }
+
+    /// The first word of the blocks.
+    #[inline(always)]
+    pub(super) fn words(self) -> *const AtomicU32 {
+        self.words.as_ptr()
     }
 
     /// The 32-bit word at byte `place` of the blocks. Acquire: it may be a handle that leads to a block that was not

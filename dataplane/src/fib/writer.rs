@@ -20,7 +20,7 @@ use super::chunks::{Chunk, Chunks, Id};
 use super::memory::Memory;
 use super::pages::Pages;
 use super::routes::{Entry, ShortRoutes, Value, mask32};
-use super::shape::{Shape, Splice};
+use super::shape::Shape;
 use super::sweep::{Goal, Run, sweep};
 use crate::grace::GracePeriod;
 
@@ -75,10 +75,7 @@ impl<S: Shape> Writer<S> {
 
     /// Bytes of the control side's own copy and bookkeeping.
     pub(super) fn control_bytes(&self) -> usize {
-        // A B-tree's nodes are two thirds full or better, and a hash table's slots seven eighths or fewer.
-        self.short.len() * (size_of::<u64>() + size_of::<Value>()) * 3 / 2
-            + self.chunks.bytes()
-            + self.memory.bookkeeping()
+        self.short.bytes() + self.chunks.bytes() + self.memory.bookkeeping()
     }
 
     /// How many routes there are, the default route aside.
@@ -121,18 +118,18 @@ impl<S: Shape> Writer<S> {
             return Ok(old);
         }
         match (Self::level(len), value) {
-            (None, _) => self.change_short(prefix, len, value)?,
+            (None, _) => self.change_short(prefix, len, old, value)?,
             (Some(level), Some(value)) => {
                 self.ensure_change(prefix, len, level)?;
                 if old.is_none() {
-                    self.shape.hold(&mut self.memory, prefix, len)?;
+                    self.shape.hold(&mut self.memory, prefix, len, value)?;
                 }
                 self.set_long(prefix, len, level, value)?;
             }
             (Some(level), None) => {
                 self.ensure_change(prefix, len, level)?;
                 self.unset_long(prefix, len, level)?;
-                self.shape.release(&mut self.memory, prefix, len);
+                self.shape.release(&mut self.memory, prefix, len, old.unwrap_or_default());
             }
         }
         self.len = self.len + usize::from(old.is_none()) - usize::from(value.is_none());
@@ -227,15 +224,17 @@ impl<S: Shape> Writer<S> {
         prefix & mask128(S::STARTS[level]) | u128::from(suffix) << 96 >> S::STARTS[level]
     }
 
+    /// Whether a change of a part of a chunk's tree, after which it has this many routes, is done in that part only.
+    fn splices(&self, id: Id, count: usize) -> bool {
+        // What has grown or shrunk much since it was built wants another form.
+        let (tree, built) = (self.chunks[id].tree, self.chunks[id].built as usize);
+        S::splices(tree) && count > SMALL && count > built / 4 && count <= built.max(8) * 2
+    }
+
     /// Brings a chunk's tree up to date after the route of this prefix and length (within the window) changed.
     fn repaint(&mut self, id: Id, prefix: u128, level: usize, len: u8) -> Result<(), FibError> {
-        let chunk = &self.chunks[id];
-        let (old, count) = (chunk.tree, chunk.routes.entries().len());
-        // A tree that is shared is not this chunk's to change.
-        let splices = S::SPLICES && S::uniform_value(&self.memory, level, old).is_none();
-        // What has grown or shrunk much since it was built wants another form.
-        let built = chunk.built as usize;
-        if splices && count > SMALL && count > built / 4 && count <= built.max(8) * 2 {
+        let old = self.chunks[id].tree;
+        if self.splices(id, self.chunks[id].routes.entries().len()) {
             let first = Self::suffix(prefix, level) & mask32(len);
             let last = first | !mask32(len);
             let (routes, cover) = (std::mem::take(&mut self.chunks[id].routes), self.chunks[id].cover);
@@ -243,17 +242,9 @@ impl<S: Shape> Writer<S> {
             let runs = self.sweep(prefix, level, (first, last), cover, routes.under(first, len, last));
             self.chunks[id].routes = routes;
             let runs = runs?;
-            let splice = S::splice(&mut self.memory, old, (first, last), &runs)?;
+            let spliced = S::splice(&mut self.memory, old, (first, len), &runs);
             self.runs[level] = runs;
-            match splice {
-                Splice::Done => return Ok(()),
-                Splice::Tree(tree) => {
-                    self.chunks[id].tree = tree;
-                    self.publish(prefix, level, tree);
-                    return Ok(());
-                }
-                Splice::Rebuild => {}
-            }
+            return spliced;
         }
         let tree = self.build(id, prefix, level)?;
         self.publish(prefix, level, tree);

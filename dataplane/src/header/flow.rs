@@ -1,6 +1,6 @@
 //! The flow hash: packets of one flow hash alike, so that they take one member of a group and keep their order.
 
-use super::{be32, ipv4, ipv6};
+use super::{be16, be32, ethernet, ipv4, ipv6};
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -29,11 +29,44 @@ pub fn hash6(packet: &[u8]) -> u32 {
     mix(addresses, ports(next_header, packet, ipv6::HEADER_LEN))
 }
 
+/// The flow that a frame is of by the first look, before anything of it is checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// Its hash, as [`hash4`] and [`hash6`] have it.
+    pub hash: u32,
+    /// Whether ports are in it: not for fragments, nor protocols without.
+    pub ports: bool,
+}
+
+/// The flow of a frame with up to two tags and a priority tag; `None` where it is not IP.
+#[inline]
+pub fn of_frame(frame: &[u8]) -> Option<Flow> {
+    let mut at = ethernet::HEADER_LEN - 2;
+    for _ in 0..3 {
+        if !ethernet::is_tpid(be16(frame, at)) {
+            break;
+        }
+        at += ethernet::TAG_LEN;
+    }
+    let l3 = frame.get(at + 2..)?;
+    match be16(frame, at) {
+        ethernet::IPV4 if l3.len() >= ipv4::MIN_HEADER_LEN => {
+            let ports = !ipv4::is_fragment(l3) && has_ports(ipv4::protocol(l3));
+            Some(Flow { hash: hash4(l3), ports })
+        }
+        ethernet::IPV6 if l3.len() >= ipv6::HEADER_LEN => {
+            Some(Flow { hash: hash6(l3), ports: has_ports(ipv6::next_header(l3)) })
+        }
+        _ => None,
+    }
+}
+
+fn has_ports(protocol: u8) -> bool {
+    matches!(protocol, TCP | UDP | SCTP)
+}
+
 fn ports(protocol: u8, packet: &[u8], at: usize) -> u64 {
-    let ports = match protocol {
-        TCP | UDP | SCTP => be32(packet, at),
-        _ => 0,
-    };
+    let ports = if has_ports(protocol) { be32(packet, at) } else { 0 };
     u64::from(protocol) << 32 | u64::from(ports)
 }
 
@@ -68,6 +101,30 @@ mod tests {
         assert_ne!(hash(1000, 0), hash(1001, 0));
         // First fragment (more to come) and last one (offset 185, no more): their payloads differ, not their way.
         assert_eq!(hash(1000, 0x2000), hash(9999, 185));
+    }
+
+    #[test]
+    fn the_flow_of_a_frame_is_that_of_its_packet() {
+        let packet = udp4(1, 2, 1000, 0);
+        let flow = Flow { hash: hash4(&packet), ports: true };
+        for tags in [vec![], vec![0x8100u16], vec![0x88a8, 0x8100], vec![0x8100, 0x88a8, 0x8100]] {
+            let mut frame = vec![0; 12];
+            for tpid in tags {
+                frame.extend(tpid.to_be_bytes());
+                frame.extend([0, 7]);
+            }
+            frame.extend(ethernet::IPV4.to_be_bytes());
+            frame.extend(&packet);
+            assert_eq!(of_frame(&frame), Some(flow));
+            // Whatever is cut off, and whatever header length is claimed, it does not fail.
+            for end in 0..frame.len() {
+                let _ = of_frame(&frame[..end]);
+            }
+            let l3 = frame.len() - packet.len();
+            frame[l3] = 0x4f;
+            assert!(of_frame(&frame).is_some());
+        }
+        assert_eq!(of_frame(&[0; 60]), None);
     }
 
     #[test]

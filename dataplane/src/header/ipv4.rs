@@ -113,9 +113,10 @@ pub struct Expected {
 }
 
 /// Checks a header for all that can be wrong with it at once: `Some` if it has no options, no fault, unicast addresses
-/// and a TTL above 1, as nearly every one. `room`: bytes from the header to the end of the frame.
+/// and a TTL above 1, as nearly every one. `room`: bytes from the header to the end of the frame. `SUM`: the checksum is
+/// looked at, too.
 #[inline(always)]
-pub fn expected(header: &[u8; MIN_HEADER_LEN], room: u16) -> Option<Expected> {
+pub fn expected<const SUM: bool>(header: &[u8; MIN_HEADER_LEN], room: u16) -> Option<Expected> {
     let word = |at: usize| header[at..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
     let (first, second) = (word(0), word(8));
     let destination = u32::from_le_bytes([header[16], header[17], header[18], header[19]]);
@@ -127,7 +128,7 @@ pub fn expected(header: &[u8; MIN_HEADER_LEN], room: u16) -> Option<Expected> {
     let (sum, carry) = sum.carrying_add(u64::from(destination), carry);
     let sum = sum + u64::from(carry);
     let sum = (sum.wrapping_add(sum.rotate_left(32)) >> 32) as u32;
-    let sum_right = sum.wrapping_add(sum.rotate_left(16)) >> 16 == 0xffff;
+    let sum_right = !SUM || sum.wrapping_add(sum.rotate_left(16)) >> 16 == 0xffff;
     // Read as they lie, 169.254/16 is 0xfea9 in the low half.
     let link_local = (second >> 32) as u16 == 0xfea9 || destination as u16 == 0xfea9;
     let special = link_local || SPECIAL[usize::from(header[12])] | SPECIAL[usize::from(header[16])];

@@ -81,7 +81,8 @@ pub const fn end_of(kind: usize) -> usize {
 /// none.
 ///
 /// # Safety
-/// `from` is less than 64. Each frame has 34 bytes, and those of length 0 are at a valid pointer to 34 bytes.
+/// `from` is less than 64. Each frame has 34 bytes, and those of length 0 are at a valid pointer to 34 bytes. The
+/// processor has the features that this is compiled with.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 pub unsafe fn kinds(frames: &Frames, from: usize) -> [u16; KINDS] {
@@ -113,10 +114,11 @@ pub unsafe fn kinds(frames: &Frames, from: usize) -> [u16; KINDS] {
 
 /// Looks at the frames `from..to`, sixteen at most, which have so many tags as far as is known. Returns those that are
 /// right, as bits from the first one on: by destination MAC address, TPIDs, ethertype, and all that `ipv4::expected` and
-/// `ipv6::expected` ask for. The VLAN ids are not looked at.
+/// `ipv6::expected` ask for. The VLAN ids are not looked at, and IPv4's checksums only with `sum`.
 ///
 /// # Safety
-/// `from < to`, `to <= from + 16`, `to <= 64`, and each of the frames has at least [`end_of`] their kind bytes.
+/// `from < to`, `to <= from + 16`, `to <= 64`, and each of the frames has at least [`end_of`] their kind bytes. The
+/// processor has the features that this is compiled with.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi2")]
 #[allow(clippy::too_many_lines)] // One pass over vectors that would have to be handed on.
@@ -125,6 +127,7 @@ pub unsafe fn look<const TAGS: usize, const V6: bool>(
     from: usize,
     to: usize,
     pattern: &Pattern,
+    sum: bool,
     found: &mut Found,
 ) -> u16 {
     let l3_offset = 14 + 4 * TAGS;
@@ -210,13 +213,17 @@ pub unsafe fn look<const TAGS: usize, const V6: bool>(
             & !special;
         (right, l3_len)
     } else {
-        let mut sum = _mm512_setzero_si512();
-        for word in [first, second, third, source, destination] {
-            sum = _mm512_add_epi32(sum, _mm512_and_si512(word, half));
-            sum = _mm512_add_epi32(sum, _mm512_srli_epi32::<16>(word));
-        }
-        for _ in 0..2 {
-            sum = _mm512_add_epi32(_mm512_and_si512(sum, half), _mm512_srli_epi32::<16>(sum));
+        let mut sum_right = u16::MAX;
+        if sum {
+            let mut sum = _mm512_setzero_si512();
+            for word in [first, second, third, source, destination] {
+                sum = _mm512_add_epi32(sum, _mm512_and_si512(word, half));
+                sum = _mm512_add_epi32(sum, _mm512_srli_epi32::<16>(word));
+            }
+            for _ in 0..2 {
+                sum = _mm512_add_epi32(_mm512_and_si512(sum, half), _mm512_srli_epi32::<16>(sum));
+            }
+            sum_right = _mm512_cmpeq_epi32_mask(sum, half);
         }
         // Bytes 3 and 2 of each word.
         let l3_len = _mm512_shuffle_epi8(first, _mm512_set4_epi32(-0xf1f1, -0xf5f5, -0xf9f9, -0xfdfd));
@@ -227,7 +234,7 @@ pub unsafe fn look<const TAGS: usize, const V6: bool>(
                 | _mm512_cmpeq_epi32_mask(octet, _mm512_set1_epi32(127))
                 | _mm512_cmpeq_epi32_mask(_mm512_and_si512(address, half), _mm512_set1_epi32(0xfea9))
         };
-        let right = _mm512_cmpeq_epi32_mask(sum, half)
+        let right = sum_right
             & _mm512_cmpeq_epi32_mask(_mm512_and_si512(first, byte), _mm512_set1_epi32(0x45))
             & _mm512_cmpge_epi32_mask(l3_len, _mm512_set1_epi32(20))
             & _mm512_cmple_epi32_mask(l3_len, room)
@@ -259,7 +266,7 @@ pub unsafe fn look<const TAGS: usize, const V6: bool>(
 /// Four words of sixteen frames, from byte `at` on.
 ///
 /// # Safety
-/// All have 16 bytes from there on.
+/// All have 16 bytes from there on, and the processor has the features that this is compiled with.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 unsafe fn transposed(starts: &[*const u8; 16], at: usize) -> [__m512i; 4] {
@@ -287,7 +294,8 @@ unsafe fn transposed(starts: &[*const u8; 16], at: usize) -> [__m512i; 4] {
 /// `ipv6::expected` has it, as bits.
 ///
 /// # Safety
-/// All have 16 bytes from there on; `from` is less than 64.
+/// All have 16 bytes from there on; `from` is less than 64; and the processor has the features that this is compiled
+/// with.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi2")]
 unsafe fn destinations6(starts: &[*const u8; 16], at: usize, from: usize, found: &mut Found) -> u16 {

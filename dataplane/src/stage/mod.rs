@@ -41,7 +41,7 @@ pub fn decide<P: Packet>(burst: &mut Burst<P>, tables: &Tables) {
 }
 
 /// The same; `done` is told of each stage when it is. `WIDE`: the caller is compiled for, and runs on, a processor with
-/// AVX-512 F, BW, DQ and VL.
+/// the features of `worker::Instructions::Avx512`.
 #[inline(always)]
 pub(crate) fn decide_with<P: Packet, const WIDE: bool>(
     burst: &mut Burst<P>,

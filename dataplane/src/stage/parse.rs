@@ -12,7 +12,7 @@ use crate::tables::Tables;
 use crate::verdict::Verdict;
 
 /// Finds each packet's sub-interface, checks its headers, and lines it up for the look-up. `WIDE`: the caller is compiled
-/// for, and runs on, a processor with AVX-512 F, BW, DQ and VL, and BMI2.
+/// for, and runs on, a processor with the features of `worker::Instructions::Avx512`.
 #[inline(always)]
 pub fn run<P: Packet, const WIDE: bool>(burst: &mut Burst<P>, tables: &Tables) {
     let odd = wide::<P, WIDE>(burst, tables).unwrap_or_else(|| {
@@ -52,6 +52,7 @@ fn expected<P: Packet>(burst: &mut Burst<P>, on_port: OnPort<'_>) -> u64 {
         oddity | packet.oddity()
     });
     let plain = oddity == 0;
+    let vouched = burst.vouched && plain && all_vouched(&burst.packets[..len]);
     let mut pass = Pass {
         packets: &burst.packets,
         on_port,
@@ -90,15 +91,12 @@ fn expected<P: Packet>(burst: &mut Burst<P>, on_port: OnPort<'_>) -> u64 {
     // Without gaps, packets have the numbers of their places in the lane.
     let in_place = count == len;
     let found_len = if in_place { &mut burst.l3_len } else { &mut lens };
-    let mut right = 0;
-    for k in 0..count {
-        if let Some(header) = ipv4::expected(headers[k], room[k]) {
-            burst.v4.destination[k] = header.destination;
-            found_len[k] = header.len;
-            burst.aged[k] = header.aged;
-            right |= 1 << k;
-        }
-    }
+    let (lane, aged) = (&mut burst.v4.destination, &mut burst.aged);
+    let right = if vouched {
+        headers4::<false>(&headers, &room, count, lane, found_len, aged)
+    } else {
+        headers4::<true>(&headers, &room, count, lane, found_len, aged)
+    };
     if !in_place {
         for (packet, len) in burst.v4.packet[..count].iter().zip(&lens) {
             burst.l3_len[usize::from(*packet) & (BURST - 1)] = *len;
@@ -108,6 +106,35 @@ fn expected<P: Packet>(burst: &mut Burst<P>, on_port: OnPort<'_>) -> u64 {
         odd |= keep(&mut burst.v4, &mut burst.aged, right);
     }
     odd
+}
+
+/// Whether the NIC calls the checksums of all of them right.
+#[inline(always)]
+fn all_vouched<P: Packet>(packets: &[Option<P>]) -> bool {
+    packets.iter().flatten().fold(0, |doubt, packet| doubt | packet.oddity_or_doubt()) == 0
+}
+
+/// Looks at the first `count` IPv4 headers. Returns the places of those that are as expected, as bits. `SUM`: their
+/// checksums are looked at, too.
+#[inline(always)]
+fn headers4<const SUM: bool>(
+    headers: &Headers<'_>,
+    room: &[u16; BURST],
+    count: usize,
+    destination: &mut [u32; BURST],
+    l3_len: &mut [u16; BURST],
+    aged: &mut [u32; BURST],
+) -> u64 {
+    let mut right = 0;
+    for k in 0..count.min(BURST) {
+        if let Some(header) = ipv4::expected::<SUM>(headers[k], room[k]) {
+            destination[k] = header.destination;
+            l3_len[k] = header.len;
+            aged[k] = header.aged;
+            right |= 1 << k;
+        }
+    }
+    right
 }
 
 /// Keeps only these entries of a lane. Returns the packets of the others, as bits.

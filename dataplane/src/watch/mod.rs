@@ -5,11 +5,13 @@
 //! lie ready, and control hands them on and gives them back. A worker never waits: without a free record it counts a
 //! miss. What was matched is the sum of what was recorded and what was missed, exactly.
 
+mod decided;
 mod fields;
 mod observer;
 mod program;
 mod record;
 mod session;
+mod wanted;
 
 pub use fields::{Addresses, Fields};
 pub(crate) use observer::Observer;

@@ -5,100 +5,21 @@
 //! is taken for each packet that may match, and given back if in the end it does not. Frames that are sent are copied
 //! behind the stages, and handed over once their TX queue has taken them.
 
+use super::decided::{Decided, NO_ADJACENCY, sub_if, verdict};
 use super::fields::Fields;
-use super::record::{Kind, Out, Record};
+use super::record::Kind;
 use super::session::{Session, What};
+use super::wanted::{Pending, Source, Wanted};
 use super::{MAX_SESSIONS, Watch};
 use crate::burst::{BURST, Bits, Burst};
 use crate::counters::WorkerCounters;
-use crate::header::ethernet::TPID_8021Q;
-use crate::ids::{AdjId, GroupId, PortId, SubIfId};
+use crate::ids::{PortId, SubIfId};
 use crate::io::PortIo;
 use crate::packet::{Packet, StrippedTags};
 use crate::punt::PuntPath;
 use crate::stage::transmit::{self, Outbound};
 use crate::tables::Tables;
 use crate::verdict::Verdict;
-
-/// What stands for «none chosen» while a burst is watched; no table is that long.
-const NO_ADJACENCY: AdjId = AdjId(u32::MAX);
-
-/// Packets of a burst that a session may want, as bits, and their records, where there were free ones.
-struct Wanted {
-    packets: u64,
-    records: [Option<Box<Record>>; BURST],
-}
-
-impl Wanted {
-    fn new() -> Self {
-        Self { packets: 0, records: [const { None }; BURST] }
-    }
-
-    fn add(&mut self, i: usize, record: Option<Box<Record>>) {
-        self.packets |= 1 << i;
-        self.records[i] = record;
-    }
-}
-
-/// What of a burst one session may want.
-struct Pending {
-    received: Wanted,
-    sent: Wanted,
-}
-
-/// Where a worker's records come from, and when it looked.
-#[derive(Clone, Copy)]
-struct Source {
-    worker: usize,
-    now: u64,
-}
-
-impl Source {
-    /// A record of a frame as it is now, if one is free.
-    fn record<P: Packet>(self, session: &Session, packet: &P, kind: Kind) -> Option<Box<Record>> {
-        let mut record = session.free(self.worker)?;
-        let frame = packet.bytes();
-        let (addresses, rest) = frame.split_at(frame.len().min(12));
-        let mut tags = [0; 8];
-        let count = put_tags(packet.stripped_tags(), &mut tags);
-        record.begin(self.now, kind, [addresses, &tags[..count], rest]);
-        Some(record)
-    }
-
-    /// Hands over the record of what matched on `port`, or gives it back.
-    fn settle(
-        self,
-        session: &Session,
-        matched: bool,
-        port: PortId,
-        mut record: Option<Box<Record>>,
-        fill: impl FnOnce(&mut Record),
-    ) {
-        if matched {
-            if let Some(record) = &mut record {
-                record.port = port;
-                fill(record);
-            }
-            session.hand_over(self.worker, port, record);
-        } else if let Some(record) = record {
-            session.give_back(self.worker, record);
-        }
-    }
-}
-
-/// Puts back tags that the NIC took off. It does not tell their TPIDs; ExpressRoute's default is 0x8100 on both.
-fn put_tags(stripped: StrippedTags, to: &mut [u8; 8]) -> usize {
-    let (tags, count) = match stripped {
-        StrippedTags::None => ([0, 0], 0),
-        StrippedTags::One(tci) => ([tci, 0], 4),
-        StrippedTags::Two { outer, inner } => ([outer, inner], 8),
-    };
-    for (to, tci) in to.chunks_exact_mut(4).zip(tags) {
-        to[..2].copy_from_slice(&TPID_8021Q.to_be_bytes());
-        to[2..].copy_from_slice(&tci.to_be_bytes());
-    }
-    count
-}
 
 /// What a worker keeps for the sessions of one burst.
 pub(crate) struct Observer {
@@ -144,14 +65,14 @@ impl Observer {
         let mut wanting =
             watch.sessions().filter(|(_, session)| session.is_open() && wants(session)).peekable();
         if wanting.peek().is_some() {
-            note_fields(&mut self.fields, burst, burst.all());
+            note_fields(&mut self.fields, burst, burst.all(), P::stripped_tags);
         }
         for (place, session) in wanting {
             for i in Bits(burst.all()) {
                 if let Some(packet) = &burst.packets[i]
                     && session.program().matches(&self.fields[i], None) != Some(false)
                 {
-                    let record = self.source.record(session, packet, Kind::Received);
+                    let record = self.source.record(session, packet, packet.stripped_tags(), Kind::Received);
                     self.pending[place].received.add(i, record);
                 }
             }
@@ -174,7 +95,7 @@ impl Observer {
     ) {
         self.source.now = io.cycles();
         self.decided(watch, burst);
-        let decided = Decided { leaving: burst.alive, groups: groups(burst) };
+        let decided = Decided::of(burst);
         transmit::run::<I, false>(io, burst, tables, outbound, punts, counters);
         self.ended(watch, burst, &decided);
         burst.packets.fill_with(|| None);
@@ -186,10 +107,11 @@ impl Observer {
         let ended = burst.all() & !burst.alive;
         let open = || watch.sessions().filter(|(_, session)| session.is_open());
         if open().any(|(_, session)| only_dropped(session)) {
-            note_fields(&mut self.fields, burst, ended);
+            note_fields(&mut self.fields, burst, ended, P::stripped_tags);
         }
         if open().any(|(_, session)| matches!(session.what(), What::Capture { sent: true, .. })) {
-            note_fields(&mut self.sent_fields, burst, burst.alive);
+            // What the NIC took off was received: a frame that leaves has its own tags.
+            note_fields(&mut self.sent_fields, burst, burst.alive, |_| StrippedTags::None);
         }
         for (place, session) in open() {
             let Pending { received, sent } = &mut self.pending[place];
@@ -199,7 +121,8 @@ impl Observer {
                         && session.place().is(burst.port, sub_if(burst, i))
                         && session.program().matches(&self.fields[i], None) != Some(false)
                     {
-                        received.add(i, self.source.record(session, packet, Kind::Received));
+                        let tags = packet.stripped_tags();
+                        received.add(i, self.source.record(session, packet, tags, Kind::Received));
                     }
                 }
             }
@@ -215,7 +138,7 @@ impl Observer {
                         if session.place().is(burst.out_port[i], Some(burst.out_sub_if[i]))
                             && session.program().matches(&self.sent_fields[i], None) != Some(false)
                         {
-                            sent.add(i, self.source.record(session, packet, Kind::Sent));
+                            sent.add(i, self.source.record(session, packet, StrippedTags::None, Kind::Sent));
                         }
                     }
                     What::Capture { .. } => break,
@@ -260,7 +183,7 @@ impl Observer {
                 if session.place().is(port, Some(burst.out_sub_if[i]))
                     && session.program().matches(&fields, Some(verdict)) == Some(true)
                 {
-                    let record = source.record(session, packet, Kind::Sent);
+                    let record = source.record(session, packet, StrippedTags::None, Kind::Sent);
                     source.settle(session, true, port, record, |record| {
                         record.verdict = verdict;
                         record.sub_if = Some(burst.out_sub_if[i]);
@@ -295,7 +218,7 @@ impl Observer {
                 && session.place().is(port, Some(sub_if))
                 && session.program().matches(&self.fields[0], None) != Some(false)
             {
-                wanted.add(0, self.source.record(session, packet, Kind::Injected));
+                wanted.add(0, self.source.record(session, packet, StrippedTags::None, Kind::Injected));
             }
         }
     }
@@ -331,30 +254,6 @@ impl Observer {
     }
 }
 
-/// What is known of a burst's packets once it has passed the stages.
-struct Decided {
-    /// Those that were to leave, as bits.
-    leaving: u64,
-    /// What the FIB said of each that was looked up.
-    groups: [Option<GroupId>; BURST],
-}
-
-impl Decided {
-    /// Writes down what was decided of packet `i`.
-    fn tell<P: Packet>(&self, burst: &Burst<P>, i: usize, record: &mut Record) {
-        record.sub_if = sub_if(burst, i);
-        record.vrf = record.sub_if.map(|_| burst.vrf[i]);
-        record.group = self.groups[i];
-        record.adjacency = Some(burst.adjacency[i]).filter(|id| *id != NO_ADJACENCY);
-        record.out = self.out(burst, i);
-    }
-
-    fn out<P: Packet>(&self, burst: &Burst<P>, i: usize) -> Option<Out> {
-        let leaving = self.leaving >> i & 1 == 1;
-        leaving.then(|| Out { port: burst.out_port[i], sub_if: burst.out_sub_if[i], len: burst.out_len[i] })
-    }
-}
-
 /// Whether a session captures frames that were dropped, but not all that were received.
 fn only_dropped(session: &Session) -> bool {
     matches!(session.what(), What::Capture { received: false, dropped: true, .. })
@@ -377,29 +276,16 @@ fn wants_received<P: Packet>(
     }
 }
 
-fn note_fields<P: Packet>(fields: &mut [Fields; BURST], burst: &Burst<P>, of: u64) {
+/// Reads what matching needs of these packets, as bits. `tags`: those that a packet has beside its bytes.
+fn note_fields<P: Packet>(
+    fields: &mut [Fields; BURST],
+    burst: &Burst<P>,
+    of: u64,
+    tags: impl Fn(&P) -> StrippedTags,
+) {
     for i in Bits(of) {
         if let Some(packet) = &burst.packets[i] {
-            fields[i] = Fields::of(packet.bytes(), packet.stripped_tags());
+            fields[i] = Fields::of(packet.bytes(), tags(packet));
         }
     }
-}
-
-/// What the FIB said of each packet that was looked up.
-fn groups<P: Packet>(burst: &Burst<P>) -> [Option<GroupId>; BURST] {
-    let mut groups = [None; BURST];
-    let v4 = burst.v4.packet.iter().zip(&burst.v4.group).take(burst.v4.len);
-    let v6 = burst.v6.packet.iter().zip(&burst.v6.group).take(burst.v6.len);
-    for (i, group) in v4.chain(v6) {
-        groups[usize::from(*i) & (BURST - 1)] = Some(*group);
-    }
-    groups
-}
-
-fn sub_if<P: Packet>(burst: &Burst<P>, i: usize) -> Option<SubIfId> {
-    (burst.classified >> i & 1 == 1).then(|| burst.sub_if[i])
-}
-
-fn verdict<P: Packet>(burst: &Burst<P>, i: usize) -> Verdict {
-    if burst.alive >> i & 1 == 1 { Verdict::Forward } else { burst.verdict[i] }
 }

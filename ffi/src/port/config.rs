@@ -2,6 +2,27 @@
 
 use crate::sys;
 
+/// What a NIC may do of a packet's work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offloads {
+    /// Checks IPv4 header checksums of what it receives ([`Mbuf::checksum`](crate::Mbuf::checksum)).
+    pub rx_checksum: bool,
+}
+
+impl Offloads {
+    /// Those that are in either.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self { rx_checksum: self.rx_checksum || other.rx_checksum }
+    }
+
+    /// Those that are in both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self { rx_checksum: self.rx_checksum && other.rx_checksum }
+    }
+}
+
 /// How a port is to be set up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortConfig {
@@ -17,11 +38,21 @@ pub struct PortConfig {
     pub mtu: u16,
     /// Whether to receive frames to any MAC address.
     pub promiscuous: bool,
+    /// What the NIC is to do of the work; it must be able to ([`PortInfo::offloads`](crate::PortInfo::offloads)).
+    pub offloads: Offloads,
 }
 
 impl Default for PortConfig {
     fn default() -> Self {
-        Self { rx_queues: 1, tx_queues: 1, rx_desc: 1024, tx_desc: 1024, mtu: 1500, promiscuous: true }
+        Self {
+            rx_queues: 1,
+            tx_queues: 1,
+            rx_desc: 1024,
+            tx_desc: 1024,
+            mtu: 1500,
+            promiscuous: true,
+            offloads: Offloads::default(),
+        }
     }
 }
 

@@ -1,5 +1,8 @@
 //! What a port says of itself.
 
+use super::Offloads;
+use crate::sys;
+
 /// What a device is and can do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortInfo {
@@ -21,10 +24,19 @@ pub struct PortInfo {
     pub rx_offloads: u64,
     /// Offloads it could do on sending (`RTE_ETH_TX_OFFLOAD_*`). None is used unless asked for.
     pub tx_offloads: u64,
+    /// Whether it can deal packets out to its RX queues by a hash of their flows (RSS).
+    pub hashes_flows: bool,
     /// Its NUMA node; `None` where there is no telling, as for some virtual devices.
     pub socket: Option<u32>,
     /// Its state.
     pub link: Link,
+}
+
+impl PortInfo {
+    /// Which offloads it could do.
+    pub fn offloads(&self) -> Offloads {
+        Offloads { rx_checksum: self.rx_offloads & sys::DPDK_SYS_RX_OFFLOAD_IPV4_CKSUM != 0 }
+    }
 }
 
 /// The state of a link.

@@ -9,7 +9,7 @@ mod setup;
 use std::ffi::CStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-pub use config::PortConfig;
+pub use config::{Offloads, PortConfig};
 pub(crate) use device::OpenPort;
 pub use error::PortError;
 pub use info::{Link, PortInfo, PortStats};
@@ -161,6 +161,7 @@ impl Port {
             max_mtu: FrameLimits::of(&info, &driver).max_mtu(),
             rx_offloads: info.rx_offload_capa,
             tx_offloads: info.tx_offload_capa,
+            hashes_flows: info.flow_type_rss_offloads & sys::DPDK_SYS_RSS_IP_TCP_UDP != 0,
             socket: u32::try_from(self.inner.socket()).ok(),
             link: self.link()?,
             driver,

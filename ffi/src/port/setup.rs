@@ -137,6 +137,9 @@ fn eth_conf(
 ) -> sys::rte_eth_conf {
     let mut conf = sys::rte_eth_conf::default();
     conf.rxmode.mtu = u32::from(mtu.mtu);
+    if config.offloads.rx_checksum {
+        conf.rxmode.offloads |= sys::DPDK_SYS_RX_OFFLOAD_IPV4_CKSUM;
+    }
     if config.rx_queues > 1 {
         let hash = info.flow_type_rss_offloads & sys::DPDK_SYS_RSS_IP_TCP_UDP;
         if hash == 0 {

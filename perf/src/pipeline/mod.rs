@@ -8,6 +8,7 @@ mod peer;
 mod report;
 mod setup;
 pub mod stages;
+mod watched;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use case::{Case, Routes};
 use peer::{Ours, Testpmd, capture_file};
-use report::{Report, Row, Series};
+use report::{PEER, Report, Row, Series};
 
 /// What to measure.
 #[derive(clap::Args)]
@@ -43,6 +44,9 @@ pub struct Args {
     /// With --stages: only count instructions, and make them the baseline.
     #[arg(long, requires = "stages")]
     renew: bool,
+    /// What a trace or a capture costs while it runs, against none in the same run.
+    #[arg(long, conflicts_with = "stages")]
+    watched: bool,
     /// The baseline: instructions a packet by compiler, case and stage.
     #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/baselines/instructions.json"))]
     baseline: PathBuf,
@@ -78,8 +82,11 @@ pub fn run(args: &Args) -> Result<(), String> {
         return stages::run(args);
     }
     let stop = interrupted()?;
+    if args.watched {
+        return watched::run(args, &stop);
+    }
     let testpmd = Testpmd::find(args);
-    let mut report = Report::new(args.json);
+    let mut report = Report::new(args.json, PEER);
     if testpmd.is_none() {
         report.note(
             "no dpdk-testpmd on this machine (Debian: apt-get install dpdk-dev), so ours runs alone and nothing is compared",

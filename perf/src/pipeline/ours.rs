@@ -16,6 +16,7 @@ use dataplane::punt::{PUNT_RING, Rings};
 use dataplane::qsbr::{Domain, Reader};
 use dataplane::tables::Tables;
 use dataplane::verdict::{DropReason, PuntReason};
+use dataplane::watch::Session;
 use dataplane::worker::Worker;
 use dpdk_sys::{Eal, Mbuf, Mempool, Port, PortConfig};
 use serde_json::json;
@@ -24,6 +25,7 @@ use super::case::{Case, Routes};
 use super::peer::{MBUFS_BESIDE, device};
 use super::setup;
 use super::stages::timed::{Cycles, Timed, look};
+use super::watched::{self, Watched};
 
 /// What the parent passes on.
 #[derive(clap::Args)]
@@ -68,7 +70,7 @@ fn serve<I: PortIo<Packet = Mbuf> + Send + 'static, const PARTS: usize>(
     let eal_args: Vec<String> = args.eal.split_whitespace().map(str::to_owned).collect();
     let eal = Arc::new(Eal::init(&eal_args).map_err(|error| error.to_string())?);
     let (_ports, ios) = open(args, &eal)?;
-    let (_domain, readers) = Domain::new(loaded.tables.clone(), ios.len());
+    let (domain, readers) = Domain::new(loaded.tables.clone(), ios.len());
     let sub_interfaces = network.sub_interfaces.len();
     let seats = ios.into_iter().zip(readers).zip(&args.cores);
     let mut seats: Vec<Seat<I>> = seats
@@ -84,8 +86,14 @@ fn serve<I: PortIo<Packet = Mbuf> + Send + 'static, const PARTS: usize>(
     for line in std::io::stdin().lock().lines() {
         let line = line.map_err(|error| format!("cannot read the parent's order: {error}"))?;
         let times: Vec<f64> = line.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-        let [warm_up, seconds] = times[..] else { return Err(format!("not an order: {line:?}")) };
-        let mut figures = measure(&mut seats, warm_up, seconds)?;
+        let [warm_up, seconds, watched] = times[..] else { return Err(format!("not an order: {line:?}")) };
+        let watched = Watched::ALL.get(watched as usize).copied().unwrap_or(Watched::Off);
+        let session = watched.session(seats.len())?;
+        let mut tables = loaded.tables.clone();
+        tables.watch = watched::watch(session.as_ref());
+        domain.publish(tables);
+        let mut figures = measure_watched(&mut seats, warm_up, seconds, session.as_deref())?;
+        domain.collect();
         figures["parts"] = json!(parts(&mut seats).map(|parts| parts.to_vec()));
         answer(&figures)?;
     }
@@ -169,6 +177,26 @@ fn count<I>(seats: &[Seat<I>]) -> Count {
         polls: work().map(|work| work.polls.get()).sum(),
         empty: work().map(|work| work.empty_polls.get()).sum(),
     }
+}
+
+/// Measures while a session runs, if there is one.
+fn measure_watched<I: PortIo<Packet = Mbuf> + Send + 'static>(
+    seats: &mut [Seat<I>],
+    warm_up: f64,
+    seconds: f64,
+    session: Option<&Session>,
+) -> Result<serde_json::Value, String> {
+    let Some(session) = session else { return measure(seats, warm_up, seconds) };
+    let done = AtomicBool::new(false);
+    let mut figures = std::thread::scope(|scope| {
+        scope.spawn(|| watched::drain(session, &done));
+        let figures = measure(seats, warm_up, seconds);
+        done.store(true, Ordering::Relaxed);
+        figures
+    })?;
+    let [matched, missed] = watched::counts(session);
+    figures["missed"] = json!(missed as f64 / matched.max(1) as f64);
+    Ok(figures)
 }
 
 fn measure<I: PortIo<Packet = Mbuf> + Send + 'static>(

@@ -12,6 +12,7 @@ use std::time::Duration;
 use super::Args;
 use super::case::Case;
 use super::stages::PARTS;
+use super::watched::Watched;
 
 /// Buffers that a forwarder needs beside those that the ports replay.
 pub const MBUFS_BESIDE: usize = 16_384;
@@ -37,6 +38,8 @@ pub struct Figures {
     pub mpps: f64,
     /// Cycles a packet from poll to transmission; not known of the peer.
     pub cycles: Option<f64>,
+    /// The share of matching frames that a session missed, where one ran.
+    pub missed: Option<f64>,
     /// Cycles a packet by part of the way, where the run was to tell.
     pub parts: Option<[f64; PARTS.len()]>,
 }
@@ -132,7 +135,13 @@ impl Ours {
     }
 
     pub fn measure(&mut self, args: &Args) -> Result<Figures, String> {
-        self.0.say(&format!("{} {}", args.warm_up, args.seconds))?;
+        self.measure_watched(args, Watched::Off)
+    }
+
+    /// While something looks at the packets.
+    pub fn measure_watched(&mut self, args: &Args, watched: Watched) -> Result<Figures, String> {
+        let number = Watched::ALL.iter().position(|other| *other == watched).unwrap_or_default();
+        self.0.say(&format!("{} {} {number}", args.warm_up, args.seconds))?;
         let lines = self.0.until(|line| line.starts_with('{'))?;
         let line = lines.last().map_or("", String::as_str);
         let answer: serde_json::Value =
@@ -142,7 +151,12 @@ impl Ours {
             .as_array()
             .and_then(|parts| parts.iter().map(serde_json::Value::as_f64).collect());
         let parts = parts.and_then(|parts| parts.try_into().ok());
-        Ok(Figures { mpps, cycles: answer["cycles_per_packet"].as_f64(), parts })
+        Ok(Figures {
+            mpps,
+            cycles: answer["cycles_per_packet"].as_f64(),
+            missed: answer["missed"].as_f64(),
+            parts,
+        })
     }
 }
 
@@ -198,7 +212,7 @@ impl Testpmd {
         let rates = self.show()?;
         self.0.say("stop")?;
         self.0.until(|line| line.starts_with("Done"))?;
-        Ok(Figures { mpps: rates.iter().sum::<f64>() / 1e6, cycles: None, parts: None })
+        Ok(Figures { mpps: rates.iter().sum::<f64>() / 1e6, cycles: None, missed: None, parts: None })
     }
 
     /// Packets a second that each port has sent since this was last asked.

@@ -60,14 +60,16 @@ pub struct Report {
     rows: Vec<Row>,
 }
 
-const PEER: &str = "testpmd io";
+/// The peer of most rows.
+pub const PEER: &str = "testpmd io";
 
 impl Report {
-    pub fn new(json: bool) -> Self {
+    /// `peer`: what ours is held against.
+    pub fn new(json: bool, peer: &str) -> Self {
         if !json {
             println!(
                 "{:52} {:>8} {:>12} {:>7} {:>7} {:>8}",
-                "case", "Mpps", PEER, "ratio", "spread", "cycles"
+                "case", "Mpps", peer, "ratio", "spread", "cycles"
             );
         }
         Self { json, rows: Vec::new() }
@@ -88,6 +90,15 @@ impl Report {
         let cycles = row.cycles.median();
         self.print(&row.title(), mpps, PEER, peer, ratio, spread, cycles);
         self.rows.push(row);
+    }
+
+    /// A row of ours against another of ours, round by round.
+    pub fn against(&self, title: &str, mpps: &Series, cycles: &Series, other_name: &str, other: &Series) {
+        let mut ratios = Series::default();
+        mpps.0.iter().zip(&other.0).for_each(|(one, other)| ratios.push(one / other));
+        let spread = mpps.spread().max(other.spread());
+        let median = mpps.median().unwrap_or_default();
+        self.print(title, median, other_name, other.median(), ratios.median(), spread, cycles.median());
     }
 
     #[allow(clippy::too_many_arguments)] // The columns of a row.

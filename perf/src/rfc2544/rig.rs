@@ -84,6 +84,7 @@ impl Rig {
             devices: devices.clone(),
             eal_args,
             descriptors: args.descriptors,
+            rx_queues: 1,
             packet,
             no_huge: args.no_huge,
             when_full: args.when_full,

@@ -19,7 +19,7 @@ use super::subject::{Kind, Subject as _};
 use super::{Args, Run, SENDER};
 
 /// How often by turns.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 /// Where receivers are: the one that drains, and ours.
 const DRAIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(SENDER), 2621);
 const OURS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(SENDER), 2620);
@@ -53,19 +53,28 @@ pub fn run(args: &Args, feed: &Feed, report: &mut Report, stop: &Stop) -> Result
     filled.announce(&mut frr, &mut speaker, None, report)?;
     let zebra = Zebra { lab: &lab, patience: Duration::from_secs(args.patience), stop };
     let count = feed.prefixes.len();
+    // What is kept costs the receiver time: that one is not counted.
     let mut sent = Vec::new();
+    zebra.drain(count, Some(&mut sent))?;
     for round in 1..=ROUNDS {
         speaker.keepalive()?;
         eprintln!("perf: fpm: round {round} of {ROUNDS}");
-        let (seconds, bytes) = zebra.drain(count)?;
-        sent = bytes;
-        report.row(&row("fpm", "frr-sends", count, seconds, (0.0, 0.0)))?;
+        let before = usage(&frr.pids(), "");
+        let seconds = zebra.drain(count, None)?;
+        let (cpu, rss) = usage(&frr.pids(), "");
+        report.row(&Row {
+            buffer_full: Some(zebra.buffer_full()?),
+            ..row("fpm", "frr-sends", count, seconds, (cpu - before.0, rss))
+        })?;
         speaker.keepalive()?;
         let mut turnpike = Turnpike::start_in(&lab.sender, &lab, &configuration(&lab, args.core), stop)?;
         let start = zebra.connect_to(OURS, || turnpike.fpm_is_up())?;
         let seconds = zebra.filled(&mut turnpike, count, start)?;
-        report.row(&row("fpm", "turnpike", count, seconds, usage(&turnpike.pids(), turnpike.leave_out())))?;
-        zebra.order("no fpm address")?;
+        report.row(&Row {
+            buffer_full: Some(zebra.buffer_full()?),
+            ..row("fpm", "turnpike", count, seconds, usage(&turnpike.pids(), turnpike.leave_out()))
+        })?;
+        zebra.order("configure terminal", "no fpm address")?;
     }
     eprintln!("perf: fpm: {:.1} MB of frames are replayed", sent.len() as f64 / 1e6);
     let mut turnpike = Turnpike::start_in(&lab.sender, &lab, &configuration(&lab, args.core), stop)?;
@@ -90,16 +99,25 @@ struct Zebra<'a> {
 }
 
 impl Zebra<'_> {
-    fn order(&self, line: &str) -> Result<(), String> {
+    /// Says two things to zebra; gives its answer.
+    fn order(&self, first: &str, second: &str) -> Result<String, String> {
         let dir = self.lab.dir.path().display().to_string();
-        let args = ["--vty_socket", &dir, "-d", "zebra", "-c", "configure terminal", "-c", line];
+        let args = ["--vty_socket", &dir, "-d", "zebra", "-c", first, "-c", second];
         let output = std::process::Command::new("vtysh").args(args).output();
         let output = output.map_err(|error| format!("cannot run vtysh: {error}"))?;
-        let said = String::from_utf8_lossy(&output.stdout);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
         if output.status.success() && !said.contains('%') {
-            return Ok(());
+            return Ok(said);
         }
-        Err(format!("zebra refused `{line}`: {said}{}", String::from_utf8_lossy(&output.stderr)))
+        Err(format!("zebra refused `{second}`: {said}{}", String::from_utf8_lossy(&output.stderr)))
+    }
+
+    /// How often zebra has found its buffer full since this was asked last, and rested a second for it.
+    fn buffer_full(&self) -> Result<u64, String> {
+        let said = self.order("show fpm counters", "clear fpm counters")?;
+        let line = said.lines().find(|line| line.contains("Buffer full hits"));
+        let count = line.and_then(|line| line.split_whitespace().last()?.parse().ok());
+        count.ok_or_else(|| format!("zebra's FPM counters: {said}"))
     }
 
     /// Has zebra connect to `to`; gives when `connected` held first.
@@ -108,7 +126,7 @@ impl Zebra<'_> {
         to: SocketAddr,
         mut connected: impl FnMut() -> Result<bool, String>,
     ) -> Result<Instant, String> {
-        self.order(&format!("fpm address {} port {}", to.ip(), to.port()))?;
+        self.order("configure terminal", &format!("fpm address {} port {}", to.ip(), to.port()))?;
         let asked = Instant::now();
         while !connected()? {
             if asked.elapsed() > self.patience {
@@ -133,66 +151,66 @@ impl Zebra<'_> {
         }
     }
 
-    /// Takes all that zebra sends, as fast as it does: seconds until `count` routes had come, and the bytes.
-    fn drain(&self, count: usize) -> Result<(f64, Vec<u8>), String> {
+    /// Takes all that zebra sends, as fast as it does: seconds until `count` routes had come. It only reads and counts,
+    /// unless the bytes are to be kept.
+    fn drain(&self, count: usize, mut keep: Option<&mut Vec<u8>>) -> Result<f64, String> {
         let text = |error: std::io::Error| format!("the receiver that drains: {error}");
         let listener = self.lab.sender.run(|| TcpListener::bind(DRAIN))?.map_err(text)?;
+        // As much as ours asks for: it is zebra that is measured.
+        let _ = rustix::net::sockopt::set_socket_recv_buffer_size_force(&listener, 32 << 20);
         let (accepted, first) = mpsc::channel();
         let patience = self.patience;
-        let receiver = std::thread::spawn(move || -> std::io::Result<(f64, Vec<u8>)> {
-            let (mut stream, _) = listener.accept()?;
-            let start = Instant::now();
-            // Nobody waits for it any more only if the run has failed.
-            let _ = accepted.send(());
-            stream.set_read_timeout(Some(Duration::from_millis(500)))?;
-            let (mut bytes, mut read, mut routes) = (Vec::new(), Routes::default(), 0);
-            let mut piece = vec![0; 1 << 20];
-            while routes < count && start.elapsed() < patience {
-                match stream.read(&mut piece) {
-                    Ok(0) => break,
-                    Ok(length) => bytes.extend_from_slice(&piece[..length]),
-                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                    Err(error) => return Err(error),
+        std::thread::scope(|scope| {
+            let receiver = scope.spawn(move || -> std::io::Result<f64> {
+                let (mut stream, _) = listener.accept()?;
+                let start = Instant::now();
+                // Nobody waits for it any more only if the run has failed.
+                let _ = accepted.send(());
+                stream.set_read_timeout(Some(Duration::from_millis(500)))?;
+                let (mut piece, mut left, mut routes) = (vec![0; 1 << 20], 0, 0);
+                while routes < count && start.elapsed() < patience {
+                    let length = match stream.read(&mut piece[left..]) {
+                        Ok(0) => break,
+                        Ok(length) => length,
+                        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
+                        Err(error) => return Err(error),
+                    };
+                    let (seen, whole) = count_routes(&piece[..left + length]);
+                    routes += seen;
+                    if let Some(keep) = &mut keep {
+                        keep.extend_from_slice(&piece[..whole]);
+                    }
+                    piece.copy_within(whole..left + length, 0);
+                    left = left + length - whole;
                 }
-                routes = read.count(&bytes);
-            }
-            let seconds = start.elapsed().as_secs_f64();
-            if routes < count {
-                return Err(std::io::Error::other(format!("only {routes} of {count} routes came")));
-            }
-            bytes.truncate(read.whole);
-            Ok((seconds, bytes))
-        });
-        self.connect_to(DRAIN, || Ok(first.try_recv().is_ok() || receiver.is_finished()))?;
-        let result = receiver.join().map_err(|_| "the receiver that drains has ended".to_owned())?;
-        self.order("no fpm address")?;
-        result.map_err(text)
+                let seconds = start.elapsed().as_secs_f64();
+                if routes < count {
+                    return Err(std::io::Error::other(format!("only {routes} of {count} routes came")));
+                }
+                Ok(seconds)
+            });
+            self.connect_to(DRAIN, || Ok(first.try_recv().is_ok() || receiver.is_finished()))?;
+            let result = receiver.join().map_err(|_| "the receiver that drains has ended".to_owned())?;
+            self.order("configure terminal", "no fpm address")?;
+            result.map_err(text)
+        })
     }
 }
 
-/// Counts the routes in a stream of frames.
-#[derive(Default)]
-struct Routes {
-    /// Bytes of whole frames.
-    whole: usize,
-    seen: usize,
-}
-
-impl Routes {
-    /// All new routes so far in `bytes`, which have grown at their end.
-    fn count(&mut self, bytes: &[u8]) -> usize {
-        while let Some([_, _, high, low]) = bytes.get(self.whole..self.whole + 4) {
-            let length = usize::from(u16::from_be_bytes([*high, *low])).max(4);
-            let Some(mut messages) = bytes.get(self.whole + 4..self.whole + length) else { break };
-            while let Some(head) = messages.first_chunk::<6>() {
-                let size = u32::from_ne_bytes([head[0], head[1], head[2], head[3]]).max(16) as usize;
-                self.seen += usize::from(u16::from_ne_bytes([head[4], head[5]]) == NEW_ROUTE);
-                messages = messages.get(size.next_multiple_of(4)..).unwrap_or(&[]);
-            }
-            self.whole += length;
+/// New routes in the whole frames of `bytes`, and how many bytes those are.
+fn count_routes(bytes: &[u8]) -> (usize, usize) {
+    let (mut seen, mut whole) = (0, 0);
+    while let Some([_, _, high, low]) = bytes.get(whole..whole + 4) {
+        let length = usize::from(u16::from_be_bytes([*high, *low])).max(4);
+        let Some(mut messages) = bytes.get(whole + 4..whole + length) else { break };
+        while let Some(head) = messages.first_chunk::<6>() {
+            let size = u32::from_ne_bytes([head[0], head[1], head[2], head[3]]).max(16) as usize;
+            seen += usize::from(u16::from_ne_bytes([head[4], head[5]]) == NEW_ROUTE);
+            messages = messages.get(size.next_multiple_of(4)..).unwrap_or(&[]);
         }
-        self.seen
+        whole += length;
     }
+    (seen, whole)
 }
 
 #[cfg(test)]
@@ -215,9 +233,7 @@ mod tests {
             bytes
         };
         let all = [frame(&[104]), frame(&[25, 24]), frame(&[24])].concat();
-        let mut routes = Routes::default();
-        assert_eq!(routes.count(&all[..all.len() - 1]), 1);
-        assert_eq!(routes.count(&all), 2);
-        assert_eq!(routes.whole, all.len());
+        assert_eq!(count_routes(&all[..all.len() - 1]), (1, all.len() - frame(&[24]).len()));
+        assert_eq!(count_routes(&all), (2, all.len()));
     }
 }

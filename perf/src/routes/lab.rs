@@ -1,7 +1,7 @@
 //! The laboratory: a pair of network namespaces, the programs in them, and the end of all of it, also at Ctrl-C.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -184,17 +184,42 @@ impl Lab {
     }
 }
 
-/// Lets workers go before all others on their cores: the kernel's own threads, and whoever else is on the machine.
-pub fn favour_workers(pids: &[u32]) {
-    for pid in pids {
-        for task in std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
-            let name = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
-            let tid = task.file_name().to_str().and_then(|tid| tid.parse().ok());
-            if name.starts_with("worker-") {
-                // On Linux it counts for the one thread. Without the right to it the run is only less quiet.
-                let _ =
-                    rustix::process::setpriority_process(tid.and_then(rustix::process::Pid::from_raw), -20);
-            }
+/// The workers' threads of turnpikes: their folders under `/proc`, and their numbers.
+pub fn worker_tasks(pids: &[u32]) -> Vec<(PathBuf, i32)> {
+    let tasks =
+        pids.iter().flat_map(|pid| std::fs::read_dir(format!("/proc/{pid}/task"))).flatten().flatten();
+    let worker = |task: std::fs::DirEntry| {
+        let name = std::fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+        let tid = task.file_name().to_str().and_then(|tid| tid.parse().ok())?;
+        name.starts_with("worker-").then(|| (task.path(), tid))
+    };
+    tasks.filter_map(worker).collect()
+}
+
+/// Lets workers go before all others on their cores, while it lives. Where the kernel groups threads by session, the
+/// whole laboratory goes before other sessions, and workers before the rest of it.
+pub struct Favour(Option<i32>);
+
+const AUTOGROUP: &str = "/proc/self/autogroup";
+
+impl Favour {
+    /// Without the right to it a run is only less quiet.
+    pub fn workers(pids: &[u32]) -> Self {
+        for (_, tid) in worker_tasks(pids) {
+            // On Linux it counts for the one thread.
+            let _ = rustix::process::setpriority_process(rustix::process::Pid::from_raw(tid), -20);
+        }
+        // "/autogroup-17 nice 0"
+        let now = std::fs::read_to_string(AUTOGROUP).unwrap_or_default();
+        let now = now.split_whitespace().last().and_then(|nice| nice.parse().ok());
+        Self(now.filter(|_| std::fs::write(AUTOGROUP, "-20").is_ok()))
+    }
+}
+
+impl Drop for Favour {
+    fn drop(&mut self) {
+        if let Some(before) = self.0 {
+            let _ = std::fs::write(AUTOGROUP, before.to_string());
         }
     }
 }

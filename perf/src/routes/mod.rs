@@ -1,5 +1,5 @@
 //! `perf routes`: a full table over one BGP session, announced, churned and withdrawn, ours and what a user could take
-//! instead, one after the other with the same feed.
+//! instead, one after the other with the same feed; by FPM too. Then what packets see of it: repair, and zero loss.
 //!
 //! Each subject runs in a network namespace of its own, the sender in another. Ours is a `turnpike run` on virtual
 //! ports, and its time ends when a packet to the last route was forwarded and its FIBs hold all. The time of the others
@@ -12,14 +12,18 @@ mod lab;
 mod ours;
 mod peers;
 mod probe;
+mod progress;
 mod repair;
 mod report;
+mod rig;
+mod rounds;
 mod speaker;
 mod subject;
 mod zero_loss;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use feed::{Feed, NextHops};
@@ -27,6 +31,7 @@ use lab::{Lab, Stop, usage};
 use ours::Turnpike;
 use peers::Peer;
 use probe::Probes;
+use progress::Progress;
 use report::{Report, Row};
 use speaker::Speaker;
 use subject::{Kind, Subject};
@@ -69,6 +74,12 @@ pub struct Args {
     /// The core of our worker.
     #[arg(long, default_value_t = 1)]
     core: usize,
+    /// Workers in `zero-loss`: with two, the second has the core of all others.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
+    workers: u8,
+    /// Goes on with the table of another run.
+    #[arg(long, hide = true)]
+    continued: bool,
 }
 
 /// The cases that there are.
@@ -78,8 +89,7 @@ enum Case {
     Table,
     /// FRR's zebra sends its table over FPM: into ours, and to a receiver that only drains.
     Fpm,
-    /// What leads over a neighbour or link that is lost goes on over another: how long packets take to follow. Only
-    /// by name.
+    /// What leads over a neighbour, link or session that is lost goes on over another: how long packets take to follow.
     Repair,
     /// Traffic through ours while a full table comes, changes its next hop and goes: not a packet lost.
     ZeroLoss,
@@ -89,42 +99,101 @@ const HOPS: NextHops =
     NextHops { v4: Ipv4Addr::new(198, 51, 100, 2), v6: Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 2) };
 const SENDER: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 2);
 
+impl Case {
+    /// Its name as an argument.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Table => "table",
+            Self::Fpm => "fpm",
+            Self::Repair => "repair",
+            Self::ZeroLoss => "zero-loss",
+        }
+    }
+}
+
 /// Runs all that the arguments ask for.
 pub fn run(args: &Args) -> Result<(), String> {
-    if args.case.contains(&Case::Repair) && args.case.contains(&Case::ZeroLoss) {
-        return Err(
-            "repair and zero-loss each open DPDK ports, and a process does so once: run one after the other"
-                .into(),
-        );
-    }
     let stop = Stop::watch()?;
+    let has = |case: &Case| args.case.is_empty() || args.case.contains(case);
+    let cases = [Case::Table, Case::Fpm, Case::Repair, Case::ZeroLoss].into_iter().filter(has);
+    let cases: Vec<Case> = cases.collect();
+    let chosen = if args.subject.is_empty() { Kind::ALL.to_vec() } else { args.subject.clone() };
+    let mut progress = Progress::new(args, &cases, &chosen);
     let feed = make_feed(args)?;
-    let mut report = Report::new(args.json);
-    let has = |case: Case| args.case.is_empty() || args.case.contains(&case);
-    if has(Case::Table) {
-        table(args, &feed, &mut report, &stop)?;
-    }
-    if has(Case::Fpm) {
-        fpm::run(args, &feed, &mut report, &stop)?;
-    }
-    if args.case.contains(&Case::Repair) {
-        repair::run(args, &feed, &mut report, &stop)?;
-    } else if has(Case::ZeroLoss) {
-        zero_loss::run(args, &feed, &mut report, &stop)?;
+    let mut report = Report::new(args.json, args.continued);
+    let with_dpdk = cases.iter().filter(|case| matches!(case, Case::Repair | Case::ZeroLoss)).count();
+    for case in cases {
+        if case != Case::Table {
+            progress.next(case.name());
+        }
+        match case {
+            Case::Table => table(args, &chosen, &feed, &mut report, &mut progress, &stop)?,
+            Case::Fpm => fpm::run(args, &feed, &mut report, &stop)?,
+            // DPDK starts once in a process.
+            Case::Repair | Case::ZeroLoss if with_dpdk > 1 => apart(args, case, &mut report, &stop)?,
+            Case::Repair => repair::run(args, &feed, &mut report, &stop)?,
+            Case::ZeroLoss => zero_loss::run(args, &feed, &mut report, &stop)?,
+        }
     }
     Ok(())
 }
 
+/// Runs a case in a process of its own, with the same feed.
+fn apart(args: &Args, case: Case, report: &mut Report, stop: &Stop) -> Result<(), String> {
+    let program = std::env::current_exe().map_err(|error| format!("cannot find this program: {error}"))?;
+    let mut command = Command::new(program);
+    command.args(["routes", "--case", case.name(), "--data"]).arg(&args.data);
+    for (name, value) in [
+        ("--v4", args.v4),
+        ("--v6", args.v6),
+        ("--paths", args.paths),
+        ("--core", args.core),
+        ("--workers", args.workers.into()),
+        ("--patience", args.patience as usize),
+    ] {
+        command.args([name, &value.to_string()]);
+    }
+    if args.json {
+        command.arg("--json");
+    }
+    if report.begin() {
+        command.arg("--continued");
+    }
+    let mut child = command.spawn().map_err(|error| format!("cannot start myself again: {error}"))?;
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) if status.success() => return Ok(()),
+            Ok(Some(_)) => return Err(format!("{} failed, see above", case.name())),
+            Ok(None) => {}
+            Err(error) => return Err(format!("{}: {error}", case.name())),
+        }
+        if let Err(why) = stop.sleep(Duration::from_millis(100)) {
+            // It cleans up, as at its own Ctrl-C.
+            if let Some(pid) = rustix::process::Pid::from_raw(child.id().cast_signed()) {
+                let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
+            }
+            let _ = child.wait();
+            return Err(why);
+        }
+    }
+}
+
 /// The whole table, one subject after the other.
-fn table(args: &Args, feed: &Feed, report: &mut Report, stop: &Stop) -> Result<(), String> {
-    let chosen = if args.subject.is_empty() { Kind::ALL.to_vec() } else { args.subject.clone() };
+fn table(
+    args: &Args,
+    chosen: &[Kind],
+    feed: &Feed,
+    report: &mut Report,
+    progress: &mut Progress,
+    stop: &Stop,
+) -> Result<(), String> {
     for (i, kind) in chosen.iter().enumerate() {
         stop.check()?;
+        progress.next(kind.name());
         if let Some(how) = peers::missing(*kind) {
             eprintln!("perf: {} is not installed ({how}): left out", kind.name());
             continue;
         }
-        eprintln!("perf: {} ({} of {})", kind.name(), i + 1, chosen.len());
         match subject(args, *kind, i, feed, report, stop) {
             Ok(()) => {}
             Err(error) if *kind == Kind::Turnpike => return Err(error),
@@ -229,15 +298,9 @@ fn ours(
 }
 
 fn pauses(turnpike: &Turnpike) -> Result<(), String> {
-    let ((turn, longest_turn), (round, longest_round)) = (turnpike.turns()?, turnpike.rounds()?);
+    let (turn, longest) = turnpike.turns()?;
     let ms = |ns: u64| ns as f64 / 1e6;
-    eprintln!(
-        "perf:   so far: control turns p99.9 {:.3} ms, longest {:.3} ms; worker rounds p99.9 {:.3} ms, longest {:.3} ms",
-        ms(turn),
-        ms(longest_turn),
-        ms(round),
-        ms(longest_round)
-    );
+    eprintln!("perf:   control's turns so far: p99.9 {:.3} ms, longest {:.3} ms", ms(turn), ms(longest));
     Ok(())
 }
 

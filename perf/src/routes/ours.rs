@@ -1,5 +1,6 @@
 //! Ours: a real `turnpike run` on two virtual ports, which are TAP devices, so that probes are ordinary UDP.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::net::UnixStream;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::lab::{Daemon, Lab, Netns, Stop};
+use super::rounds;
 use super::subject::Subject;
 
 /// Where it listens.
@@ -67,19 +69,22 @@ huge_pages = "never"
 buffers = 4096
 [api]
 socket = "{}"
-[bgp]
-listen = ["{LISTEN}"]
-asn = {}
-router_id = "10.99.0.1"
-[[bgp.peer]]
-name = "feed"
-address = "10.99.0.2"
-asn = {}
-"#,
+{}"#,
         socket.display(),
-        super::speaker::ASN,
-        super::speaker::ASN,
+        bgp_section(None, &[super::SENDER]),
     )
+}
+
+/// The sections for BGP with these senders. `retain`: for how many seconds the routes of a lost one stay, if not for the
+/// usual time.
+pub fn bgp_section(retain: Option<u32>, senders: &[Ipv4Addr]) -> String {
+    let asn = super::speaker::ASN;
+    let mut text = format!("[bgp]\nlisten = [\"{LISTEN}\"]\nasn = {asn}\nrouter_id = \"10.99.0.1\"\n");
+    text += &retain.map_or_else(String::new, |seconds| format!("retain = {seconds}\n"));
+    for sender in senders {
+        text += &format!("[[bgp.peer]]\nname = \"feed-{sender}\"\naddress = \"{sender}\"\nasn = {asn}\n");
+    }
+    text
 }
 
 impl Turnpike {
@@ -131,6 +136,17 @@ impl Turnpike {
         Err("turnpike does not answer".into())
     }
 
+    /// Waits until its own routes stay as they are: those of a link come when that is up.
+    pub fn settle(&mut self, stop: &Stop) -> Result<(), String> {
+        loop {
+            stop.sleep(Duration::from_millis(500))?;
+            let routes = self.routes()?;
+            if routes == std::mem::replace(&mut self.base, routes) {
+                return Ok(());
+            }
+        }
+    }
+
     /// Asks its API.
     pub fn ask(&self, request: &str) -> Result<Value, String> {
         ask(&self.socket, request)
@@ -161,18 +177,30 @@ impl Turnpike {
         Ok((turns["p999_ns"].as_u64().unwrap_or(0), turns["max_ns"].as_u64().unwrap_or(0)))
     }
 
-    /// Its first worker's rounds, as (nanoseconds, how many).
-    pub fn round_counts(&self) -> Result<Vec<(u64, u64)>, String> {
-        let workers = self.ask(r#"{"show":"workers"}"#)?;
-        let counts = workers["workers"][0]["rounds"]["histogram"].clone();
-        serde_json::from_value(counts).map_err(|error| error.to_string())
+    /// All its workers' rounds together.
+    pub fn round_counts(&self) -> Result<rounds::Counts, String> {
+        let reply = self.ask(r#"{"show":"workers"}"#)?;
+        let mut sum = BTreeMap::new();
+        for worker in reply["workers"].as_array().into_iter().flatten() {
+            let counts = worker["rounds"]["histogram"].clone();
+            let counts: rounds::Counts = serde_json::from_value(counts).map_err(|error| error.to_string())?;
+            for (time, count) in counts {
+                *sum.entry(time).or_default() += count;
+            }
+        }
+        Ok(sum.into_iter().collect())
     }
 
-    /// Its worker's rounds: (p99.9, longest) in nanoseconds.
-    pub fn rounds(&self) -> Result<(u64, u64), String> {
-        let workers = self.ask(r#"{"show":"workers"}"#)?;
-        let rounds = &workers["workers"][0]["rounds"];
-        Ok((rounds["p999_ns"].as_u64().unwrap_or(0), rounds["max_ns"].as_u64().unwrap_or(0)))
+    /// Packets that it dropped, by reason.
+    pub fn dropped(&self) -> Result<BTreeMap<String, u64>, String> {
+        let reply = self.ask(r#"{"show":"drops"}"#)?;
+        let mut sum = BTreeMap::new();
+        for port in reply["ports"].as_array().into_iter().flatten() {
+            for (reason, count) in port["dropped"].as_object().into_iter().flatten() {
+                *sum.entry(reason.clone()).or_default() += count.as_u64().unwrap_or(0);
+            }
+        }
+        Ok(sum)
     }
 }
 

@@ -1,6 +1,10 @@
 //! The rows of a run, for people or as JSON.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
+
+use super::rounds::{Kept, Rounds};
 
 /// One row.
 #[derive(Debug, Default, Serialize)]
@@ -32,6 +36,9 @@ pub struct Row {
     /// The longest turn of the control thread so far: so long did TAPs and neighbours wait.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub control_pause_ms: Option<f64>,
+    /// How often zebra found its buffer full, and rested a second for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub buffer_full: Option<u64>,
     /// From the event until the last flow that it concerns went another way.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub repair_ms: Option<f64>,
@@ -41,13 +48,16 @@ pub struct Row {
     /// Frames sent through the router meanwhile, and what was wrong with those that came back, or did not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub frames: Option<Frames>,
-    /// The worker's time from one look at its queues to the next, without and with the changes.
+    /// The workers' time from one look at their queues to the next.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub rounds: Option<[Rounds; 2]>,
+    pub rounds: Option<Rounds>,
+    /// What kept them from their cores.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept: Option<Kept>,
 }
 
 /// What became of test frames.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Frames {
     /// The highest rate at which a trial without changes lost none.
     pub no_loss_per_second: f64,
@@ -55,6 +65,10 @@ pub struct Frames {
     pub rate_per_second: f64,
     pub sent: u64,
     pub lost: u64,
+    /// Of the lost: those that the generator's port had no room for.
+    pub refused: u64,
+    /// Of the lost: those that the router says that it dropped, by reason.
+    pub dropped: BTreeMap<String, u64>,
     pub reordered: u64,
     pub duplicated: u64,
     pub corrupt: u64,
@@ -66,13 +80,6 @@ pub struct Frames {
     pub questions: u64,
 }
 
-/// Times between looks at the queues.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct Rounds {
-    pub p999_us: f64,
-    pub max_us: f64,
-}
-
 /// Prints rows as they come.
 pub struct Report {
     json: bool,
@@ -80,8 +87,20 @@ pub struct Report {
 }
 
 impl Report {
-    pub fn new(json: bool) -> Self {
-        Self { json, begun: false }
+    /// `begun`: the head of the table stands already.
+    pub fn new(json: bool, begun: bool) -> Self {
+        Self { json, begun }
+    }
+
+    /// Prints the head of the table unless it stands already, or there is none. Whether there is one.
+    pub fn begin(&mut self) -> bool {
+        if !self.json && !std::mem::replace(&mut self.begun, true) {
+            println!(
+                "{:<20} {:<12} {:>10} {:>9} {:>9} {:>9}",
+                "case", "subject", "routes", "seconds", "CPU s", "RSS MB"
+            );
+        }
+        !self.json
     }
 
     pub fn row(&mut self, row: &Row) -> Result<(), String> {
@@ -89,12 +108,7 @@ impl Report {
             println!("{}", serde_json::to_string(row).map_err(|error| error.to_string())?);
             return Ok(());
         }
-        if !std::mem::replace(&mut self.begun, true) {
-            println!(
-                "{:<16} {:<14} {:>10} {:>9} {:>9} {:>9}",
-                "case", "subject", "routes", "seconds", "CPU s", "RSS MB"
-            );
-        }
+        self.begin();
         let mut more = String::new();
         let mut add = |what: &str, value: Option<f64>| {
             if let Some(value) = value {
@@ -106,18 +120,29 @@ impl Report {
         add("p99 ms", row.lag_p99_ms);
         add("grown MB", row.grown_mb);
         add("longest control turn ms", row.control_pause_ms);
+        add("zebra's rests", row.buffer_full.map(|n| n as f64));
         add("repair ms", row.repair_ms);
         add("p50 ms", row.repair_p50_ms);
         if let Some(frames) = &row.frames {
-            more.push_str(&format!("  {frames:?}"));
+            more.push_str(&format!("\n  {frames:?}"));
         }
-        if let Some([quiet, changing]) = &row.rounds {
-            more.push_str(&format!("  worker rounds quiet {quiet:?}, changing {changing:?}"));
+        if let (Some(rounds), Some(kept)) = (&row.rounds, &row.kept) {
+            more.push_str(&format!(
+                "\n  between polls 99.9 % up to {:.1} us, longest {:.1} us; {kept:?}",
+                rounds.p999_us, rounds.max_us
+            ));
         }
         println!(
-            "{:<16} {:<14} {:>10} {:>9.3} {:>9.2} {:>9.1}{more}",
+            "{:<20} {:<12} {:>10} {:>9.3} {:>9.2} {:>9.1}{more}",
             row.case, row.subject, row.routes, row.seconds, row.cpu_seconds, row.rss_mb
         );
         Ok(())
+    }
+
+    /// Text between rows, for people only: as JSON it is in the rows.
+    pub fn text(&self, text: &str) {
+        if !self.json {
+            println!("{text}");
+        }
     }
 }

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use socket2::{Domain, Protocol, Socket, Type};
+
 use super::lab::{Netns, Stop};
 
 /// The AS of both sides.
@@ -54,7 +56,7 @@ fn receive(stream: &mut TcpStream) -> std::io::Result<(u8, Vec<u8>)> {
 }
 
 impl Speaker {
-    /// Connects from `netns`, again and again while nobody listens, and brings the session up.
+    /// Connects from `netns` and the address `id`, again and again while nobody listens, and brings the session up.
     pub fn connect(netns: &Netns, to: SocketAddr, id: Ipv4Addr, stop: &Stop) -> Result<Self, String> {
         let deadline = Instant::now() + PATIENCE;
         loop {
@@ -70,7 +72,11 @@ impl Speaker {
 
     fn try_connect(to: SocketAddr, id: Ipv4Addr) -> Result<Self, String> {
         let text = |error: std::io::Error| error.to_string();
-        let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(2)).map_err(text)?;
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).map_err(text)?;
+        // A sender is known by its address, and there may be several.
+        socket.bind(&SocketAddr::new(id.into(), 0).into()).map_err(text)?;
+        socket.connect_timeout(&to.into(), Duration::from_secs(2)).map_err(text)?;
+        let mut stream = TcpStream::from(socket);
         stream.set_nodelay(true).map_err(text)?;
         stream.set_read_timeout(Some(Duration::from_secs(5))).map_err(text)?;
         stream.write_all(&open(id)).map_err(text)?;

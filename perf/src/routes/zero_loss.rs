@@ -1,75 +1,52 @@
-//! Zero loss: a full table comes, changes its next hop and goes, and the API is asked all the time, while a worker
-//! forwards at 80 % of its no-loss rate. Every frame has a sequence number, and none may be lost, come twice or out of
-//! order, or go to a next hop that was right neither before nor after.
+//! Zero loss: a full table comes, changes its next hop and goes, and the API is asked all the time, while workers
+//! forward at 80 % of their no-loss rate. Every frame has a sequence number, and none may be lost, come twice or out of
+//! order, or go to a next hop that was right neither before nor after. The no-loss rate is found on the same rig, with an
+//! idle table and the same questions. Then the same trial again, with the full table and no change: what is lost there is not
+//! lost by changes.
 //!
-//! It takes two cores: the worker has one. The generator has the other, and shares it with the rest of turnpike, the
-//! sender and whoever asks. While it is off its core it sends nothing, which is told as frames not sent; the ports'
-//! queues hold what is under way meanwhile.
+//! One worker has a core of its own. The generator has another, and shares it with the rest of turnpike, the sender and
+//! whoever asks; with two workers, with the second worker as well. While the generator is off its core it sends nothing, which is
+//! told as frames not sent; the ports' queues hold what is under way meanwhile. A frame that the generator's port
+//! refused found its ring full: the worker was away for longer than the ring holds.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::feed::{Feed, NextHops, Prefix};
-use super::lab::{Lab, Stop, favour_workers, usage};
-use super::ours::Turnpike;
-use super::report::{Frames, Report, Rounds, Row};
-use super::speaker::{ASN, Speaker};
+use super::lab::{Lab, Stop, usage};
+use super::ours::{Turnpike, bgp_section};
+use super::report::{Frames, Report, Row};
+use super::rig::{self, Cables, Rig, neighbour_mac};
+use super::rounds::{Kept, Rounds};
+use super::speaker::Speaker;
 use super::subject::{Kind, Subject};
 use super::{Args, HOPS, SENDER, probe};
-use crate::traffic::{
-    self, Arrival, Flow, Layer2, Length, Live, Load, Observer, Outcome, Setup, Sizes, Stamp, Station,
-    Traffic, Verdict, WhenFull,
-};
+use crate::traffic::{Arrival, Flow, Length, Observer, Outcome, Stamp, Verdict};
 
 const FLOWS: usize = 1000;
-const FRAME: u16 = 128;
-/// The tester's ports, turnpike's, and the neighbours beyond: of the default route, of the feed, and of its change.
-const TESTER: [[u8; 6]; 2] = [[2, 0, 0, 0, 0xa, 2], [2, 0, 0, 0, 0xb, 2]];
-const ROUTER: [[u8; 6]; 2] = [[2, 0, 0, 0, 0xa, 1], [2, 0, 0, 0, 0xb, 1]];
-const NEIGHBOURS: [[u8; 6]; 3] = [[2, 0, 0, 0, 0xc, 0], [2, 0, 0, 0, 0xc, 1], [2, 0, 0, 0, 0xc, 2]];
 /// The neighbour that each stage leads to: nothing there, announced, changed, withdrawn.
-const STAGES: [usize; 4] = [0, 1, 2, 0];
+const STAGES: [u8; 4] = [0, 1, 2, 0];
+/// The neighbour on the LAN.
+const HOST: u8 = 9;
+/// How long a trial for the no-loss rate is.
+const TRIAL: Duration = Duration::from_secs(5);
 
-fn mac(bytes: [u8; 6]) -> String {
-    bytes.map(|byte| format!("{byte:02x}")).join(":")
-}
-
-/// A port's device string; `side` of the cable, and whether it is the tester's end.
-fn device(lab: &Lab, side: usize, tester: bool) -> String {
-    let (role, own) = if tester { ("server", TESTER[side]) } else { ("client", ROUTER[side]) };
-    let socket = lab.path(["a.sock", "b.sock"][side]);
-    format!(
-        "net_memif{side},role={role},id={side},socket={},socket-abstract=no,rsize=14,mac={}",
-        socket.display(),
-        mac(own)
-    )
-}
-
-fn configuration(lab: &Lab, core: usize) -> String {
-    let mut text = String::new();
-    for (side, (name, addresses)) in
-        [("lan", r#""192.0.2.1/24""#), ("wan", r#""198.51.100.1/24", "2001:db8:ffff::1/64""#)]
-            .into_iter()
-            .enumerate()
-    {
-        text += &format!(
-            "[[port]]\nname = \"p{side}\"\ndevice = \"{}\"\ndescriptors = 16384\n[[interface]]\nname = \"{name}\"\n\
-             port = \"p{side}\"\naddresses = [{addresses}]\n",
-            device(lab, side, false)
-        );
+fn configuration(cables: &Cables, cores: &[usize]) -> String {
+    let mut text =
+        cables.ports(&[("lan", r#""192.0.2.1/24""#), ("wan", r#""198.51.100.1/24", "2001:db8:ffff::1/64""#)]);
+    let gateways = [("198.51.100.4", 0), ("198.51.100.2", 1), ("198.51.100.3", 2), ("2001:db8:ffff::2", 1)];
+    for (address, number) in gateways {
+        text += &rig::neighbour("wan", address, neighbour_mac(number));
     }
-    let gateways = ["198.51.100.4", "198.51.100.2", "198.51.100.3", "2001:db8:ffff::2"];
-    for (i, address) in gateways.iter().enumerate() {
-        let mac = mac(NEIGHBOURS[if i < 3 { i } else { 1 }]);
-        text += &format!("[[neighbour]]\ninterface = \"wan\"\naddress = \"{address}\"\nmac = \"{mac}\"\n");
-    }
+    text += &rig::neighbour("lan", "192.0.2.10", neighbour_mac(HOST));
     text += &format!(
-        "[[route]]\nprefix = \"0.0.0.0/0\"\nvia = \"{}\"\n[workers]\ncores = [{core}]\n[kernel]\ntaps = false\n\
-         [memory]\nbuffers = 131072\n[api]\nsocket = \"{}\"\n[bgp]\nlisten = [\"10.99.0.1:1790\"]\nasn = {ASN}\n\
-         router_id = \"10.99.0.1\"\n[[bgp.peer]]\nname = \"feed\"\naddress = \"10.99.0.2\"\nasn = {ASN}\n",
-        gateways[0],
-        lab.path("turnpike.sock").display(),
+        "[[route]]\nprefix = \"0.0.0.0/0\"\nvia = \"{}\"\n[workers]\ncores = {cores:?}\n[kernel]\ntaps = false\n\
+         [memory]\nbuffers = {}\n[api]\nsocket = \"{}\"\n{}",
+        gateways[0].0,
+        131_072 * cores.len(),
+        cables.lab.path("turnpike.sock").display(),
+        bgp_section(None, &[SENDER]),
     );
     text
 }
@@ -85,9 +62,16 @@ struct Watch<'a> {
 impl Observer for Watch<'_> {
     #[inline]
     fn arrived(&mut self, arrival: &Arrival<'_>, stamp: Stamp, _: usize, verdict: Verdict, _: u64) {
-        let Some(at) = self.flows.get_mut(stamp.flow as usize) else { return };
-        let goes_by = |stage: u8| NEIGHBOURS[STAGES[usize::from(stage)]] == arrival.dst_mac();
-        if !matches!(verdict, Verdict::Good(_)) || goes_by(*at) {
+        if !matches!(verdict, Verdict::Good(_)) {
+            return;
+        }
+        let Some(at) = self.flows.get_mut(stamp.flow as usize) else {
+            // On its way back.
+            self.wrong += u64::from(arrival.dst_mac() != neighbour_mac(HOST));
+            return;
+        };
+        let goes_by = |stage: u8| neighbour_mac(STAGES[usize::from(stage)]) == arrival.dst_mac();
+        if goes_by(*at) {
             return;
         }
         let furthest = self.stage.load(Ordering::Acquire);
@@ -98,172 +82,215 @@ impl Observer for Watch<'_> {
     }
 }
 
-/// Everything that a trial needs.
-struct Rig {
-    station: Station,
-    traffic: Traffic,
-    number: u16,
-}
-
-impl Rig {
-    fn run(&mut self, rate: f64, length: Length, stop: &AtomicBool, watch: &mut Watch) -> Outcome {
-        self.number += 1;
-        let drain = Duration::from_millis(500);
-        let load = Load { rate, length, drain, latency_every: None, hops: 1, receive: 2 };
-        traffic::run(&mut self.station, &self.traffic, self.number, &load, stop, &Live::default(), watch)
-    }
-}
-
-fn flows(feed: &Feed) -> Vec<Flow> {
+/// Flows to prefixes all over the table; with two workers the same ones back too, which are the second worker's.
+fn flows(feed: &Feed, workers: usize) -> Vec<Flow> {
     let v4: Vec<Prefix> = feed.prefixes.iter().copied().filter(|p| matches!(p, Prefix::V4(..))).collect();
     let step = (v4.len() / FLOWS).max(1);
-    let flow = |(i, prefix): (usize, &Prefix)| Flow {
-        from: 0,
-        to: 1 << 1,
-        l2: Layer2 { dst: ROUTER[0], src: TESTER[0], tags: [None; 2] },
-        src: Ipv4Addr::new(192, 0, 2, 10).into(),
-        dst: probe::address(*prefix),
-        src_port: 20_000 + i as u16,
-        dst_port: 7,
-        hop_limit: 64,
-    };
-    v4.iter().step_by(step).take(FLOWS).enumerate().map(flow).collect()
+    let spread = v4.iter().step_by(step).take(FLOWS).enumerate();
+    let mut flows: Vec<Flow> = spread.map(|(i, prefix)| rig::flow(i, *prefix, 1 << 1)).collect();
+    if workers > 1 {
+        let back: Vec<Flow> = flows.iter().map(rig::back).collect();
+        flows.extend(back);
+    }
+    flows
 }
 
-/// How long a trial without changes is: as long as one with them, or what disturbs a worker now and then is not seen.
-const TRIAL: Duration = Duration::from_secs(5);
+/// What a trial is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Plan {
+    /// The table comes, changes and goes.
+    Change,
+    /// It stays as it is for so long.
+    Rest(Duration),
+}
 
-/// The highest rate of those tried, each a fifth lower, at which a trial is clean.
-fn no_loss_rate(rig: &mut Rig, stop: &Stop) -> Result<f64, String> {
-    let (stage, never) = (AtomicU8::new(0), AtomicBool::new(false));
-    let mut watch = Watch { stage: &stage, flows: vec![0; FLOWS], wrong: 0 };
-    let flat_out = rig.run(f64::INFINITY, Length::Time(Duration::from_secs(1)), &never, &mut watch);
-    if flat_out.total.received == 0 {
-        return Err("no frame comes through the router".into());
+/// What came of one.
+struct Trial {
+    outcome: Outcome,
+    /// How far each flow came.
+    flows: Vec<u8>,
+    wrong: u64,
+    rounds: Rounds,
+    kept: Kept,
+    dropped: std::collections::BTreeMap<String, u64>,
+    questions: u64,
+    cpu: f64,
+    rss: f64,
+}
+
+impl Trial {
+    fn is_clean(&self) -> bool {
+        self.outcome.total.is_clean() && self.wrong == 0
     }
-    let mut rate = flat_out.delivered();
-    for _ in 0..12 {
-        stop.check()?;
-        let trial = rig.run(rate, Length::Time(TRIAL), &never, &mut watch);
-        if trial.total.is_clean() && trial.shortfall() < 0.02 && watch.wrong == 0 {
-            return Ok(rate);
+
+    fn row(&self, case: &'static str, routes: usize, no_loss: f64) -> Row {
+        let total = self.outcome.total;
+        Row {
+            case,
+            subject: Kind::Turnpike.name(),
+            routes,
+            seconds: self.outcome.seconds,
+            cpu_seconds: self.cpu,
+            rss_mb: self.rss,
+            frames: Some(Frames {
+                no_loss_per_second: no_loss,
+                rate_per_second: 0.8 * no_loss,
+                sent: total.sent,
+                lost: total.lost(),
+                refused: self.outcome.refused,
+                dropped: self.dropped.clone(),
+                reordered: total.reordered,
+                duplicated: total.duplicates + total.stale,
+                corrupt: total.corrupt + total.misdirected,
+                wrong_next_hop: self.wrong,
+                not_sent: self.outcome.missed,
+                questions: self.questions,
+            }),
+            rounds: Some(self.rounds.clone()),
+            kept: Some(self.kept),
+            ..Row::default()
         }
-        rate *= 0.8;
     }
-    Err("there is no rate at which nothing is lost, even without changes: is the worker alone on its core?"
-        .into())
+}
+
+/// A turnpike at the rig, and whoever talks to it.
+struct Bench<'a> {
+    turnpike: Turnpike,
+    speaker: Speaker,
+    rig: Rig,
+    feed: &'a Feed,
+    lab: &'a Lab,
+    stop: &'a Stop,
+    patience: Duration,
+    /// Flows whose next hops are watched.
+    watched: usize,
+}
+
+impl Bench<'_> {
+    /// One trial at so many frames a second from each port that sends. The API is asked all the time.
+    fn trial(&mut self, rate: f64, plan: Plan) -> Result<Trial, String> {
+        let (stage, done, questions) = (AtomicU8::new(0), AtomicBool::new(false), AtomicU64::new(0));
+        let mut watch = Watch { stage: &stage, flows: vec![0; self.watched], wrong: 0 };
+        if plan != Plan::Change && self.turnpike.count(self.lab, 0)? > 0 {
+            // All that is announced leads on.
+            stage.store(1, Ordering::Release);
+        }
+        self.speaker.keepalive()?;
+        let pids = self.turnpike.pids();
+        let (rounds, kept) = (self.turnpike.round_counts()?, Kept::read(&pids));
+        let (dropped, cpu) = (self.turnpike.dropped()?, usage(&pids, self.turnpike.leave_out()).0);
+        let (driven, outcome) = std::thread::scope(|scope| {
+            let (done, questions, socket, stage) = (&done, &questions, self.turnpike.socket(), &stage);
+            scope.spawn(move || ask(&socket, done, questions));
+            let mut driver = Driver {
+                turnpike: &mut self.turnpike,
+                speaker: &mut self.speaker,
+                feed: self.feed,
+                lab: self.lab,
+                stop: self.stop,
+                stage,
+            };
+            let patience = self.patience;
+            let drive = scope.spawn(move || {
+                let result = match plan {
+                    Plan::Change => driver.change(patience),
+                    Plan::Rest(time) => driver.stop.sleep(time),
+                };
+                done.store(true, Ordering::Release);
+                result
+            });
+            let outcome = self.rig.run(rate, Length::UntilStopped, done, &mut watch);
+            (drive.join(), outcome)
+        });
+        driven.map_err(|_| "the sender's thread ended".to_owned())??;
+        let after = self.turnpike.dropped()?;
+        let added = |(reason, count): (String, u64)| {
+            let count = count - dropped.get(&reason).copied().unwrap_or(0);
+            (count > 0).then_some((reason, count))
+        };
+        let (cpu_now, rss) = usage(&pids, self.turnpike.leave_out());
+        Ok(Trial {
+            outcome,
+            flows: watch.flows,
+            wrong: watch.wrong,
+            rounds: Rounds::between(&rounds, &self.turnpike.round_counts()?),
+            kept: Kept::read(&pids).since(kept),
+            dropped: after.into_iter().filter_map(added).collect(),
+            questions: questions.load(Ordering::Relaxed),
+            cpu: cpu_now - cpu,
+            rss,
+        })
+    }
+
+    /// The highest rate of those tried, each a fifth lower, at which a trial without changes is clean.
+    fn no_loss_rate(&mut self) -> Result<f64, String> {
+        let flat_out = self.trial(f64::INFINITY, Plan::Rest(Duration::from_secs(1)))?;
+        if flat_out.outcome.total.received == 0 {
+            return Err("no frame comes through the router".into());
+        }
+        let senders = if flat_out.outcome.flows.len() > self.watched { 2.0 } else { 1.0 };
+        let mut rate = flat_out.outcome.delivered() / senders;
+        for _ in 0..12 {
+            let trial = self.trial(rate, Plan::Rest(TRIAL))?;
+            if trial.is_clean() && trial.outcome.shortfall() < 0.02 {
+                return Ok(rate);
+            }
+            let Outcome { total, refused, .. } = &trial.outcome;
+            eprintln!(
+                "perf:   {rate:.0} frames/s: {} lost, {refused} of them refused; {:.1} % not sent; {:?}",
+                total.lost(),
+                trial.outcome.shortfall() * 100.0,
+                trial.kept
+            );
+            rate *= 0.8;
+        }
+        Err("there is no rate at which nothing is lost, even without changes: is the worker alone on its core?"
+            .into())
+    }
 }
 
 /// Runs the case.
 pub fn run(args: &Args, feed: &Feed, report: &mut Report, stop: &Stop) -> Result<(), String> {
     let other = usize::from(args.core == 0);
+    let cores = &[args.core, other][..usize::from(args.workers)];
     eprintln!(
-        "perf: zero loss: the worker has core {}; generator, control, sender and questions share core {other}",
-        args.core
+        "perf: zero loss: workers on cores {cores:?}; generator, control, sender and questions share core {other}"
     );
     crate::lpm::pin(other);
     let lab = Lab::new(900)?;
-    let setup = Setup {
-        devices: vec![device(&lab, 0, true), device(&lab, 1, true)],
-        eal_args: "--in-memory --no-pci --no-telemetry --log-level=1".split(' ').map(str::to_owned).collect(),
-        descriptors: 16384,
-        packet: 1500,
-        no_huge: false,
-        when_full: WhenFull::Drop,
-    };
-    let station = Station::open(&setup).map_err(|error| error.to_string())?;
-    let turnpike = Turnpike::start_with(&lab, &configuration(&lab, args.core), Some(other), stop)?;
-    station
-        .wait_for_links(Duration::from_secs(10), || Ok::<(), crate::traffic::StationError>(()))
-        .map_err(|error| error.to_string())?;
-    favour_workers(&turnpike.pids());
-    let flows = flows(feed);
-    let count = flows.len();
-    let traffic = Traffic::new(flows, Sizes::Fixed(FRAME)).map_err(|error| error.to_string())?;
-    let mut rig = Rig { station, traffic, number: 0 };
-    let rate = no_loss_rate(&mut rig, stop)?;
-    eprintln!("perf:   no loss at {rate:.0} frames/s; the trial has 80% of it");
-    let before = turnpike.round_counts()?;
-    let (stage, never) = (AtomicU8::new(0), AtomicBool::new(false));
-    let mut watch = Watch { stage: &stage, flows: vec![0; count], wrong: 0 };
-    rig.run(0.8 * rate, Length::Time(Duration::from_secs(3)), &never, &mut watch);
-    let quiet = turnpike.round_counts()?;
+    let cables = Cables { lab: &lab, ring: 14, workers: cores.len() };
+    let station = cables.open(2).map_err(|error| error.to_string())?;
+    let mut turnpike = Turnpike::start_with(&lab, &configuration(&cables, cores), Some(other), stop)?;
+    let flows = flows(feed, cores.len());
+    let watched = flows.len() / cores.len();
+    let rig = Rig::new(station, flows, 0b11, Duration::from_millis(500))?;
+    let _favour = rig.connect(&mut turnpike, stop)?;
     let speaker = Speaker::connect(&lab.sender, turnpike.address(), SENDER, stop)?;
-    let done = AtomicBool::new(false);
-    let questions = AtomicU64::new(0);
-    let mut driver = Driver { turnpike, speaker, feed, lab: &lab, stop, stage: &stage };
-    let start = Instant::now();
-    let (driven, outcome) = std::thread::scope(|scope| {
-        let (done, questions, socket) = (&done, &questions, driver.turnpike.socket());
-        scope.spawn(move || ask(&socket, done, questions));
-        let drive = scope.spawn(move || {
-            let result = driver.run(args.patience);
-            done.store(true, Ordering::Release);
-            result.map(|()| driver)
-        });
-        let outcome = rig.run(0.8 * rate, Length::UntilStopped, done, &mut watch);
-        (drive.join(), outcome)
-    });
-    let driver = driven.map_err(|_| "the sender's thread ended".to_owned())??;
-    let changing = driver.turnpike.round_counts()?;
-    let pids = driver.turnpike.pids();
-    let (cpu, rss) = usage(&pids, driver.turnpike.leave_out());
-    let total = outcome.total;
-    let frames = Frames {
-        no_loss_per_second: rate,
-        rate_per_second: 0.8 * rate,
-        sent: total.sent,
-        lost: total.lost(),
-        reordered: total.reordered,
-        duplicated: total.duplicates + total.stale,
-        corrupt: total.corrupt + total.misdirected,
-        wrong_next_hop: watch.wrong,
-        not_sent: outcome.missed,
-        questions: questions.load(Ordering::Relaxed),
-    };
-    report.row(&Row {
-        case: "zero-loss",
-        subject: Kind::Turnpike.name(),
-        routes: feed.prefixes.len(),
-        seconds: start.elapsed().as_secs_f64(),
-        cpu_seconds: cpu,
-        rss_mb: rss,
-        frames: Some(frames),
-        rounds: Some([between(&before, &quiet), between(&quiet, &changing)]),
-        control_pause_ms: Some(driver.turnpike.turns()?.1 as f64 / 1e6),
-        ..Row::default()
-    })?;
-    let moved = watch.flows.iter().filter(|stage| usize::from(**stage) == STAGES.len() - 1).count();
-    if !total.is_clean() || watch.wrong > 0 {
-        return Err(format!("zero loss: the trial was not clean: {frames:?}"));
+    let patience = Duration::from_secs(args.patience);
+    let mut bench = Bench { turnpike, speaker, rig, feed, lab: &lab, stop, patience, watched };
+    let rate = bench.no_loss_rate()?;
+    eprintln!("perf:   no loss at {rate:.0} frames/s from a port; the trials have 80% of it");
+    let routes = feed.prefixes.len();
+    let changing = bench.trial(0.8 * rate, Plan::Change)?;
+    report.row(&changing.row("zero-loss", routes, rate))?;
+    bench.speaker.send(&feed.announce)?;
+    let deadline = Instant::now() + patience;
+    while bench.turnpike.count(&lab, routes)? < routes && Instant::now() < deadline {
+        stop.sleep(Duration::from_millis(20))?;
     }
-    if moved < count {
+    let idle = bench.trial(0.8 * rate, Plan::Rest(Duration::from_secs_f64(changing.outcome.seconds)))?;
+    report.row(&idle.row("zero-loss-idle", routes, rate))?;
+    report.text(&Rounds::table(&[("without changes", &idle.rounds), ("with them", &changing.rounds)]));
+    if !changing.is_clean() {
+        return Err("zero loss: the trial was not clean; see its row".into());
+    }
+    let moved = changing.flows.iter().filter(|stage| usize::from(**stage) == STAGES.len() - 1).count();
+    if moved < watched {
         return Err(format!(
-            "zero loss: only {moved} of {count} flows went all the way from next hop to next hop"
+            "zero loss: only {moved} of {watched} flows went all the way from next hop to next hop"
         ));
     }
     Ok(())
-}
-
-/// What was added between two looks at a histogram.
-fn between(before: &[(u64, u64)], after: &[(u64, u64)]) -> Rounds {
-    let had = |time: u64| before.iter().find(|(at, _)| *at == time).map_or(0, |(_, count)| *count);
-    let added: Vec<(u64, u64)> = after
-        .iter()
-        .map(|(time, count)| (*time, count.saturating_sub(had(*time))))
-        .filter(|(_, n)| *n > 0)
-        .collect();
-    let total: u64 = added.iter().map(|(_, count)| count).sum();
-    let mut left = (total as f64 * 0.999).ceil() as u64;
-    let mut rounds = Rounds::default();
-    for (time, count) in added {
-        if left > 0 && count >= left {
-            rounds.p999_us = time as f64 / 1e3;
-        }
-        left = left.saturating_sub(count);
-        rounds.max_us = time as f64 / 1e3;
-    }
-    rounds
 }
 
 /// Asks ten times a second, until it is done.
@@ -281,8 +308,8 @@ fn ask(socket: &std::path::Path, done: &AtomicBool, questions: &AtomicU64) {
 
 /// Brings the table, changes it, and takes it.
 struct Driver<'a> {
-    turnpike: Turnpike,
-    speaker: Speaker,
+    turnpike: &'a mut Turnpike,
+    speaker: &'a mut Speaker,
     feed: &'a Feed,
     lab: &'a Lab,
     stop: &'a Stop,
@@ -290,8 +317,8 @@ struct Driver<'a> {
 }
 
 impl Driver<'_> {
-    fn run(&mut self, patience: u64) -> Result<(), String> {
-        let deadline = Instant::now() + Duration::from_secs(patience);
+    fn change(&mut self, patience: Duration) -> Result<(), String> {
+        let deadline = Instant::now() + patience;
         let settled = Duration::from_millis(300);
         self.stop.sleep(settled)?;
         let (all, last) = (self.feed.prefixes.len(), self.last());

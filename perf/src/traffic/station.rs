@@ -20,6 +20,8 @@ pub struct Setup {
     pub eal_args: Vec<String>,
     /// RX and TX descriptors of each port.
     pub descriptors: u16,
+    /// Queues on which each port receives: as many as the other side sends on, where those are one to one.
+    pub rx_queues: u16,
     /// The longest IP packet, in bytes.
     pub packet: u16,
     /// Ordinary pages, whatever there is.
@@ -88,7 +90,7 @@ impl Drop for RuntimeDir {
 
 /// A port of the tester.
 struct Line {
-    rx: RxQueue,
+    rx: Vec<RxQueue>,
     tx: TxQueue,
     /// Frames that the port had no room for, in front.
     waiting: [Option<Mbuf>; BURST],
@@ -125,7 +127,8 @@ impl Station {
     pub fn open(setup: &Setup) -> Result<Self, StationError> {
         // Ethernet and two tags in front of the packet.
         let data_room = ((usize::from(setup.packet) + 22).clamp(2040, LONGEST) as u16).next_multiple_of(64);
-        let count = setup.devices.len() as u32 * (u32::from(setup.descriptors) + 1024) + 1023;
+        let queues = u32::from(setup.rx_queues.max(1));
+        let count = setup.devices.len() as u32 * (u32::from(setup.descriptors) * queues + 1024) + 1023;
         let megabytes = ((u64::from(count) * 2 * (u64::from(data_room) + 640)) >> 20) + 64;
         let huge = !setup.no_huge && dpdk_sys::free_huge_pages().bytes >> 20 >= megabytes;
         let physical = setup.devices.iter().find(|device| is_pci(device));
@@ -145,20 +148,21 @@ impl Station {
         for device in &setup.devices {
             let mut port = Port::open(&eal, device)?;
             let config = PortConfig {
+                rx_queues: setup.rx_queues,
                 rx_desc: setup.descriptors,
                 tx_desc: setup.descriptors,
                 mtu: setup.packet.max(1500),
                 ..PortConfig::default()
             };
             port.configure(&config, &rx_pool)?;
-            let (mut rx, mut tx) = port.start()?;
+            let (rx, mut tx) = port.start()?;
             let info = port.info()?;
             let waits = match setup.when_full {
                 WhenFull::Auto => is_pci(device),
                 WhenFull::Drop => false,
                 WhenFull::Wait => true,
             };
-            if let (Some(rx), Some(tx)) = (rx.pop(), tx.pop()) {
+            if let Some(tx) = tx.pop() {
                 lines.push(Line { rx, tx, waiting: [const { None }; BURST], waits, port, info });
             }
         }
@@ -333,19 +337,23 @@ impl Wire for Station {
     #[inline]
     fn receive(&mut self, port: usize, mut each: impl FnMut(&[u8], u64)) -> usize {
         let Some(line) = self.lines.get_mut(port) else { return 0 };
-        let n = line.rx.burst(&mut self.burst);
-        if n == 0 {
-            return 0;
+        let mut all = 0;
+        for rx in &mut line.rx {
+            let n = rx.burst(&mut self.burst);
+            if n == 0 {
+                continue;
+            }
+            let now = dpdk_sys::cycles();
+            for packet in self.burst[..n].iter().flatten() {
+                packet.prefetch();
+            }
+            for packet in self.burst[..n].iter().flatten() {
+                each(packet.bytes(), now);
+            }
+            Mbuf::free_burst(&mut self.burst[..n]);
+            all += n;
         }
-        let now = dpdk_sys::cycles();
-        for packet in self.burst[..n].iter().flatten() {
-            packet.prefetch();
-        }
-        for packet in self.burst[..n].iter().flatten() {
-            each(packet.bytes(), now);
-        }
-        Mbuf::free_burst(&mut self.burst[..n]);
-        n
+        all
     }
 }
 

@@ -54,6 +54,7 @@ pub const STEPS: &[Step<Guards>] = &[
     ("dscp_and_priority", peerings::dscp_and_priority),
     ("reverse_paths", peerings::reverse_paths),
     ("segment_sizes", peerings::segment_sizes),
+    ("loose_reverse_paths", vrfs::loose_reverse_paths),
     ("no_vrf_reaches_another", vrfs::isolated),
 ];
 
@@ -212,6 +213,8 @@ primary = {{ port = "wan", v4 = "172.16.0.0/30", v6 = "fd00:16::/126" }}
 [[circuit.peering]]
 kind = "microsoft"
 c_tag = 20
+mss_v4 = "auto"
+mss_v6 = 1280
 pcp_from_dscp = {{ 46 = 5, 34 = 4, 0 = 1 }}
 primary = {{ port = "wan", v4 = "203.0.113.0/30", v6 = "2001:db8:ff::/126" }}
 [[interface]]

@@ -123,12 +123,19 @@ pub fn reverse_paths(guards: &mut Guards) {
     assert_eq!((counted.forwarded, seen.len()), (2, 2), "{counted:?}");
 }
 
-/// SYN and SYN-ACK over private peering tell of no more than fits, in both directions; their checksum is right.
+/// SYN and SYN-ACK over a peering tell of no more than its limit, or than fits where that is automatic, in both
+/// directions; their checksum is right. Private peering has 1,400 bytes, the other 1,500.
 pub fn segment_sizes(guards: &mut Guards) {
-    for (v6, lan, limit) in [(false, "192.0.2.9", 1300), (true, "2001:db8:30::9", 1340)] {
+    for (v6, lan, limit, sides) in [
+        (false, "192.0.2.9", 1300, [PRIVATE_LAN, PRIVATE]),
+        (true, "2001:db8:30::9", 1400 - 60, [PRIVATE_LAN, PRIVATE]),
+        (false, "198.18.40.9", 1500 - 40, [MICROSOFT_LAN, MICROSOFT]),
+        (true, "2001:db8:40::9", 1280, [MICROSOFT_LAN, MICROSOFT]),
+    ] {
         let cloud = CLOUD[usize::from(v6)];
-        for (from, to, ends) in [(PRIVATE_LAN, PRIVATE, [lan, cloud]), (PRIVATE, PRIVATE_LAN, [cloud, lan])] {
-            let cases = [(2, 1460, limit), (0x12, 1460, limit), (2, 1000, 1000), (0x10, 1460, 1460)];
+        let [inside, outside] = sides;
+        for (from, to, ends) in [(inside, outside, [lan, cloud]), (outside, inside, [cloud, lan])] {
+            let cases = [(2, 8960, limit), (0x12, 1461, limit), (2, 1000, 1000), (0x10, 8960, 8960)];
             let packets: Vec<_> = cases.iter().map(|(flags, size, _)| tcp(ends, *flags, *size)).collect();
             let (counted, seen) = guards.pass(from, to, &packets, packets.len());
             assert_eq!(counted.forwarded, 4, "{counted:?}");

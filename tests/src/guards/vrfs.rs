@@ -31,6 +31,9 @@ pub fn config(leaks: bool) -> String {
                 "[[interface]]\nname = \"{name}-{side}\"\nport = \"{port}\"\nvlan = {vlan}\nvrf = \"{name}\"\n\
                  addresses = [\"10.{net}.{n}.1/24\", \"fd{net}:{n}::1/64\"]\n"
             );
+            if (side, *name) == ("in", "green") {
+                text += "reverse_path = \"loose\"\n";
+            }
             let at = usize::from(side == "out");
             let addresses = [false, true].map(|v6| hosts(vrf, v6)[at].clone());
             text += &super::neighbours(&format!("{name}-{side}"), &addresses.each_ref().map(String::as_str));
@@ -70,6 +73,21 @@ pub fn leaked(guards: &mut Guards) {
         let (counted, seen) = guards.pass(EXITS[0], EXITS[1], &[udp(&back[2], &there[2])], 1);
         assert_eq!((counted.forwarded, seen.len()), (1, 1), "{counted:?}");
     }
+}
+
+/// With loose reverse paths, sources may be behind any link of the VRF, but not nowhere.
+pub fn loose_reverse_paths(guards: &mut Guards) {
+    const GREEN: usize = 2;
+    let to = [false, true].map(|v6| hosts(GREEN, v6)[2].clone());
+    let known = ["10.51.3.9", "10.71.3.9", "fd51:3::9", "fd71:3::9"];
+    let unknown = ["11.0.0.1", "10.71.1.9", "2001:db9::1", "fd71:1::9"];
+    let packets = |sources: [&str; 4]| sources.map(|s| udp(s, &to[usize::from(s.contains(':'))]));
+    let (counted, seen) = guards.pass(ENTRIES[GREEN], EXITS[GREEN], &packets(known), 4);
+    assert_eq!((counted.forwarded, seen.len()), (4, 4), "{counted:?}");
+    guards.assert_dropped(ENTRIES[GREEN], "reverse_path", &packets(unknown));
+    // Elsewhere it is off: from anywhere.
+    let (counted, seen) = guards.pass(ENTRIES[0], EXITS[0], &[udp("11.0.0.1", "10.71.1.9")], 1);
+    assert_eq!((counted.forwarded, seen.len()), (1, 1), "{counted:?}");
 }
 
 /// A discard route drops in its own VRF and in the one that it is leaked to.

@@ -11,8 +11,9 @@ use crate::bench::{Bench, ROGUES};
 use crate::hostile::floods::Random;
 use crate::lab::Netns;
 use crate::plan::{CUSTOMER_AS, RELAY_PORT};
+use crate::process::status_of;
 use crate::suite::SOON;
-use crate::wait;
+use crate::{sys, wait};
 
 /// An address that no `[[bgp.peer]]` has.
 const STRANGER: &str = "127.0.0.3";
@@ -272,6 +273,69 @@ pub fn crowd(bench: &mut Bench) {
     peer.establish(bench, source);
     drop(peer);
     bench.assert_unharmed();
+}
+
+/// Attempts at a connection, each second one of which is kept open.
+const ATTEMPTS: usize = 10_000;
+/// How much memory they may take, in kB, and how many threads.
+const MEMORY: u64 = 16 * 1024;
+const THREADS: u64 = 3;
+
+/// Ten thousand connections from strangers and from a peer that is allowed one; half of them stay open and say nothing. It
+/// takes no memory to speak of, all are counted, and packets and the established session do not notice.
+pub fn ten_thousand_connections(bench: &mut Bench) {
+    sys::allow_open_files(ATTEMPTS as u64).expect("as many open files");
+    let source = ROGUES[0];
+    wait::until_true(SOON, "the last connection to be forgotten", || {
+        status(bench, source)["state"] == "Active"
+    });
+    let strangers = |bench: &Bench| {
+        bench.router().show("drops")["control"]["outcomes"]["bgp_connection_refused"].as_u64().unwrap_or(0)
+    };
+    let rejected = |bench: &Bench| status(bench, source)["rejected"].as_u64().expect("a counter");
+    let pid = bench.router.as_mut().expect("turnpike runs").daemon().pid();
+    let before = (strangers(bench), rejected(bench));
+    let (memory, threads) = (status_of(pid, "VmRSS"), status_of(pid, "Threads"));
+    let frames = vec![Bench::wrap(0, &Bench::packet(0, 0, false, 64, b"crowd")); 20];
+    let lines = refusals(bench);
+    let start = Instant::now();
+    let mut silent = Vec::new();
+    for n in 0..ATTEMPTS {
+        let stranger = format!("127.0.1.{}", n % 200 + 1);
+        let stream = connect(&bench.vrf, if n % 4 == 0 { source } else { &stranger });
+        if n % 2 == 0 {
+            silent.push(stream);
+        }
+        if n % 2500 == 2499 {
+            assert_eq!(bench.forwarded(&frames).1.len(), frames.len(), "forwarded after {n} connections");
+        }
+    }
+    let took = start.elapsed().as_secs_f64();
+    let all = ATTEMPTS as u64;
+    wait::until_true(SOON, "all strangers to be counted", || strangers(bench) == before.0 + all * 3 / 4);
+    // One of the peer's is its candidate, and some more after that was given up.
+    let more = rejected(bench) - before.1;
+    assert!((all / 4 - 10..all / 4).contains(&more), "{more} of the peer's connections were rejected");
+    let grown = status_of(pid, "VmRSS").saturating_sub(memory);
+    assert!(grown < MEMORY, "{grown} kB more memory");
+    let grown = status_of(pid, "Threads").saturating_sub(threads);
+    assert!(grown <= THREADS, "{grown} threads more");
+    let told = refusals(bench) - lines;
+    assert!((1..=20 + took as usize).contains(&told), "{told} lines in {took:.1} s");
+    println!("    {took:.1} s, {told} lines in the log");
+    bench.assert_unharmed();
+    drop(silent);
+    wait::until_true(SOON, "them to be forgotten", || status(bench, source)["state"] == "Active");
+    let mut peer = Peer::connect(bench, source);
+    peer.establish(bench, source);
+    drop(peer);
+    bench.assert_unharmed();
+}
+
+/// Lines about refused connections in the log.
+fn refusals(bench: &mut Bench) -> usize {
+    let log = bench.router.as_mut().expect("turnpike runs").daemon().log();
+    log.lines().filter(|line| line.contains("BGP connection refused")).count()
 }
 
 /// Whether a route to `prefix` is in the FIB.

@@ -32,6 +32,7 @@ pub const STEPS: &[Step<Bench>] = &[
     ("no_route", wrong::no_route),
     ("ttl_zero_and_one", wrong::ttl_zero_and_one),
     ("too_big", wrong::too_big),
+    ("the_ports_word_on_checksums", wrong::the_ports_word_on_checksums),
     ("mutated_frames", floods::mutated_frames),
     ("flood_of_unresolved", floods::flood_of_unresolved),
     ("flood_of_local", floods::flood_of_local),
@@ -42,5 +43,6 @@ pub const STEPS: &[Step<Bench>] = &[
     ("bgp_half_a_message_then_silence", bgp::half_a_message_then_silence),
     ("bgp_random_bytes_after_open", bgp::random_bytes_after_open),
     ("bgp_crowd", bgp::crowd),
+    ("bgp_ten_thousand_connections", bgp::ten_thousand_connections),
     ("api_garbage", api::garbage),
 ];

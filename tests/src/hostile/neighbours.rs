@@ -87,8 +87,8 @@ pub fn an_absent_neighbour_is_asked_for_at_a_bounded_rate(bench: &mut Bench) {
     bench.assert_unharmed();
 }
 
-/// On a link of two, whose far side has an address that it should not have: `show neighbours` names what was seen
-/// instead of the neighbour that does not answer.
+/// Somebody on the link has an address that he should not have: `show neighbours` names what was seen instead of the
+/// neighbour that does not answer. (`paths::a_wrong_far_address_is_named` has the same on a /30 behind two tags.)
 pub fn a_wrong_far_address_is_named(bench: &mut Bench) {
     let absent = host(1, KIND, false, 98);
     let packet = frame::udp((theirs(0, 1, false), 4000), (absent, 5000), 64, b"anybody?");

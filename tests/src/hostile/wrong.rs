@@ -78,6 +78,33 @@ pub fn wrong_ipv4_headers(bench: &mut Bench) {
     bench.assert_unharmed();
 }
 
+/// Once the port was seen to judge checksums rightly its word counts, and wrong ones are dropped as before.
+pub fn the_ports_word_on_checksums(bench: &mut Bench) {
+    let right: Vec<_> = (0..KINDS.len())
+        .map(|kind| Bench::wrap(kind, &Bench::packet(kind, 2, false, 64, &[0x55; 40])))
+        .collect();
+    let wrong: Vec<_> = right
+        .iter()
+        .zip(KINDS)
+        .map(|(frame, kind)| {
+            let mut frame = frame.clone();
+            frame[14 + 4 * kind.tags.len() + 10] ^= 0x10;
+            frame
+        })
+        .collect();
+    let all: Vec<_> = right.iter().cycle().take(1100).cloned().collect();
+    assert_eq!(bench.send(&all).forwarded, 1100);
+    let ports = bench.router().show("ports");
+    assert_eq!(ports[0]["offloads"]["rx_checksum"], "in use", "{ports}");
+    assert_eq!(ports[0]["offloads"]["rss"], "software (not asked for)", "{ports}");
+    assert!(bench.router().table("ports").contains("in use"));
+    bench.assert_dropped("ipv4_checksum", &times(wrong));
+    let (counted, seen) = bench.forwarded(&right);
+    assert_eq!((counted.forwarded, seen.len()), (right.len() as u64, right.len()), "{counted:?}");
+    assert!(seen.iter().all(|seen| frame::ip(&seen.frame).is_some_and(|ip| ip.checksum_right)));
+    bench.assert_unharmed();
+}
+
 /// Wrong versions and payload lengths.
 pub fn wrong_ipv6_headers(bench: &mut Bench) {
     let right = Bench::packet(1, 2, true, 64, &[0x55; 40]);

@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 
 use crate::frame::{self, Tag};
-use crate::judge::linux;
 use crate::judge::plan::{KINDS, MACS, PORT_MTU, Place};
 use crate::judge::random::Random;
 
@@ -26,40 +25,84 @@ pub fn frame(seed: u64, number: u64, port: usize) -> Input {
     Input { port, frame: link(r, place, v6, &packet) }
 }
 
-/// A source behind the sub-interface, or its neighbour; now and then one that no packet may have.
-fn source(r: &mut Random, place: Place, v6: bool, neighbour: bool) -> IpAddr {
-    const BOGUS4: [[u8; 4]; 5] = [[0; 4], [127, 0, 0, 1], [224, 0, 0, 5], [255; 4], [239, 1, 2, 3]];
-    const BOGUS6: [[u16; 8]; 3] = [[0; 8], [0, 0, 0, 0, 0, 0, 0, 1], [0xff02, 0, 0, 0, 0, 0, 0, 1]];
+/// A source behind the sub-interface, or its neighbour; now and then one that no packet may have, or that is elsewhere:
+/// the links of a circuit are used asymmetrically.
+fn source(r: &mut Random, place: Place, v6: bool) -> IpAddr {
+    const BOGUS4: [[u8; 4]; 9] = [
+        [0; 4],
+        [0, 1, 2, 3],
+        [127, 0, 0, 1],
+        [169, 254, 1, 2],
+        [169, 254, 200, 2],
+        [224, 0, 0, 5],
+        [240, 1, 2, 3],
+        [255; 4],
+        [239, 1, 2, 3],
+    ];
+    const BOGUS6: [[u16; 8]; 5] = [
+        [0; 8],
+        [0, 0, 0, 0, 0, 0, 0, 1],
+        [0, 0, 0, 0, 0, 0xffff, 0x1400, 1],
+        [0xfe80, 0, 0, 0, 0, 0, 0, 9],
+        [0xff02, 0, 0, 0, 0, 0, 0, 1],
+    ];
+    let other = any(r, 1 - place.port, v6);
     match r.below(100) {
         0..=1 if v6 => r.pick(&BOGUS6).into(),
         0..=1 => r.pick(&BOGUS4).into(),
-        2..=20 if neighbour => place.host(v6, 2),
+        2 if v6 => place.link_local(),
+        2 => place.host(false, r.pick(&[0, 255])),
+        3 => r.pick(&[place.ours(v6), other.ours(v6)]),
+        4..=19 => place.host(v6, 2),
+        20..=24 => other.beyond(v6, r.draw() as u16),
+        25..=27 => any(r, place.port, v6).beyond(v6, r.draw() as u16),
         // Behind our neighbour, but not where the longer prefix leads elsewhere.
         _ => place.beyond(v6, (r.draw() % 0xc000) as u16 + 1),
     }
 }
 
-/// Somewhere; and whether there is a route.
-fn destination(r: &mut Random, place: Place, v6: bool) -> (IpAddr, bool) {
+/// A sub-interface of a port that has the family.
+fn any(r: &mut Random, port: usize, v6: bool) -> Place {
     let kinds: Vec<_> = (0..KINDS.len()).filter(|k| !v6 || KINDS[*k].v6).collect();
-    let other = Place { port: 1 - place.port, kind: r.pick(&kinds) };
-    let same = Place { port: place.port, kind: r.pick(&kinds) };
+    Place { port, kind: r.pick(&kinds) }
+}
+
+/// Somewhere.
+fn destination(r: &mut Random, place: Place, v6: bool) -> IpAddr {
+    const BOGUS4: [[u8; 4]; 8] = [
+        [0; 4],
+        [0, 1, 2, 3],
+        [127, 1, 2, 3],
+        [169, 254, 1, 2],
+        [169, 254, 200, 2],
+        [224, 0, 0, 5],
+        [240, 1, 2, 3],
+        [255; 4],
+    ];
+    const BOGUS6: [[u16; 8]; 6] = [
+        [0; 8],
+        [0, 0, 0, 0, 0, 0, 0, 1],
+        [0, 0, 0, 0, 0, 0xffff, 0x1400, 1],
+        [0xfe80, 0, 0, 0, 0, 0, 0, 2],
+        [0xff02, 0, 0, 0, 0, 0, 0, 0x77],
+        [0xff0e, 0, 0, 0, 0, 0, 0, 5],
+    ];
+    let (other, same) = (any(r, 1 - place.port, v6), any(r, place.port, v6));
     let low = r.draw() as u16;
-    let martian4 = [[0; 4], [127, 1, 2, 3], [224, 0, 0, 5], [255; 4]];
-    let address = match r.below(100) {
+    match r.below(100) {
         0..=69 => other.beyond(v6, low),
-        70..=77 => same.beyond(v6, low),
-        78..=83 => other.host(v6, 2),
-        84..=85 if !v6 => other.host(false, 255),
+        70..=76 => same.beyond(v6, low),
+        77..=82 => other.host(v6, 2),
+        83 => r.pick(&[place.ours(v6), other.ours(v6)]),
+        84..=85 if !v6 => other.host(false, r.pick(&[0, 255])),
         86..=88 if v6 => IpAddr::from([0x2001, 0xdb8, 0xdead, 0, 0, 0, 0, low]),
         86..=88 => IpAddr::from([203, 0, 113, low as u8]),
-        89..=92 if v6 => IpAddr::from([0xff0e, 0, 0, 0, 0, 0, 0, 5]),
-        89..=92 => r.pick(&martian4).into(),
-        93..=96 if v6 => return (IpAddr::from([0x2a01, low, 0, 0, 0, 0, 0, 1]), false),
-        93..=96 => return (IpAddr::from([30, 1, (low >> 8) as u8, low as u8]), false),
+        89..=92 if v6 => r.pick(&BOGUS6).into(),
+        89..=92 => r.pick(&BOGUS4).into(),
+        93..=96 if v6 => IpAddr::from([0x2a01, low, 0, 0, 0, 0, 0, 1]),
+        93..=96 => IpAddr::from([30, 1, (low >> 8) as u8, low as u8]),
         _ => other.beyond(v6, low),
-    };
-    (address, true)
+    }
 }
 
 /// Mostly enough, now and then not.
@@ -90,12 +133,17 @@ fn length(r: &mut Random, header: usize) -> usize {
 }
 
 fn packet4(r: &mut Random, place: Place) -> Vec<u8> {
-    let (to, routed) = destination(r, place, false);
-    let options = if r.percent(25) { options(r, place) } else { Vec::new() };
-    // Links of a circuit are used asymmetrically: what comes in on one may be answered over another. With options
-    // Linux records the address of that other one, and an IPv6 error has it for its source.
-    let behind = if options.is_empty() && r.percent(5) { r.below(KINDS.len()) } else { place.kind };
-    let from = source(r, Place { kind: behind, ..place }, false, routed);
+    let (mut from, to) = (source(r, place, false), destination(r, place, false));
+    let mut most = 3;
+    if matches!(to, IpAddr::V4(to) if matches!(to.octets(), [30, ..] | [169, 254, ..128, _])) {
+        // Linux limits how often it tells a source that there is no route, by a setting of the whole machine: five
+        // times at once. `intended` asks it once more for each option.
+        most = 1;
+        if from == place.host(false, 2) {
+            from = place.beyond(false, r.draw() as u16 & 0x7fff);
+        }
+    }
+    let options = if r.percent(25) { options(r, place, most) } else { Vec::new() };
     let header = 20 + options.len();
     let protocol = r.pick(&[17, 17, 6, 1, 1, 47, 50, 89, 253]);
     let data = length(r, header) - header;
@@ -117,10 +165,11 @@ fn packet4(r: &mut Random, place: Place) -> Vec<u8> {
         0..=49 => 0x4000,
         50..=79 => 0,
         80..=85 => 0x2000,
-        // Low enough that the last of its own fragments can be named.
-        86..=92 => r.below(7000) as u16,
-        93..=97 => 0x2000 | r.below(7000) as u16,
-        _ => 0x8000,
+        86..=91 => r.below(0x2000) as u16,
+        92..=96 => 0x2000 | r.below(0x2000) as u16,
+        97 => 0x1f00 | r.draw() as u16 & 0x2fff,
+        98 => 0x8000,
+        _ => r.draw() as u16,
     };
     packet[6..8].copy_from_slice(&field.to_be_bytes());
     frame::renew_checksum(&mut packet);
@@ -144,11 +193,8 @@ fn spoil4(r: &mut Random, packet: &mut Vec<u8>) {
             right(packet);
         }
         2 => {
+            // Whatever is behind the header becomes options, or options become payload.
             packet[0] = 0x40 | r.below(16) as u8;
-            // Whatever is behind the header becomes options: nothing to compare.
-            if packet[0] > 0x45 {
-                packet[0] = 0x40;
-            }
             right(packet);
         }
         3 | 4 => {
@@ -169,24 +215,29 @@ fn spoil4(r: &mut Random, packet: &mut Vec<u8>) {
     }
 }
 
-/// IPv4 options: all kinds that a router looks at and some that it does not, padded; now and then spoiled.
-fn options(r: &mut Random, place: Place) -> Vec<u8> {
+/// Up to `most` IPv4 options: all kinds that a router looks at and some that it does not, padded; now and then spoiled.
+fn options(r: &mut Random, place: Place, most: usize) -> Vec<u8> {
     let mut all = Vec::new();
-    for _ in 0..=r.below(3) {
+    for _ in 0..=r.below(most) {
         let count = 1 + r.below(4);
-        let option = match r.below(10) {
+        let option = match r.below(11) {
             0 => vec![1; count],
             1 | 2 => record(7, r.pick(&[4, 4, 8, 12, 200]), &vec![0; 4 * count]),
             3 => stamp(r, 0, 0, &vec![0; 4 * count]),
             4 => stamp(r, 0, 1, &vec![0; 8 * count]),
             5 => {
-                let hop = r.pick(&[place.ours(false), place.host(false, 9)]);
-                let IpAddr::V4(hop) = hop else { unreachable!("IPv4 was asked for") };
-                stamp(r, 0, 3, &[&hop.octets()[..], &[0; 4]].concat())
+                let hop = match place.ours(false) {
+                    IpAddr::V4(ours) => {
+                        r.pick(&[ours.octets(), [10, 1, 0, 9], [0; 4], [10, 1, 0, 255], [224, 0, 0, 5]])
+                    }
+                    IpAddr::V6(_) => [0; 4],
+                };
+                stamp(r, 0, 3, &[&hop[..], &[0; 4]].concat())
             }
             6 => vec![148, 4, 0, r.pick(&[0, 0, 1])],
             7 => record(r.pick(&[131, 137]), r.pick(&[4, 8, 3]), &[20, 16, 1, 1]),
-            8 => [&[130, 2 + count as u8][..], &vec![0xab; count]].concat(),
+            8 => [&[134, 6 + count as u8, 0, 0, 0, 1][..], &vec![count as u8; count]].concat(),
+            9 => [&[130, 2 + count as u8][..], &vec![0xab; count]].concat(),
             _ => [&[r.pick(&[0x1e, 0x9e, 0x5e, 0xde, 25]), 2 + count as u8][..], &vec![0xcd; count]].concat(),
         };
         if all.len() + option.len() <= 40 {
@@ -197,15 +248,14 @@ fn options(r: &mut Random, place: Place) -> Vec<u8> {
         let at = r.below(all.len());
         all[at] = r.draw() as u8;
     }
-    let end = r.pick(&[0, 1]);
+    let end = r.pick(&[0, 0, 1]);
     while all.len() % 4 != 0 || all.is_empty() {
         all.push(end);
     }
-    // Security labels are for hosts and routers that have some (FIPS 188), and turnpike has none.
-    if all.contains(&134) || stamps_at_nobody(&all) {
-        return Vec::new();
+    // Behind the end of the list there may be anything.
+    if end == 0 && all.len() < 40 && r.percent(5) {
+        all.extend([0, 1, 2, r.draw() as u8]);
     }
-    clear_behind_the_end(&mut all);
     all
 }
 
@@ -220,43 +270,10 @@ fn stamp(r: &mut Random, overflow: u8, flag: u8, data: &[u8]) -> Vec<u8> {
     [&[68, 4 + data.len() as u8, pointer, overflow << 4 | flag][..], data].concat()
 }
 
-/// Whether a time is asked of an address that is no host's: Linux takes itself to be meant.
-fn stamps_at_nobody(all: &[u8]) -> bool {
-    let stamps = |w: &[u8]| {
-        let at = usize::from(w[2]).saturating_sub(1);
-        let nobody = match w.get(at..at + 4) {
-            Some(address) => matches!(address[0], 0 | 224..) || matches!(address[3], 0 | 255),
-            None => true,
-        };
-        w[0] == 68 && w[3] & 0xf == 3 && nobody
-    };
-    (0..all.len()).any(|at| all[at..].len() >= 4 && stamps(&all[at..]))
-}
-
-/// What lies behind the end of the list is nobody's: Linux clears it, turnpike leaves it. So it is clear from the start.
-fn clear_behind_the_end(all: &mut [u8]) {
-    let mut at = 0;
-    while at < all.len() {
-        match all[at] {
-            0 => return all[at..].fill(0),
-            1 => at += 1,
-            _ => match all.get(at + 1) {
-                Some(len) if *len >= 2 => at += usize::from(*len),
-                _ => return,
-            },
-        }
-    }
-}
-
 fn packet6(r: &mut Random, place: Place) -> Vec<u8> {
-    let (to, routed) = destination(r, place, true);
-    let mut from = source(r, place, true, routed);
-    if from.is_unspecified() && linux::leads_back(place, to) {
-        from = place.beyond(true, 1);
-    }
-    let multicast = matches!(to, IpAddr::V6(to) if to.is_multicast());
-    let last = if multicast { 17 } else { r.pick(&[17, 17, 6, 58, 58, 59, 50, 253]) };
-    let (first, chain) = if r.percent(30) { chain(r, last, multicast) } else { (last, Vec::new()) };
+    let (from, to) = (source(r, place, true), destination(r, place, true));
+    let last = r.pick(&[17, 17, 6, 58, 58, 59, 50, 253]);
+    let (first, chain) = if r.percent(30) { chain(r, last) } else { (last, Vec::new()) };
     let mut payload = chain;
     let from_here = payload.len();
     let data = length(r, 40 + from_here) - 40 - from_here;
@@ -264,8 +281,7 @@ fn packet6(r: &mut Random, place: Place) -> Vec<u8> {
     if last == 58
         && let Some(message) = payload.get_mut(from_here)
     {
-        // No neighbour discovery: it is for the kernel, if it is for anybody.
-        *message = r.pick(&[1, 2, 3, 4, 100, 127, 128, 128, 129, 200, 255]);
+        *message = r.pick(&[1, 2, 3, 4, 100, 127, 128, 128, 129, 133, 134, 135, 136, 137, 200, 255]);
     }
     let mut packet = frame::packet(from, to, first, ttl(r), &payload);
     let label = r.draw() as u32 & 0x0fff_ffff;
@@ -281,15 +297,13 @@ fn spoil6(r: &mut Random, packet: &mut Vec<u8>) {
     match r.below(5) {
         0 => packet[0] = packet[0] & 0x0f | r.pick(&[0x00, 0x40, 0x50, 0x70, 0xf0]),
         1 | 2 => {
-            let payload = match r.below(3) {
-                0 => r.below(packet.len() - 39),
-                1 => packet.len() - 40 + 1 + r.below(100),
+            let payload = match r.below(4) {
+                0 => 0,
+                1 => r.below(packet.len() - 39),
+                2 => packet.len() - 40 + 1 + r.below(100),
                 _ => r.below(65_536),
             } as u16;
-            // Without a payload there are no hop-by-hop options; Linux takes it for a jumbogram (RFC 2675).
-            if payload > 0 || packet[6] != 0 {
-                packet[4..6].copy_from_slice(&payload.to_be_bytes());
-            }
+            packet[4..6].copy_from_slice(&payload.to_be_bytes());
         }
         3 => packet.truncate(r.below(packet.len())),
         _ => {
@@ -301,10 +315,9 @@ fn spoil6(r: &mut Random, packet: &mut Vec<u8>) {
 }
 
 /// A chain of extension headers before `last`: the first one's number, and their bytes.
-fn chain(r: &mut Random, last: u8, multicast: bool) -> (u8, Vec<u8>) {
+fn chain(r: &mut Random, last: u8) -> (u8, Vec<u8>) {
     let mut kinds: Vec<u8> = Vec::new();
-    // For multicast packets the kernel sees to it, over the TAP.
-    if !multicast && r.percent(50) {
+    if r.percent(50) {
         kinds.push(0);
     }
     for _ in 0..r.below(3) {
@@ -334,7 +347,7 @@ fn hop_by_hop(r: &mut Random, next: u8) -> Vec<u8> {
     for _ in 0..=r.below(3) {
         let count = r.below(6);
         let data = r.bytes(count);
-        options.extend(match r.below(14) {
+        options.extend(match r.below(15) {
             0..=2 => vec![5, 2, 0, r.pick(&[0, 1])],
             3 => vec![5, 3, 0, 0, 0],
             4..=7 => [&[r.pick(&[0x1e, 0x3e, 0x26]), count as u8][..], &data].concat(),
@@ -343,6 +356,7 @@ fn hop_by_hop(r: &mut Random, next: u8) -> Vec<u8> {
             10 => [&[0xde, count as u8][..], &data].concat(),
             11 => vec![0xc2, 4, 0, r.pick(&[0, 1]), 9, 9],
             12 => vec![0; 1 + count],
+            13 => [&[7, 8 + count as u8, 0, 0, 0, 1, 0, 0, 0, 0][..], &data].concat(),
             _ => vec![1, count as u8, 0, 0, 0, 0, 0][..2 + count].to_vec(),
         });
     }
@@ -354,7 +368,8 @@ fn hop_by_hop(r: &mut Random, next: u8) -> Vec<u8> {
     });
     if r.percent(5) {
         let at = r.below(options.len());
-        options[at] = r.pick(&[0, 1, 0xff, 0x9e]);
+        let any = r.draw() as u8;
+        options[at] = r.pick(&[0, 1, 0xff, 0x9e, any]);
     }
     let blocks = (options.len() + 2) / 8 - 1;
     let blocks = if r.percent(3) { r.draw() as u8 } else { blocks as u8 };
@@ -374,19 +389,11 @@ fn link(r: &mut Random, place: Place, v6: bool, packet: &[u8]) -> Vec<u8> {
         0 | 1 => to[5] ^= 0x40,
         2 => to = [0xff; 6],
         3 => to = [1, 0, 0x5e, 0, 0, 5],
-        4 | 5 => ethertype = r.pick(&[0x0800, 0x86dd, 0x8847, 0x0026, 0x05ff, 0x22f3]),
-        6 | 7 => tags.insert(0, Tag::new(0x8100, 0).with_pcp(r.below(8) as u8)),
-        8 => tags.push(Tag::new(0x8100, 0)),
-        9 => tags.push(Tag::new(0x8100, 33)),
-        10 => tags.insert(0, Tag::new(0x88a8, 77)),
-        11 => tags.clear(),
-        12 => tags.extend([Tag::new(0x8100, 5); 3]),
-        13 => {
-            if let Some(tag) = tags.first_mut() {
-                tag.tpid = r.pick(&[0x88a8, 0x9100, 0x8100]);
-            }
+        4 | 5 => {
+            ethertype = r.pick(&[0x0800, 0x86dd, 0x0806, 0x8809, 0x88cc, 0x8847, 0x0026, 0x05ff, 0x22f3]);
         }
-        14 => {
+        6..=15 => tags = odd_tags(r, &tags),
+        16 => {
             if let Some(tag) = tags.last_mut() {
                 tag.vid = r.below(4096) as u16;
             }
@@ -394,15 +401,43 @@ fn link(r: &mut Random, place: Place, v6: bool, packet: &[u8]) -> Vec<u8> {
         _ => {}
     }
     let mut whole = frame::build(to, place.neighbour_mac(), &tags, ethertype, packet);
-    if linux::untag(place.port, &whole).is_some_and(|(other, _)| other != place) {
-        // Sources are behind the sub-interface that they arrive on; `packet4` says which may be elsewhere.
-        whole = frame::build(to, place.neighbour_mac(), place.kind().tags, ethertype, packet);
-    }
     if r.percent(2) {
         // A packet socket sends no frame that is shorter than its Ethernet header: the suite `replay` has those.
         whole.truncate(14 + r.below(whole.len() - 13));
     }
     whole
+}
+
+/// Other tags than a sub-interface's own: priority tags around and among them, other TPIDs, too many, too few, those of
+/// another sub-interface, and any.
+fn odd_tags(r: &mut Random, own: &[Tag]) -> Vec<Tag> {
+    let mut tags = own.to_vec();
+    let tpid = r.pick(&[0x8100, 0x88a8, 0x9100]);
+    match r.below(8) {
+        0 | 1 => tags.insert(0, Tag::new(r.pick(&[0x8100, 0x8100, tpid]), 0).with_pcp(r.below(8) as u8)),
+        2 => tags.push(Tag::new(tpid, 0)),
+        3 => {
+            let at = r.below(tags.len() + 1);
+            tags.insert(at, Tag::new(tpid, r.pick(&[33, 77, 4095])));
+        }
+        4 => tags = KINDS[r.below(KINDS.len())].tags.to_vec(),
+        5 => {
+            if let Some(tag) = tags.first_mut() {
+                tag.tpid = tpid;
+            }
+        }
+        6 => tags.extend([Tag::new(0x8100, 5); 3]),
+        _ => {
+            let count = r.below(4);
+            tags = (0..count)
+                .map(|_| {
+                    let tpid = r.pick(&[0x8100, 0x88a8, 0x9100]);
+                    Tag::new(tpid, r.pick(&[0, 10, 30, 100]))
+                })
+                .collect();
+        }
+    }
+    tags
 }
 
 #[cfg(test)]

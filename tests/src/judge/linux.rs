@@ -9,7 +9,7 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::IpAddr;
 
 use crate::frame;
-use crate::judge::plan::{DISCARDED, KINDS, MACS, Place};
+use crate::judge::plan::{DISCARDED, FIRST, KINDS, MACS, MARTIANS, Place};
 use crate::lab::{Lab, Netns};
 use crate::process;
 use crate::sys;
@@ -48,6 +48,9 @@ pub const SYSCTLS: &[(&str, &str)] = &[
     ("ipv6/conf/default/router_solicitations", "0"),
     ("ipv6/conf/default/accept_dad", "0"),
     ("ipv6/icmp/echo_ignore_multicast", "1"),
+    // Fragments to itself wait for the others until the judgement is over: no error about them is sent in between.
+    ("ipv4/ipfrag_time", "86400"),
+    ("ipv6/ip6frag_time", "86400"),
     // Errors with a flow label of 0, which says nothing (RFC 6437, section 3).
     ("ipv6/auto_flowlabels", "0"),
 ];
@@ -97,10 +100,20 @@ impl Linux {
                 let via = place.host(v6, 2);
                 let mac = text_mac(place.neighbour_mac());
                 batch += &format!("neigh replace {via} lladdr {mac} dev {name} nud permanent\n");
+                for silent in place.silent(v6) {
+                    batch += &format!("neigh replace {silent} lladdr {mac} dev {name} nud permanent\n");
+                }
                 for prefix in place.prefixes(v6) {
                     batch += &format!("route add {prefix} via {via} dev {name}\n");
                 }
             }
+        }
+        for prefix in MARTIANS {
+            batch += &format!(
+                "route add {prefix} via {} dev {}\n",
+                FIRST.host(prefix.contains(':'), 2),
+                FIRST.name()
+            );
         }
         for prefix in DISCARDED {
             batch += &format!("route add blackhole {prefix}\n");
@@ -116,19 +129,21 @@ impl Linux {
         linux
     }
 
-    /// Gives it a frame as it arrives on a port, tags and all; what it sent for that.
-    pub fn forward(&self, port: usize, frame: &[u8]) -> Vec<Sent> {
-        let Some((place, untagged)) = untag(port, frame) else { return Vec::new() };
+    /// Gives it a frame without tags as it arrives on a sub-interface; what it sent for that.
+    pub fn forward(&self, place: Place, frame: &[u8]) -> Vec<Sent> {
         let Some((_, tap)) = self.taps.iter().find(|(p, _)| *p == place) else { return Vec::new() };
         // It is refused when it is shorter than its header: then it is lost as it would be on any wire.
-        let _ = (&*tap).write(&untagged);
+        let _ = (&*tap).write(frame);
         self.read()
     }
 
     fn read(&self) -> Vec<Sent> {
+        use std::os::fd::AsFd as _;
         let mut sent = Vec::new();
         let mut buffer = [0; 10_000];
-        for (place, tap) in &self.taps {
+        let files: Vec<_> = self.taps.iter().map(|(_, tap)| tap.as_fd()).collect();
+        let ready = sys::readable(&files, 0).unwrap_or_else(|e| panic!("the TAPs: {e}"));
+        for ((place, tap), _) in self.taps.iter().zip(ready).filter(|(_, ready)| *ready) {
             loop {
                 match (&*tap).read(&mut buffer) {
                     // Its own talk: memberships of multicast groups, and neighbour discovery.
@@ -146,16 +161,6 @@ impl Linux {
 /// The families that a sub-interface has.
 pub fn families(place: Place) -> impl Iterator<Item = bool> {
     [false, true].into_iter().filter(move |v6| !v6 || place.kind().v6)
-}
-
-/// Whether an IPv6 destination may be reached over the port that the packet came in on.
-pub fn leads_back(place: Place, to: IpAddr) -> bool {
-    let IpAddr::V6(to) = to else { return false };
-    match to.segments() {
-        [0x2a00, number, ..] => usize::from(number / 16) == place.port,
-        [0xfd00, number, ..] => usize::from(number) == place.port + 1,
-        _ => false,
-    }
 }
 
 /// A MAC address as text.

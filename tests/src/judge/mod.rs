@@ -1,6 +1,6 @@
 //! The differential suite: the same frames through the Linux kernel's router and through turnpike, with the same
 //! sub-interfaces, neighbours and routes. What comes out, ICMP errors included, must be the same byte for byte, but for
-//! the short list in [`compare`].
+//! the short list in [`intended`].
 //!
 //! | variable | meaning |
 //! |---|---|
@@ -8,12 +8,15 @@
 //! | `JUDGE_SEED` | the seed; a new one each time unless told otherwise |
 //! | `JUDGE_FIRST` | the number of the first frame, to replay one that failed |
 
-pub mod compare;
+pub mod even;
 pub mod generate;
+pub mod intended;
 pub mod linux;
 pub mod ours;
 pub mod plan;
 pub mod random;
+pub mod received;
+pub mod tally;
 
 use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -22,16 +25,20 @@ use crate::counters::{self, Counters};
 use crate::lab::Lab;
 use crate::suite::{Fixture, Step};
 use crate::wait;
+use even::even;
 use generate::Input;
+use intended::Wanted;
 use linux::{Linux, Sent};
 use ours::Ours;
+use received::Received;
+use tally::Tally;
 
 /// Frames unless told otherwise.
 const FRAMES: u64 = 100_000;
 /// Frames that turnpike gets at once: few enough for all queues on their way.
 const BATCH: u64 = 128;
 /// Differences that are shown.
-const SHOWN: usize = 5;
+const SHOWN: u64 = 5;
 
 /// Both routers, side by side.
 #[derive(Debug)]
@@ -90,54 +97,40 @@ fn both_routers_do_the_same(court: &mut Court) {
     let pool = counters::pool(&ours.router);
     let before = Counters::settled(&ours.router);
     let start = Instant::now();
-    let (mut different, mut shown) = (0, 0);
-    let (mut forwarded, mut errors, mut nothing) = (0_u64, 0_u64, 0_u64);
+    let (mut different, mut tally) = (0, Tally::default());
     let mut at = first;
     while at < first + count {
         wait::check_interrupt();
         let end = (at / BATCH * BATCH + BATCH).min(first + count);
         let port = (at / BATCH % 2) as usize;
         let inputs: Vec<Input> = (at..end).map(|n| generate::frame(seed, n, port)).collect();
-        let sent: Vec<Vec<Sent>> = inputs.iter().map(|i| linux.forward(port, &i.frame)).collect();
-        for sent in &sent {
-            match sent.first() {
-                None => nothing += 1,
-                Some(sent) if linux::is_own(sent) => errors += 1,
-                Some(_) => forwarded += 1,
-            }
-        }
+        let wanted: Vec<Result> = inputs.iter().map(|input| expected(linux, input, &mut tally)).collect();
         let frames: Vec<_> = inputs.iter().map(|i| i.frame.clone()).collect();
-        let want = merge(inputs.iter().zip(&sent).map(|(input, sent)| expected(input, sent)));
-        if evened(ours.forward(port, &frames)) != want {
+        if evened(ours.forward(port, &frames)) != merge(wanted.iter().cloned()) {
             // One by one, to find out which.
-            let mut explained = false;
-            for ((input, sent), number) in inputs.iter().zip(&sent).zip(at..) {
+            let before = different;
+            for ((input, want), number) in inputs.iter().zip(&wanted).zip(at..) {
                 let got = evened(ours.forward(port, std::slice::from_ref(&input.frame)));
-                let want = expected(input, sent);
-                explained |= got != want && is_excused(input, &want, &got);
-                if got != want && !is_excused(input, &want, &got) {
+                if got != *want {
                     different += 1;
-                    if shown < SHOWN {
-                        shown += 1;
-                        println!("{}", describe(seed, number, input, &want, &got));
-                    }
+                    println!("{}", describe(seed, number, input, want, &got));
+                    assert!(
+                        different < SHOWN,
+                        "{different} frames and maybe more end differently, see above"
+                    );
                 }
             }
-            assert!(shown < SHOWN, "{different} frames and more end differently, see above");
-            if different == 0 && !explained {
+            if different == before {
                 println!("    frames {at} to {end}: different together, the same one by one");
                 different += 1;
             }
         }
         at = end;
     }
-    println!(
-        "    Linux forwarded {forwarded}, answered {errors} with errors and dropped {nothing}; {:.1} s",
-        start.elapsed().as_secs_f64()
-    );
+    tally.print();
+    println!("    {:.1} s", start.elapsed().as_secs_f64());
     assert_eq!(different, 0, "frames that end differently, see above");
-    let (forwarded, errors, nothing) = (forwarded * 20 / count, errors * 20 / count, nothing * 20 / count);
-    assert!(count < 1000 || forwarded.min(errors).min(nothing) > 0, "each sort makes up a twentieth");
+    tally.assert_complete();
     counters::assert_pool_refills(&ours.router, pool);
     let counted = Counters::settled(&ours.router);
     let received: u64 = ["a", "b"].iter().map(|port| counted.since(&before, port).received).sum();
@@ -145,26 +138,19 @@ fn both_routers_do_the_same(court: &mut Court) {
     ours.router.daemon().assert_alive();
 }
 
-/// Whether the two may differ in this frame: see [`compare`].
-fn is_excused(input: &Input, want: &Result, got: &Result) -> bool {
-    let is_own = |(port, frame): &(usize, Vec<u8>)| {
-        linux::untag(*port, frame).is_some_and(|(place, frame)| linux::is_own(&Sent { place, frame }))
-    };
-    let no_echo = want.is_empty() && compare::may_lack_echo(&input.frame);
-    let routed = (want.len(), got.len()) == (1, 1) && compare::has_source_route(&input.frame);
-    let broadcast = got.is_empty() && compare::is_group(&input.frame);
-    (no_echo || (routed || broadcast) && want.keys().all(is_own)) && got.keys().all(is_own)
-}
-
-/// What turnpike must send for a frame, by what Linux sent.
-fn expected(input: &Input, sent: &[Sent]) -> Result {
-    let received = linux::priority(&input.frame);
+/// What turnpike must send for a frame, evened out.
+fn expected(linux: &Linux, input: &Input, tally: &mut Tally) -> Result {
+    tally.frame(input);
     let mut all = Result::new();
+    let Some(received) = Received::of(input) else { return all };
+    let Wanted { sent, differences, linux_did } = intended::wanted(linux, &received);
+    tally.end(linux_did, &differences);
     for sent in sent {
-        let own = linux::is_own(sent);
-        let untagged = compare::even(sent.frame.clone(), own);
-        let evened = Sent { place: sent.place, frame: untagged };
-        let frame = linux::tag(&evened, if own { 0 } else { received });
+        // The router's own packets have the lowest priority; others keep theirs.
+        let priority = if intended::is_own(&received, &sent) { 0 } else { linux::priority(&input.frame) };
+        let own = linux::is_own(&sent);
+        let evened = Sent { place: sent.place, frame: even(sent.frame, own) };
+        let frame = linux::tag(&evened, priority);
         *all.entry((sent.place.port, frame)).or_default() += 1;
     }
     all
@@ -180,7 +166,7 @@ fn evened(frames: Vec<(usize, Vec<u8>)>) -> Result {
                 let tags = frame[12..12 + frame.len() - untagged.len()].to_vec();
                 let sent = Sent { place, frame: untagged };
                 let own = linux::is_own(&sent);
-                let mut evened = compare::even(sent.frame, own);
+                let mut evened = even(sent.frame, own);
                 evened.splice(12..12, tags);
                 evened
             }

@@ -8,6 +8,10 @@ use crate::frame::{Mac, Tag};
 pub const MACS: [Mac; 2] = [[2, 0x70, 0x63, 0x61, 0x70, 0], [2, 0x70, 0x63, 0x61, 0x70, 1]];
 /// Largest IP packet of a port, in bytes.
 pub const PORT_MTU: u16 = 9000;
+/// Where addresses lead that must not be forwarded to: Linux has routes for them, so that it would.
+pub const MARTIANS: [&str; 5] = ["0.0.0.0/9", "240.0.0.0/5", "::/127", "::ffff:0:0/97", "fe80::/10"];
+/// The sub-interface that they lead to.
+pub const FIRST: Place = Place { port: 0, kind: 0 };
 /// What is dropped without a word.
 pub const DISCARDED: [&str; 2] = ["203.0.113.0/24", "2001:db8:dead::/48"];
 
@@ -103,6 +107,17 @@ impl Place {
         [2, 0, 0, self.port as u8, self.kind as u8, 2]
     }
 
+    /// Addresses on the link that Linux would send packets to, and turnpike must not: Linux gets neighbours for them, so
+    /// that it does.
+    pub fn silent(self, v6: bool) -> Vec<IpAddr> {
+        if v6 { vec![self.link_local()] } else { vec![self.host(false, 0)] }
+    }
+
+    /// The link-local address of the neighbour.
+    pub fn link_local(self) -> IpAddr {
+        IpAddr::from([0xfe80, 0, 0, 0, 0, 0, self.number() as u16, 2])
+    }
+
     fn number(self) -> usize {
         self.port * 16 + self.kind
     }
@@ -124,7 +139,13 @@ impl Place {
             let longer = next.kind().v6.then(|| format!("2a00:{:x}::c000/115", next.number()));
             [Some(format!("2a00:{:x}::/32", self.number())), longer].into_iter().flatten().collect()
         } else {
-            vec![format!("20.{}.0.0/16", self.number()), format!("20.{}.192.0/19", next.number())]
+            let mut all =
+                vec![format!("20.{}.0.0/16", self.number()), format!("20.{}.192.0/19", next.number())];
+            // Half of the link-local addresses, so that some have a route and some have none.
+            if self == FIRST {
+                all.push("169.254.128.0/17".to_owned());
+            }
+            all
         }
     }
 

@@ -62,10 +62,12 @@ fn ttl() -> Vec<Vec<u8>> {
     (0..FRAMES).map(|n| to_us(n, &last(n))).collect()
 }
 
-/// Datagrams that nobody waits for and echo requests, to our own address.
+/// Datagrams that nobody waits for and echo requests, to our own address; by their sources from this link and from
+/// another, where nobody answers.
 fn local() -> Vec<Vec<u8>> {
     let one = |n: u16| {
-        let from = sender(n).0.into();
+        let [_, _, high, low] = sender(n).0.octets();
+        let from = Ipv4Addr::new(10, if n % 4 < 2 { 99 } else { 98 }, high, low).into();
         if n.is_multiple_of(2) {
             return frame::udp((from, 4000), (ours(), 9), 64, b"knock");
         }

@@ -5,9 +5,9 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use super::page::{block, hurry};
-use super::{FAR, GATEWAYS, MANY, Route, Yard, many};
+use super::{FAR, GATEWAYS, MANY, Route, Yard, block, hurry, many};
 use crate::bird::Bird;
+use crate::process::status_of;
 use crate::suite::{SOON, Step};
 use crate::wait;
 use crate::zebra::Zebra;
@@ -20,6 +20,9 @@ const EXTRA: &str = "203.0.115.0/24";
 const ALL: usize = MANY[0] + MANY[1] + 7;
 /// The quiet time, in seconds.
 const QUIET: u64 = 2;
+/// Connections of those who are no zebra, and how much memory they may take, in kB.
+const ATTEMPTS: usize = 10_000;
+const MEMORY: u64 = 16 * 1024;
 
 /// All of them.
 pub const STEPS: &[Step<Yard>] = &[
@@ -249,8 +252,8 @@ fn wait_for_return(yard: &Yard) {
     });
 }
 
-/// While zebra is away: whoever speaks something else is sent away, with a line in the log, and a thousand that come
-/// and go do no harm. While it is there: nobody else gets in.
+/// While zebra is away: whoever speaks something else is sent away, with a line in the log, and ten thousand that
+/// come, say nothing and go do no harm. While it is there: nobody else gets in.
 fn hostile_connections_harm_nobody(yard: &mut Yard) {
     let attempt = || yard.vrf.enter(|| TcpStream::connect("127.0.0.1:2620")).expect("a connection");
     let closed = |mut stream: TcpStream| {
@@ -270,9 +273,21 @@ fn hostile_connections_harm_nobody(yard: &mut Yard) {
     stream.write_all(&[1, 1, 0, 20, 255, 0, 0, 0, 24, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]).expect("some bytes");
     wait::until_true(SOON, "the malformed message", || yard.count("fpm", "malformed") == 1);
     drop(stream);
-    for _ in 0..1000 {
-        drop(yard.vrf.enter(|| TcpStream::connect("127.0.0.1:2620")));
+    let pid = yard.pid();
+    let memory = status_of(pid, "VmRSS");
+    let mut silent = std::collections::VecDeque::new();
+    for n in 0..ATTEMPTS {
+        // The last hundred stay open and say nothing.
+        silent.push_back(yard.vrf.enter(|| TcpStream::connect("127.0.0.1:2620")));
+        if silent.len() > 100 {
+            silent.pop_front();
+        }
+        if n % 2500 == 2499 {
+            assert!(yard.reaches_over(0, false), "forwarding after {n} connections");
+        }
     }
+    let grown = status_of(pid, "VmRSS").saturating_sub(memory);
+    assert!(grown < MEMORY, "{grown} kB more memory");
     println!("    after {:.1} s of that:", start.elapsed().as_secs_f64());
     connect(yard);
     yard.assert_equal("fpm", &frrs(yard));

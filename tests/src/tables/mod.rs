@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+pub use self::page::{block, hurry};
 use crate::bird::Bird;
 use crate::echo;
 use crate::lab::{Lab, Netns};
@@ -114,6 +115,12 @@ impl Yard {
     #[track_caller]
     pub fn router(&self) -> &Router {
         self.router.as_ref().expect("turnpike has been started")
+    }
+
+    /// Its process id.
+    #[track_caller]
+    pub fn pid(&mut self) -> u32 {
+        self.router.as_mut().expect("turnpike has been started").daemon().pid()
     }
 
     /// What turnpike has logged so far.

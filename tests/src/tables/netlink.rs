@@ -5,9 +5,9 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use super::page::{block, hurry};
-use super::{FAR, GATEWAYS, MANY, Route, Yard, many};
+use super::{FAR, GATEWAYS, MANY, Route, Yard, block, hurry, many};
 use crate::bird::Bird;
+use crate::lab::Netns;
 use crate::process::run;
 use crate::suite::{SOON, Step};
 use crate::wait;
@@ -56,13 +56,13 @@ fn statics(link: usize) -> String {
     text
 }
 
-/// The kernel's own dump of a family: the used route of each prefix, of the protocols that are taken.
+/// The kernel's own dump of a family in `netns`: the used route of each prefix, of the protocols that are taken.
 #[track_caller]
-fn kernels(yard: &Yard, v6: bool) -> Vec<Route> {
+pub fn kernels(netns: &Netns, v6: bool) -> Vec<Route> {
     let family = if v6 { "-6" } else { "-4" };
     let printed = run(Command::new("ip").args([
         "-n",
-        yard.vrf.name(),
+        netns.name(),
         "-j",
         "-N",
         family,
@@ -106,7 +106,7 @@ fn kernels(yard: &Yard, v6: bool) -> Vec<Route> {
 }
 
 fn assert_equal(yard: &Yard) {
-    yard.assert_equal("netlink", &|v6| kernels(yard, v6));
+    yard.assert_equal("netlink", &|v6| kernels(&yard.vrf, v6));
 }
 
 /// turnpike's routes are those of the kernel's own dump.
@@ -209,7 +209,7 @@ fn killed_bird_comes_back_without_loss(yard: &mut Yard) {
     bird.kill();
     wait::pause(std::time::Duration::from_secs(1));
     bird.resume(false);
-    wait::until_true(SOON, "BIRD's routes", || kernels(yard, false).len() >= MANY[0] + 3);
+    wait::until_true(SOON, "BIRD's routes", || kernels(&yard.vrf, false).len() >= MANY[0] + 3);
     assert_equal(yard);
     stream.stop().assert_lossless();
 }
@@ -220,7 +220,7 @@ fn what_goes_with_an_interface_is_gone(yard: &mut Yard) {
     assert_equal(yard);
     let before = yard.count("netlink", "routes");
     yard.vrf.ip("link set two down");
-    let kernels = kernels(yard, false).len();
+    let kernels = kernels(&yard.vrf, false).len();
     assert!(kernels < MANY[0], "{kernels} routes are left");
     wait::until_true(SOON, "that they are gone here", || {
         yard.count("netlink", "routes") < before - MANY[0] as u64 / 3
@@ -231,7 +231,7 @@ fn what_goes_with_an_interface_is_gone(yard: &mut Yard) {
     let bird = yard.bird.as_ref().expect("BIRD");
     wait::until_true(SOON, "BIRD's routes", || {
         bird.birdc("reload all");
-        self::kernels(yard, false).len() >= MANY[0] + 3
+        self::kernels(&yard.vrf, false).len() >= MANY[0] + 3
     });
     assert_equal(yard);
 }

@@ -39,6 +39,7 @@ fn ports_and_vrfs_become_indices() {
             ("lan0", "net_tap0,iface=real0", None, 9000, 1024),
         ]
     );
+    assert_eq!(config.ports.iter().map(|p| p.offloads.rx_checksum).collect::<Vec<_>>(), [true, false, false]);
     let vrfs: Vec<_> = config.vrfs.iter().map(|v| (v.name.as_str(), v.namespace.as_deref())).collect();
     assert_eq!(vrfs, [("default", None), ("private", Some("ns-private")), ("public", None)]);
 }
@@ -157,7 +158,7 @@ fn the_rest_of_the_sections() {
             }
         ]
     );
-    assert_eq!(config.workers, Workers { cores: vec![1, 2], idle: Idle::Sleep });
+    assert_eq!(config.workers, Workers { cores: vec![1, 2], idle: Idle::Sleep, hand_over: true });
     assert_eq!(
         config.sources,
         Sources {
@@ -284,7 +285,7 @@ fn defaults_fill_what_is_absent() {
         crate::config::sections::INTERFACE_EXAMPLE
     );
     let config = parse("t.toml", &text).unwrap_or_else(|e| panic!("{e}"));
-    assert_eq!(config.workers, Workers { cores: vec![], idle: Idle::Poll });
+    assert_eq!(config.workers, Workers { cores: vec![], idle: Idle::Poll, hand_over: false });
     assert_eq!(
         config.sources,
         Sources {

@@ -421,3 +421,22 @@ fn tables_are_read_by_the_page() {
     assert_eq!(json["paths"][0]["kind"], "bgp");
     assert_eq!(json["members"][0]["gateway"], "10.0.0.2");
 }
+
+#[test]
+fn so_many_neighbours_are_held_down_and_no_more() {
+    let mut rib = rib();
+    rib.add_interface(SubIfId(0), &interface(VRF, &["10.0.0.1/16"]), true).unwrap();
+    let address = |i: usize| IpAddr::from(Ipv4Addr::from_bits(0x0a00_0002 + i as u32));
+    for i in 0..MOST_HELD {
+        rib.hold_down(SubIfId(0), address(i), true).unwrap();
+    }
+    rib.hold_down(SubIfId(0), address(0), true).unwrap();
+    let error = rib.hold_down(SubIfId(0), address(MOST_HELD), true).unwrap_err();
+    assert!(
+        error.to_string().contains("4096") && error.to_string().contains("neighbour ADDRESS up"),
+        "{error}"
+    );
+    rib.hold_down(SubIfId(0), address(7), false).unwrap();
+    rib.hold_down(SubIfId(0), address(MOST_HELD), true).unwrap();
+    assert!(!rib.is_held_down(SubIfId(0), address(7)) && rib.is_held_down(SubIfId(0), address(MOST_HELD)));
+}

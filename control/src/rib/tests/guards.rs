@@ -72,6 +72,33 @@ fn another_one_takes_its_place_and_what_comes_to_lead_there_is_refused() {
 }
 
 #[test]
+fn what_comes_to_lead_there_is_refused_before_other_routes_have_their_turn() {
+    let (mut rib, mut plain) = one_microsoft_link();
+    announce(&mut rib, 3, &["198.51.100.0/24"], via(&["10.0.0.2"]));
+    announce(&mut rib, 3, &["2001:db8:1::/48"], via(&["fd00::2"]));
+    announce(&mut rib, 3, &["0.0.0.0/0"], via(&["198.51.100.1"]));
+    announce(&mut rib, 2, &["0.0.0.0/0"], Attributes { local_pref: 1, ..via(&["10.0.0.2"]) });
+    announce(&mut rib, 3, &["::/0"], via(&["2001:db8:1::1"]));
+    let _ = plain.commit(&mut rib);
+    assert_eq!(plain.forwards("0.0.0.0/0"), [("forward 0 10.0.0.2 2".into(), 1)]);
+    let many: Vec<String> = (0..5000).map(|i| format!("20.{}.{}.0/24", i / 256, i % 256)).collect();
+    for prefix in &many {
+        announce(&mut rib, 2, &[prefix.as_str()], via(&["10.0.0.2"]));
+    }
+    withdraw(&mut rib, 2, &["0.0.0.0/0"]);
+    announce(&mut rib, 3, &["198.51.100.0/24"], via(&["10.0.1.2"]));
+    announce(&mut rib, 3, &["2001:db8:1::/48"], via(&["fd00:1::2"]));
+    let _ = plain.slice(&mut rib, 1);
+    assert!(rib.backlog() > 3000, "{}", rib.backlog());
+    assert_eq!((plain.group("0.0.0.0/0"), plain.group("::/0")), (None, None), "at once");
+    assert_eq!(rib.refused_defaults().len(), 2);
+    let _ = plain.commit(&mut rib);
+    assert_eq!((plain.group("0.0.0.0/0"), plain.group("::/0")), (None, None));
+    assert_eq!(plain.forwards("20.19.135.0/24"), [("forward 0 10.0.0.2 2".into(), 1)]);
+    assert_all_returns(rib, plain, 2);
+}
+
+#[test]
 fn it_is_no_backup_either() {
     let (mut rib, mut plain) = one_microsoft_link();
     announce(&mut rib, 2, &["0.0.0.0/0"], Attributes { local_pref: 200, ..via(&["10.0.0.2"]) });

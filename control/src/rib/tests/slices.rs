@@ -151,3 +151,121 @@ fn a_backup_takes_over_in_the_next_slice_with_ten_routes_and_with_a_million() {
         assert!(view.paths.iter().any(|path| path.backup && !path.used));
     }
 }
+
+/// The gateways of a prefix's group that have buckets, as published last.
+fn carriers(seen: &GroupsSnapshot, group: u32) -> Vec<String> {
+    let desc = seen.groups[group as usize];
+    let buckets = &seen.buckets[desc.first_bucket as usize..(desc.first_bucket + desc.buckets) as usize];
+    let mut all: Vec<String> = buckets.iter().map(|adj| describe(seen.adjacencies[adj.0 as usize])).collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
+#[test]
+fn a_lost_session_is_left_in_the_next_slice_with_ten_routes_and_with_a_million() {
+    let (over0, over1) = ("forward 0 10.0.0.2 2", "forward 1 10.0.1.2 3");
+    for routes in [10, 1_000_000] {
+        for shared in [true, false] {
+            let (mut rib, _) = two_links();
+            let mut fib = Counter::default();
+            feed_some(&mut rib, 2, "10.0.0.2", routes);
+            // Equal, or longer: then it is a backup only.
+            let longer = Attributes { as_path_len: u32::from(!shared), ..via(&["10.0.1.2"]) };
+            let other = Attributes { as_path: vec![12076, 0], ..longer };
+            for chunk in (0..routes).collect::<Vec<_>>().chunks(500) {
+                let prefix = |i: &u32| IpNetwork::new(Ipv4Addr::from_bits(0x2000_0000 + (i << 8)).into(), 24);
+                let announced = chunk.iter().map(|i| Nlri { prefix: prefix(i).unwrap(), path_id: 0 });
+                let (announced, attributes) = (announced.collect(), Arc::new(other.clone()));
+                send(&mut rib, 3, RouteEvent::Update { withdrawn: vec![], announced, attributes });
+            }
+            // One that only the session that is lost has.
+            announce(&mut rib, 2, &["203.0.113.0/24"], via(&["10.0.0.2"]));
+            let mut seen = GroupsSnapshot::default();
+            let _ = rib.commit(&mut |groups| seen = groups.clone(), &mut fib);
+            let group = rib.lookup(VRF, ip("32.0.0.1")).unwrap().group.unwrap();
+            let alone = rib.lookup(VRF, ip("203.0.113.1")).unwrap().group.unwrap();
+            let before = if shared { vec![over0, over1] } else { vec![over0] };
+            assert_eq!(carriers(&seen, group), before);
+            let writes = fib.inserts + fib.removes;
+            send(&mut rib, 2, RouteEvent::Down { reason: "cut".into(), retain: None });
+            rib.sweep_source(SourceId(2));
+            let _ = rib.commit_slice(&mut |groups| seen = groups.clone(), &mut fib, &mut || false);
+            assert_eq!(carriers(&seen, group), [over1], "{routes} routes");
+            assert_eq!(carriers(&seen, alone), [over0], "it has no other way, and goes in its turn");
+            assert!(fib.inserts + fib.removes - writes <= 2 * SHARE);
+            slices(&mut rib, &mut fib);
+            assert!(rib.lookup(VRF, ip("203.0.113.1")).is_none());
+            let view = rib.lookup(VRF, ip("32.0.0.1")).unwrap();
+            assert!(view.members.len() == 1 && view.members[0].subif == 1);
+        }
+    }
+}
+
+#[test]
+fn a_next_hop_that_somebody_vouches_for_is_not_left() {
+    let (mut rib, mut plain) = two_links();
+    let both = [("forward 0 10.0.0.2 2".to_string(), 32), ("forward 1 10.0.1.2 3".to_string(), 32)];
+    let set_up = |rib: &mut Rib| {
+        announce(rib, 2, &["192.0.2.0/24"], via(&["10.0.0.2"]));
+        announce(rib, 3, &["192.0.2.0/24"], via(&["10.0.1.2"]));
+    };
+    set_up(&mut rib);
+    announce(&mut rib, 3, &["198.51.100.0/24"], via(&["10.0.0.2"]));
+    let _ = plain.commit(&mut rib);
+    assert_eq!(plain.forwards("192.0.2.0/24"), both);
+    // The other session has a route over the same next hop: this one's prefixes are looked at, each in its turn.
+    rib.source_down(SourceId(2));
+    rib.sweep_source(SourceId(2));
+    let _ = plain.slice(&mut rib, 1);
+    assert_eq!(plain.forwards("192.0.2.0/24"), both);
+    let _ = plain.commit(&mut rib);
+    assert_eq!(plain.forwards("192.0.2.0/24"), [("forward 1 10.0.1.2 3".into(), 1)]);
+    // It is left, and the source is back before its routes are gone: it is used again.
+    withdraw(&mut rib, 3, &["198.51.100.0/24"]);
+    set_up(&mut rib);
+    let _ = plain.commit(&mut rib);
+    rib.source_down(SourceId(2));
+    rib.sweep_source(SourceId(2));
+    let _ = plain.slice(&mut rib, 1);
+    assert_eq!(plain.forwards("192.0.2.0/24"), [("forward 1 10.0.1.2 3".into(), 64)]);
+    send(&mut rib, 2, RouteEvent::Up);
+    set_up(&mut rib);
+    let _ = plain.commit(&mut rib);
+    assert_eq!(plain.forwards("192.0.2.0/24"), both);
+    // What was announced again before the retain time was over is a reason to stay.
+    rib.source_down(SourceId(2));
+    send(&mut rib, 2, RouteEvent::Up);
+    set_up(&mut rib);
+    rib.sweep_source(SourceId(2));
+    let _ = plain.slice(&mut rib, 1);
+    assert_eq!(plain.forwards("192.0.2.0/24"), both);
+    assert_all_returns(rib, plain, 2);
+}
+
+#[test]
+fn however_often_a_source_is_lost_no_turn_is_long() {
+    const ROUTES: u32 = 100_000;
+    let (mut rib, _) = two_links();
+    let mut fib = Counter::default();
+    feed_some(&mut rib, 2, "10.0.0.2", ROUTES);
+    let _ = rib.commit(&mut |_| {}, &mut fib);
+    let mut most = 0;
+    // Twice as often as a path's stamp can tell.
+    for _ in 0..=2 * u32::from(u16::MAX) {
+        let (count, writes) = (rib.route_count(VRF, Family::Ipv4), fib.inserts + fib.removes);
+        send(&mut rib, 2, RouteEvent::Up);
+        assert_eq!(rib.route_count(VRF, Family::Ipv4), count, "the loss itself takes nothing out");
+        announce(&mut rib, 2, &["203.0.113.0/24"], via(&["10.0.0.2"]));
+        let mut looks = 0;
+        let _ = rib.commit_slice(&mut |_| {}, &mut fib, &mut || {
+            looks += 1;
+            looks <= 1
+        });
+        most = most.max(fib.inserts + fib.removes - writes);
+    }
+    assert!(most <= 2 * SHARE, "{most}");
+    // What was not announced for so long is gone, the rest is there.
+    assert_eq!(rib.route_count(VRF, Family::Ipv4), 10 + 1);
+    assert!(rib.lookup(VRF, ip("203.0.113.1")).is_some());
+}

@@ -28,6 +28,7 @@ pub(super) struct Connection {
     start: usize,
     end: usize,
     hold: Option<Instant>,
+    hold_time: Duration,
     keepalive: Option<Instant>,
 }
 
@@ -53,7 +54,7 @@ impl Connection {
             .with_retries(3);
         SockRef::from(&stream).set_tcp_keepalive(&keepalive)?;
         let inbox = vec![0; INBOX_LENGTH].into_boxed_slice();
-        Ok(Self { stream, inbox, start: 0, end: 0, hold: None, keepalive: None })
+        Ok(Self { stream, inbox, start: 0, end: 0, hold: None, hold_time: Duration::ZERO, keepalive: None })
     }
 
     /// What was read and not yet consumed.
@@ -80,6 +81,16 @@ impl Connection {
 
     pub(super) fn start_timer(&mut self, timer: Timer, after: Duration) {
         *self.timer(timer) = Some(Instant::now() + after);
+        if timer == Timer::Hold {
+            self.hold_time = after;
+        }
+    }
+
+    /// Gives the peer its hold time once more, if one runs: nobody looked whether it said something.
+    pub(super) fn renew_hold(&mut self) {
+        if let Some(hold) = &mut self.hold {
+            *hold = Instant::now() + self.hold_time;
+        }
     }
 
     pub(super) fn stop_timer(&mut self, timer: Timer) {

@@ -355,14 +355,22 @@ impl Session {
     /// Hands on what was noted, however long it takes, unless a command comes.
     fn flush(&mut self) -> Step {
         let mut events = std::mem::take(&mut self.batch);
+        let mut waited = false;
         loop {
             events = match self.thread.peer.feed.send(events, SEND_SLICE) {
-                Ok(()) => return Step::Continue(()),
+                Ok(()) => {
+                    if waited {
+                        // What the peer sent meanwhile may still be on its side of a full window.
+                        self.thread.connection.renew_hold();
+                    }
+                    return Step::Continue(());
+                }
                 Err(FeedError::Full(events)) => events,
                 Err(FeedError::Closed) => {
                     return self.cease(Cease::OutOfResources, "nobody takes its routes any more".to_owned());
                 }
             };
+            waited = true;
             self.obey()?;
             if self.thread.connection.expired(Timer::Keepalive) {
                 self.protocol(|protocol, out| protocol.expired(Timer::Keepalive, out))?;
@@ -404,6 +412,8 @@ impl Session {
             self.retain = self.retain.or_else(|| self.restart_time(ending));
             tracing::info!(peer = %peer.config.name, address = %peer.config.address, reason, "BGP session down");
             self.tell_loss(reason);
+            // Who takes it in goes first, where both share a core: what is left here is to free a table's worth of memory.
+            std::thread::yield_now();
         } else if let Some(suppressed) = lock(&peer.log).pass(Instant::now()) {
             let (name, address) = (&peer.config.name, peer.config.address);
             tracing::warn!(peer = %name, %address, suppressed, reason, "BGP session not established");

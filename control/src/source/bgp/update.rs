@@ -5,6 +5,8 @@
 //! - A path with our own AS from an external peer is withdrawn (RFC 4271, section 9.1.2). From an internal peer it
 //!   is kept: that router has decided, and we pass nothing on.
 //! - A path with an `AS_SET` is withdrawn, as RFC 9774 has it.
+//! - A well-known attribute that we do not know withdraws the route, as what is malformed does (RFC 7606); RFC 4271,
+//!   section 6.3 would end the session.
 //! - `LOCAL_PREF` counts from internal peers only; missing, or from an external one, it is 100.
 
 use std::net::IpAddr;

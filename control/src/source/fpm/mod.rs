@@ -20,7 +20,7 @@ use dataplane::ids::{SubIfId, VrfId};
 
 use super::rtnl::{Followed, Manners, Outlet, Protocols, Replica, Stats, Table, Tables};
 use super::threads::Threads;
-use super::{RouteSource, SourceId, SourceKind, SourceStatus, queue, tcp};
+use super::{RouteSource, SourceId, SourceKind, SourceStatus, queue, receive_buffer, tcp};
 use crate::config::model;
 use crate::kernel::netns::{NetnsError, Place, run_in};
 use crate::kernel::wake::Wake;
@@ -119,11 +119,12 @@ fn spawn(
 ) -> Result<(), FpmError> {
     let place = Place(namespace.map(Into::into));
     let listener = run_in(namespace, || {
-        tcp::listen(config.listen, server::BACKLOG).map_err(|source| FpmError::Listen {
-            address: config.listen,
-            place: place.clone(),
-            source,
-        })
+        let listener = tcp::listen(config.listen, server::BACKLOG).and_then(|listener| {
+            // What connects to it has this buffer too.
+            receive_buffer::set(&listener, server::RECEIVE_BUFFER)?;
+            Ok(listener)
+        });
+        listener.map_err(|source| FpmError::Listen { address: config.listen, place: place.clone(), source })
     })?;
     tracing::info!(address = %config.listen, %place, "FPM listens");
     let wake = Arc::new(Wake::new().map_err(|source| FpmError::Resources { source })?);

@@ -19,6 +19,9 @@ use crate::source::rtnl::feed::add;
 use crate::source::rtnl::{Outlet, Replica};
 
 pub(super) const BACKLOG: i32 = 8;
+/// Bytes that may wait in the connection; the system doubles it for its own needs. zebra has a buffer of about a
+/// megabyte itself, and when that is full, its walk over the table rests for a whole second.
+pub(super) const RECEIVE_BUFFER: usize = 32 << 20;
 /// How long until it is looked again whether the control thread has room.
 const NO_ROOM: Duration = Duration::from_millis(1);
 /// A zebra that never falls silent is looked after all the same, after so many quiet times.

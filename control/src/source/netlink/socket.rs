@@ -8,9 +8,9 @@ use std::time::Duration;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use rustix::net::RecvFlags;
-use rustix::net::sockopt::{
-    Timeout, set_socket_recv_buffer_size, set_socket_recv_buffer_size_force, set_socket_timeout,
-};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+
+use crate::source::receive_buffer;
 
 /// More than the kernel puts into one datagram.
 pub(super) const DATAGRAM: usize = 256 * 1024;
@@ -43,11 +43,7 @@ impl Notifications {
     /// Subscribes to all that concerns routes. `receive_buffer`: bytes that may wait.
     pub(super) fn open(receive_buffer: usize) -> io::Result<Self> {
         let mut socket = Socket::new(NETLINK_ROUTE)?;
-        // The forced form goes beyond net.core.rmem_max; it needs CAP_NET_ADMIN of the first user namespace, which a
-        // container's root lacks.
-        if set_socket_recv_buffer_size_force(&socket, receive_buffer).is_err() {
-            set_socket_recv_buffer_size(&socket, receive_buffer)?;
-        }
+        receive_buffer::set(&socket, receive_buffer)?;
         socket.bind_auto()?;
         let groups = [RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE];
         for group in groups {

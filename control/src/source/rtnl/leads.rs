@@ -92,6 +92,9 @@ pub(super) struct Leads {
     slab: Vec<Option<Slot>>,
     free: Vec<u32>,
     by_key: HashMap<(u8, Key), u32>,
+    /// The object that was asked for last, of a table and generation, and its lead: the next route most likely has it
+    /// too.
+    recent: Option<((u8, u32, u16), u32)>,
     /// Hops in the keys.
     hops: usize,
     /// In use when they were last looked at.
@@ -246,6 +249,18 @@ impl Leads {
 
     /// The number of a lead.
     pub(super) fn intern(&mut self, tables: &Tables, table: u8, key: Key) -> Result<u32, Unusable> {
+        let object = if let Key::Object(id, generation) = key { Some((table, id, generation)) } else { None };
+        if let Some((recent, lead)) = self.recent
+            && Some(recent) == object
+        {
+            return Ok(lead);
+        }
+        let lead = self.look_up(tables, table, key)?;
+        self.recent = object.map(|object| (object, lead));
+        Ok(lead)
+    }
+
+    fn look_up(&mut self, tables: &Tables, table: u8, key: Key) -> Result<u32, Unusable> {
         let key = (table, key);
         if let Some(id) = self.by_key.get(&key) {
             return Ok(*id);
@@ -333,6 +348,7 @@ impl Leads {
 
     /// Forgets those that are not used.
     pub(super) fn collect(&mut self, used: &HashSet<u32>) {
+        self.recent = None;
         for (id, slot) in self.slab.iter_mut().enumerate() {
             let Some(Slot { key, set, .. }) = slot.take_if(|_| !used.contains(&(id as u32))) else {
                 continue;

@@ -2,7 +2,8 @@
 //! RIB is to know.
 //!
 //! - `message`: a datagram's messages. `attributes`: what they consist of. `decode`: what they say.
-//! - `leads`: where routes lead, with next-hop objects. `routes`, `order`: prefixes. `replica`: both, and what of them is news.
+//! - `leads`: where routes lead, with next-hop objects. `routes`, `order`: prefixes. `replica`: both; `news`: what of them
+//!   is to be told.
 //! - `tables`: which tables are followed. `feed`: the way to the control thread's queue, with counters.
 //!
 //! Everything here takes hostile input: it is pure, bounded, and ends in a typed error.
@@ -14,6 +15,7 @@ pub(crate) mod encode;
 pub mod feed;
 mod leads;
 pub mod message;
+mod news;
 mod order;
 pub mod replica;
 mod routes;

@@ -1,4 +1,4 @@
-//! Which of a prefix's routes counts: zebra has one, the kernel a list.
+//! Which of a prefix's routes counts in the kernel, which has a list of them; zebra has one.
 
 use super::decode;
 use super::routes::Route;
@@ -13,20 +13,14 @@ pub enum Manners {
     Kernel,
 }
 
-/// Changes a prefix's routes as `said`, whose route is `new` if it is one that we take. `shrunk`: a route that loses a
-/// hop, before and after.
+/// Changes a prefix's routes in the kernel as `said`, whose route is `new` if it is one that we take. `shrunk`: a route
+/// that loses a hop, before and after.
 pub(super) fn edit(
     list: &mut Vec<Route>,
     said: &decode::Route,
     new: Option<Route>,
-    manners: Manners,
     shrunk: Option<(Route, Route)>,
 ) {
-    if manners == Manners::Zebra {
-        list.clear();
-        list.extend(new.filter(|_| !said.gone));
-        return;
-    }
     let with_metric = |route: &Route| route.metric == said.metric;
     if said.gone {
         let Some(new) = new else { return };

@@ -7,7 +7,7 @@
 //! Mark and sweep: [`Replica::begin`] starts a new generation, in which all is told anew; [`Replica::sweep`] takes out
 //! what was not. In between all stays in use, and what is told as it was before is no change.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -16,16 +16,21 @@ use ipnetwork::IpNetwork;
 
 use super::decode::{self, Event, Lead, Object, RouteKind};
 use super::feed::{Batch, Stats, add};
-use super::leads::{self, Leads, Outcome, Unusable};
+use super::leads::{self, Leads, Unusable};
+use super::news::{News, Teller};
 use super::order::{Manners, edit};
-use super::routes::{Change, Key, Route, Routes, V4, V6};
+use super::routes::{Route, Routes};
 use super::tables::Tables;
-use crate::source::{Attributes, Nlri, RouteEvent, SourceEvent};
+use crate::prefix::{AnyPrefix, V4, V6};
+use crate::source::SourceEvent;
 
 /// Prefixes that are kept, of both families and all tables together.
 const MAX_ROUTES: usize = 4_000_000;
 /// Prefixes that are put into batches at a time.
-const BATCH: usize = 2048;
+const BATCH: usize = 1024;
+
+/// A route that was not taken, of which table, and why.
+pub(super) type Problem = (u8, IpNetwork, Unusable);
 
 /// How much there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +55,7 @@ pub struct Replica {
     /// When what waits came: a time, and how many were queued in all before it.
     stamps: VecDeque<(Instant, u64)>,
     told: u64,
-    problem: Option<(u8, IpNetwork, Unusable)>,
+    problem: Option<Problem>,
 }
 
 impl Replica {
@@ -58,11 +63,11 @@ impl Replica {
     pub fn new(manners: Manners, tables: Tables, stats: Vec<Arc<Stats>>) -> Self {
         Self {
             manners,
-            tables,
             stats,
             leads: Leads::new(manners == Manners::Kernel),
-            v4: Routes::default(),
-            v6: Routes::default(),
+            v4: Routes::new(tables.all().len()),
+            v6: Routes::new(tables.all().len()),
+            tables,
             generation: 0,
             stamps: VecDeque::new(),
             told: 0,
@@ -186,21 +191,25 @@ impl Replica {
         });
         let (metric, generation, protocol) = (route.metric, self.generation, route.protocol);
         let new = lead.map(|lead| Route { lead, metric, generation, protocol });
+        let prefix = AnyPrefix::from(route.prefix);
+        if self.manners == Manners::Zebra {
+            // A prefix has one route in a table.
+            let new = new.filter(|_| !route.gone);
+            match prefix {
+                AnyPrefix::V4(key) => self.v4.set(table, key, new),
+                AnyPrefix::V6(key) => self.v6.set(table, key, new),
+            }
+            return;
+        }
         let hop = match (&route.lead, lead) {
             (Lead::Hops(hops), Some(_)) if route.gone && hops.len() == 1 => Some(hops[0]),
             _ => None,
         };
-        let shrunk = hop.and_then(|hop| self.without(table, route, &hop));
-        match route.prefix {
-            IpNetwork::V4(p) => {
-                let key = V4 { address: p.ip().to_bits(), length: p.prefix(), table };
-                let manners = self.manners;
-                self.v4.edit(key, |list| edit(list, route, new, manners, None));
-            }
-            IpNetwork::V6(p) => {
-                let key = V6 { address: p.ip().octets(), length: p.prefix(), table };
-                let manners = self.manners;
-                self.v6.edit(key, |list| edit(list, route, new, manners, shrunk));
+        match prefix {
+            AnyPrefix::V4(key) => self.v4.edit(table, key, |list| edit(list, route, new, None)),
+            AnyPrefix::V6(key) => {
+                let shrunk = hop.and_then(|hop| self.without(table, key, route, &hop));
+                self.v6.edit(table, key, |list| edit(list, route, new, shrunk));
             }
         }
     }
@@ -216,24 +225,23 @@ impl Replica {
     }
 
     fn is_known(&self, table: u8, prefix: IpNetwork) -> bool {
-        match prefix {
-            IpNetwork::V4(p) => {
-                let key = V4 { address: p.ip().to_bits(), length: p.prefix(), table };
-                self.v4.routes(key).next().is_some()
-            }
-            IpNetwork::V6(p) => {
-                let key = V6 { address: p.ip().octets(), length: p.prefix(), table };
-                self.v6.routes(key).next().is_some()
-            }
+        match AnyPrefix::from(prefix) {
+            AnyPrefix::V4(key) => self.v4.routes(table, key).next().is_some(),
+            AnyPrefix::V6(key) => self.v6.routes(table, key).next().is_some(),
         }
     }
 
     /// When one hop of several goes from an IPv6 route, the kernel says that a route over this hop is gone. The route
     /// that is left then: the one before, and the one after.
-    fn without(&mut self, table: u8, gone: &decode::Route, hop: &decode::Hop) -> Option<(Route, Route)> {
-        let IpNetwork::V6(p) = gone.prefix else { return None };
-        let key = V6 { address: p.ip().octets(), length: p.prefix(), table };
-        let before = self.v6.routes(key).find(|r| r.metric == gone.metric && r.protocol == gone.protocol)?;
+    fn without(
+        &mut self,
+        table: u8,
+        key: V6,
+        gone: &decode::Route,
+        hop: &decode::Hop,
+    ) -> Option<(Route, Route)> {
+        let alike = |r: &Route| r.metric == gone.metric && r.protocol == gone.protocol;
+        let before = self.v6.routes(table, key).find(alike)?;
         let hops = self.leads.hops(before.lead).filter(|hops| hops.len() > 1)?;
         let other = |h: &&decode::Hop| (h.gateway, h.interface) != (hop.gateway, hop.interface);
         let left: Vec<_> = hops.iter().filter(other).copied().collect();
@@ -245,10 +253,8 @@ impl Replica {
     }
 
     fn refuse(&mut self, table: u8, prefix: IpNetwork, why: Unusable) {
-        if let Some(stats) = self.stats.get(usize::from(table)) {
-            add(&stats.refused, 1);
-        }
-        self.problem = Some((table, prefix, why));
+        let problem = refuse(&self.stats, table, prefix, why);
+        self.problem = Some(problem);
     }
 
     /// The next changes for the control thread, if there are any.
@@ -270,22 +276,19 @@ impl Replica {
 
     /// Puts some of what waits into events: prefixes that share where they lead are in one.
     fn make(&mut self) -> Batch {
-        let mut news = News::default();
         let sets = self.leads.take_set_events();
         let since = self.stamps.front().map_or_else(Instant::now, |(at, _)| *at);
-        while news.count < BATCH {
-            if let Some(change) = self.v4.pop() {
-                let announced = self.judge(&change, &mut news);
-                self.v4.set_announced(change.key, announced);
-            } else if let Some(change) = self.v6.pop() {
-                let announced = self.judge(&change, &mut news);
-                self.v6.set_announced(change.key, announced);
-            } else {
-                break;
-            }
-            news.count += 1;
+        let mut news = News::new(self.stats.len());
+        let mut teller =
+            Teller { leads: &self.leads, stats: &self.stats, news: &mut news, problem: &mut self.problem };
+        let mut count = 0;
+        while count < BATCH
+            && (self.v4.tell_next(|change| teller.tell(change))
+                || self.v6.tell_next(|change| teller.tell(change)))
+        {
+            count += 1;
         }
-        self.told += news.count as u64;
+        self.told += count as u64;
         while self.stamps.get(1).is_some_and(|(_, before)| *before <= self.told) {
             self.stamps.pop_front();
         }
@@ -296,67 +299,20 @@ impl Replica {
         for stats in &self.stats {
             stats.pending.store(waiting, Ordering::Relaxed);
         }
-        let announced = news.announced.into_iter().map(|((table, _), (attributes, announced))| {
-            (table, RouteEvent::Update { withdrawn: Vec::new(), announced, attributes })
-        });
-        let withdrawn = news.withdrawn.into_iter().map(|(table, withdrawn)| {
-            (table, RouteEvent::Update { withdrawn, announced: Vec::new(), attributes: Arc::default() })
-        });
-        let events = sets.into_iter().chain(announced).chain(withdrawn).filter_map(|(table, event)| {
+        let events = sets.into_iter().chain(news.into_events(&self.stats)).filter_map(|(table, event)| {
             let table = self.tables.get(table)?;
             Some(SourceEvent { source: table.source, vrf: table.vrf, event })
         });
         Batch { events: events.collect(), since, stats: self.stats.clone() }
     }
-
-    /// Decides what is told of a change; returns whether the prefix stands announced then.
-    fn judge<K: Key>(&mut self, change: &Change<K>, news: &mut News) -> bool {
-        let table = change.key.table();
-        let (Some(prefix), Some(stats)) = (change.key.network(), self.stats.get(usize::from(table)).cloned())
-        else {
-            return false;
-        };
-        let nlri = Nlri { prefix, path_id: 0 };
-        let outcome = change.lead.map(|lead| (lead, self.leads.outcome(lead)));
-        let announce = match outcome {
-            Some((_, Outcome::Undecided)) => return change.announced,
-            Some((lead, Outcome::Use(attributes))) => Some((lead, attributes)),
-            Some((_, Outcome::Unusable(why))) => {
-                let why = *why;
-                // What zebra has of connected prefixes is no problem.
-                if why != Unusable::NoGateway {
-                    self.refuse(table, prefix, why);
-                }
-                None
-            }
-            None => None,
-        };
-        if let Some((lead, attributes)) = announce {
-            let shared = || (Arc::clone(attributes), Vec::new());
-            news.announced.entry((table, lead)).or_insert_with(shared).1.push(nlri);
-            add(&stats.announced, 1);
-            if !change.announced {
-                add(&stats.routes, 1);
-            }
-            return true;
-        }
-        if change.announced {
-            news.withdrawn.entry(table).or_default().push(nlri);
-            add(&stats.withdrawn, 1);
-            stats.routes.fetch_sub(1, Ordering::Relaxed);
-        }
-        false
-    }
 }
 
-/// What is told next.
-#[derive(Default)]
-struct News {
-    /// By table and lead.
-    announced: HashMap<(u8, u32), (Arc<Attributes>, Vec<Nlri>)>,
-    /// By table.
-    withdrawn: HashMap<u8, Vec<Nlri>>,
-    count: usize,
+/// Counts a route that is not taken; gives what is told of it.
+pub(super) fn refuse(stats: &[Arc<Stats>], table: u8, prefix: IpNetwork, why: Unusable) -> Problem {
+    if let Some(stats) = stats.get(usize::from(table)) {
+        add(&stats.refused, 1);
+    }
+    (table, prefix, why)
 }
 
 fn any_prefix() -> IpNetwork {

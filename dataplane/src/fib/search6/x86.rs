@@ -1,15 +1,6 @@
-//! The same look-up with wider instructions, where the processor has them.
-//!
-//! The words of a line are read by one wide load. The writer may store to some of them meanwhile, and Rust's rules
-//! forbid a plain wide load then; so it is assembly, which does no more than sixteen relaxed atomic loads in some
-//! order could: the processor reads each aligned word as a whole.
-#![allow(unsafe_code)] // Calls that need a processor feature, after a check for it; loads by assembly.
+//! Which passes a processor gets.
 #![allow(clippy::wildcard_imports)] // The look-up is one macro, and this module two more uses of it.
 
-use std::arch::asm;
-use std::arch::x86_64::*;
-
-use super::super::node6::STARTS;
 use super::*;
 
 #[inline]
@@ -21,7 +12,7 @@ pub(in super::super) fn batch(fib: &Fib6, addrs: &[u128], out: &mut [GroupId]) {
         // SAFETY: as above.
         unsafe { with_avx2(fib, addrs, out) }
     } else {
-        portable(fib, addrs, out);
+        plain(fib, addrs, out);
     }
 }
 
@@ -42,187 +33,12 @@ fn has_avx512() -> bool {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vpopcntdq,avx2,popcnt,bmi1,bmi2")]
 fn with_avx512(fib: &Fib6, addrs: &[u128], out: &mut [GroupId]) {
-    full_or_not!(fib, addrs, out, split_avx512, forks_avx512, child_avx512, below_avx512, values_avx512);
+    full_or_not!(avx512, fib, addrs, out);
 }
 
 #[target_feature(enable = "avx2,popcnt,bmi1,bmi2")]
 fn with_avx2(fib: &Fib6, addrs: &[u128], out: &mut [GroupId]) {
-    full_or_not!(fib, addrs, out, split, forks_avx2, child_avx2, below_avx2, values);
-}
-
-/// Sixteen words of the burst, from a multiple of 16 on.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn sixteen(lanes: &Lanes, from: usize) -> __m512i {
-    let words: &[u32; GROUP] = lanes.0[from..].first_chunk().unwrap_or(&[0; GROUP]);
-    // SAFETY: reads the array.
-    unsafe { _mm512_loadu_si512(words.as_ptr().cast()) }
-}
-
-/// The same as [`split`].
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-fn split_avx512(addrs: &[u128; BATCH], firsts: &mut Lanes, keys: &mut Lanes, lanes: usize) {
-    // How far the bits are from the end of the upper half of an address.
-    const FIRST: u32 = 64 - STARTS[0] as u32;
-    const KEY: u32 = 32 - STARTS[0] as u32;
-    // The upper halves of eight addresses.
-    let upper = _mm512_setr_epi64(1, 3, 5, 7, 9, 11, 13, 15);
-    #[allow(clippy::cast_ptr_alignment)] // The loads ask for no alignment.
-    for (addrs, from) in addrs.as_chunks::<8>().0.iter().zip((0..lanes).step_by(8)) {
-        let at = addrs.as_ptr().cast::<__m512i>();
-        // SAFETY: reads the eight addresses.
-        let (low, high) = unsafe { (_mm512_loadu_si512(at), _mm512_loadu_si512(at.add(1))) };
-        let halves = _mm512_permutex2var_epi64(low, upper, high);
-        let first = _mm512_cvtepi64_epi32(_mm512_srli_epi64::<FIRST>(halves));
-        let key = _mm512_cvtepi64_epi32(_mm512_srli_epi64::<KEY>(halves));
-        for (lanes, words) in [(&mut *firsts, first), (&mut *keys, key)] {
-            if let Some(lanes) = lanes.0[from..].first_chunk_mut::<8>() {
-                // SAFETY: writes the array.
-                unsafe { _mm256_storeu_si256(lanes.as_mut_ptr().cast(), words) }
-            }
-        }
-    }
-}
-
-/// The same as [`forks`].
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-fn forks_avx512(nodes: &Lanes, lanes: usize) -> u64 {
-    let mut forks = 0;
-    for from in (0..lanes).step_by(GROUP) {
-        let codes = _mm512_and_si512(sixteen(nodes, from), _mm512_set1_epi32(CODE.cast_signed()));
-        let here = _mm512_cmpeq_epu32_mask(codes, _mm512_set1_epi32(FORK.cast_signed()));
-        forks |= u64::from(here) << from;
-    }
-    forks
-}
-
-/// The same as [`child`].
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vpopcntdq,avx2,popcnt,bmi1,bmi2")]
-fn child_avx512(line: &[AtomicU32; LINE], key: u32) -> u32 {
-    let below: __mmask8;
-    // SAFETY: reads the first half of the line. Why it may: see the module's documentation.
-    unsafe {
-        asm!(
-            "vpcmpnleud {below}, {key}, ymmword ptr [{line}]",
-            below = out(kreg) below,
-            key = in(ymm_reg) _mm256_set1_epi32(key.cast_signed()),
-            line = in(reg) line.as_ptr(),
-            options(nostack, preserves_flags, readonly, pure),
-        );
-    }
-    u32::from(below).count_ones()
-}
-
-/// The same as [`below`].
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vpopcntdq,avx2,popcnt,bmi1,bmi2")]
-fn below_avx512(line: &[AtomicU32; LINE], key: u32) -> u32 {
-    let below: __mmask16;
-    // SAFETY: reads the line. Why it may: see the module's documentation.
-    unsafe {
-        asm!(
-            "vpcmpnleud {below}, {key}, zmmword ptr [{line}]",
-            below = out(kreg) below,
-            key = in(zmm_reg) _mm512_set1_epi32(key.cast_signed()),
-            line = in(reg) line.as_ptr(),
-            options(nostack, preserves_flags, readonly, pure),
-        );
-    }
-    u32::from(below)
-}
-
-/// Half of `PARTS`, the lower or the upper 16 bits of each.
-const fn half_parts(upper: bool) -> [u16; 64] {
-    let mut half = [0; 64];
-    let mut at = 0;
-    while at < half.len() {
-        half[at] = if upper { (PARTS[at] >> 16) as u16 } else { PARTS[at] as u16 };
-        at += 1;
-    }
-    half
-}
-
-/// The same as [`values`].
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vpopcntdq,avx2,popcnt,bmi1,bmi2")]
-fn values_avx512(nodes: &Lanes, below: &Lanes, places: &mut Lanes, line_mask: u32, lanes: usize) {
-    static LASTS: [u16; 64] = half_parts(false);
-    static VALUES: [u16; 64] = half_parts(true);
-    // The lower half of each 32-bit word.
-    const LOWER: __mmask32 = 0x5555_5555;
-    // SAFETY: the halves of arrays of 128 bytes.
-    let (lasts, starts) = unsafe {
-        let load = |half: &[u16]| _mm512_loadu_si512(half.as_ptr().cast());
-        ((load(&LASTS[..32]), load(&LASTS[32..])), (load(&VALUES[..32]), load(&VALUES[32..])))
-    };
-    for from in (0..lanes).step_by(GROUP) {
-        let nodes = sixteen(nodes, from);
-        // The instruction looks at the lowest six bits, the code.
-        let lasts = _mm512_maskz_permutex2var_epi16(LOWER, lasts.0, nodes, lasts.1);
-        let starts = _mm512_maskz_permutex2var_epi16(LOWER, starts.0, nodes, starts.1);
-        let ranks = _mm512_popcnt_epi32(_mm512_and_si512(sixteen(below, from), lasts));
-        let lines = _mm512_and_si512(nodes, _mm512_set1_epi32(line_mask.cast_signed()));
-        let place = _mm512_add_epi32(_mm512_srli_epi32::<1>(lines), _mm512_add_epi32(starts, ranks));
-        if let Some(places) = places.0[from..].first_chunk_mut::<GROUP>() {
-            // SAFETY: writes the array.
-            unsafe { _mm512_storeu_si512(places.as_mut_ptr().cast(), place) }
-        }
-    }
-}
-
-/// The same as [`forks`].
-#[inline]
-#[target_feature(enable = "avx2")]
-fn forks_avx2(nodes: &Lanes, lanes: usize) -> u64 {
-    let mut forks = 0;
-    for (at, eight) in nodes.0[..lanes].as_chunks::<8>().0.iter().enumerate() {
-        // SAFETY: reads the array.
-        let nodes = unsafe { _mm256_loadu_si256(eight.as_ptr().cast()) };
-        let codes = _mm256_and_si256(nodes, _mm256_set1_epi32(CODE.cast_signed()));
-        let here = _mm256_cmpeq_epi32(codes, _mm256_set1_epi32(FORK.cast_signed()));
-        forks |= u64::from(_mm256_movemask_ps(_mm256_castsi256_ps(here)).cast_unsigned()) << (at * 8);
-    }
-    forks
-}
-
-/// Which of the eight words at `at` are below `key`, one bit each.
-///
-/// # Safety
-/// They are words of a line.
-#[inline]
-#[target_feature(enable = "avx2")]
-unsafe fn eight_below(at: *const AtomicU32, key: u32) -> u32 {
-    let lasts: __m256i;
-    // SAFETY: reads what the caller vouches for. Why it may: see the module's documentation.
-    unsafe {
-        asm!(
-            "vmovdqu {lasts}, ymmword ptr [{at}]",
-            lasts = out(ymm_reg) lasts,
-            at = in(reg) at,
-            options(nostack, preserves_flags, readonly, pure),
-        );
-    }
-    let not_below = _mm256_cmpeq_epi32(_mm256_max_epu32(lasts, _mm256_set1_epi32(key.cast_signed())), lasts);
-    _mm256_movemask_ps(_mm256_castsi256_ps(not_below)).cast_unsigned() ^ 0xFF
-}
-
-/// The same as [`child`].
-#[inline]
-#[target_feature(enable = "avx2,popcnt,bmi1,bmi2")]
-fn child_avx2(line: &[AtomicU32; LINE], key: u32) -> u32 {
-    // SAFETY: the first half of the line.
-    unsafe { eight_below(line.as_ptr(), key) }.count_ones()
-}
-
-/// The same as [`below`].
-#[inline]
-#[target_feature(enable = "avx2,popcnt,bmi1,bmi2")]
-fn below_avx2(line: &[AtomicU32; LINE], key: u32) -> u32 {
-    // SAFETY: the halves of the line.
-    unsafe { eight_below(line.as_ptr(), key) | eight_below(line.as_ptr().add(8), key) << 8 }
+    full_or_not!(avx2, fib, addrs, out);
 }
 
 #[cfg(test)]
@@ -255,7 +71,7 @@ mod tests {
             let addrs: Vec<u128> = addrs.iter().map(|&(n, low)| spread(n) ^ low >> (n % 128)).collect();
             let one_by_one: Vec<GroupId> = addrs.iter().map(|&addr| fib.lookup(addr)).collect();
             let mut out = vec![GroupId(u32::MAX); addrs.len()];
-            portable(&fib, &addrs, &mut out);
+            plain(&fib, &addrs, &mut out);
             prop_assert_eq!(&out, &one_by_one);
             if has_avx2() {
                 out.fill(GroupId(u32::MAX));

@@ -122,5 +122,11 @@ macro_rules! starved {
     };
 }
 
-starved!(an_ipv4_change_fails_whole, Fib4Writer, u32, 32, [24, 32, 22, 30, 20, 26, 32]);
-starved!(an_ipv6_change_fails_whole, Fib6Writer, u128, 128, [48, 128, 64, 44, 32, 61, 56, 95, 126, 40, 48]);
+starved!(an_ipv4_change_fails_whole, Fib4Writer, u32, 32, [24, 32, 22, 12, 30, 20, 26, 17, 32, 6]);
+starved!(
+    an_ipv6_change_fails_whole,
+    Fib6Writer,
+    u128,
+    128,
+    [48, 128, 64, 44, 32, 14, 61, 56, 95, 126, 40, 24, 48, 5]
+);

@@ -1,128 +1,89 @@
-//! Many routes at once: all lists first, then every tree once.
+//! Many routes at once: every tree is built once.
 
-use super::{Writer, top};
+use super::Writer;
 use crate::fib::FibError;
 use crate::fib::chunks::Chunk;
-use crate::fib::routes::{Value, mask32};
+use crate::fib::routes::{Routes, Value};
 use crate::fib::shape::Shape;
+
+/// A route: the prefix, left-aligned, its length, and its value.
+type Route = (u128, u8, Value);
 
 impl<S: Shape> Writer<S> {
     /// Announces many routes, none of them the default route, sorted by (prefix, length), the last of equal ones
     /// winning.
-    pub(in crate::fib) fn load(&mut self, routes: &[(u128, u8, Value)]) -> Result<(), FibError> {
-        if routes.len() < 64 || routes.len() < self.len / 8 {
-            let worst: usize = routes.len() * 2 * S::most_words(0, 4);
-            self.memory.ensure(worst, routes.len() * 4)?;
-            return routes
-                .iter()
-                .try_for_each(|&(prefix, len, value)| self.change(prefix, len, Some(value)).map(|_| ()));
-        }
-        self.ensure_load(routes)?;
-        let mut longs = Vec::new();
+    pub(in crate::fib) fn load(&mut self, routes: &[Route]) -> Result<(), FibError> {
+        // The short ones first, which then cover the chunks from the beginning; what is deeper than a chunk's list last.
+        let of = |wanted: fn(Option<usize>) -> bool| {
+            routes.iter().filter(move |route| wanted(Self::level(route.1)))
+        };
+        of(|level| level.is_none()).try_for_each(|route| self.load_one(route))?;
         for group in routes.chunk_by(|a, b| Self::key(a.0, 0) == Self::key(b.0, 0)) {
-            let mut first_level = false;
-            for &(prefix, len, value) in group {
-                match Self::level(len) {
-                    None => {
-                        if self.short.get(top(prefix), len).is_none() {
-                            self.shape.hold(&mut self.memory, prefix, len)?;
-                            self.len += 1;
-                        }
-                        self.short.set(top(prefix), len, value);
-                    }
-                    Some(0) => first_level = true,
-                    Some(_) => longs.push((prefix, len, value)),
-                }
-            }
-            if first_level {
-                self.merge_chunk(group)?;
-            }
-        }
-        self.rebuild_all()?;
-        self.memory.retire();
-        longs.iter().try_for_each(|&(prefix, len, value)| self.change(prefix, len, Some(value)).map(|_| ()))
-    }
-
-    fn ensure_load(&mut self, routes: &[(u128, u8, Value)]) -> Result<(), FibError> {
-        let (mut words, mut blocks, mut chunks) = (0, 1 << 10, 0);
-        for group in routes.chunk_by(|a, b| Self::key(a.0, 0) == Self::key(b.0, 0)) {
-            let longer = group.iter().filter(|route| Self::level(route.1).is_some()).count();
-            if longer == 0 {
-                continue;
-            }
-            let deeper = group.iter().filter(|route| Self::level(route.1) > Some(0)).count();
+            let firsts = || group.iter().filter(|route| Self::level(route.1) == Some(0));
             let had = self.chunk(group[0].0, 0).map_or(0, |chunk| chunk.routes.entries().len());
-            words += S::most_words(0, had + longer) + deeper * 2 * S::most_words(0, 4);
-            // What is new unlinks nothing but a shared tree.
-            blocks += if had > 0 { S::most_blocks(had) } else { 1 } + deeper * 4;
-            chunks += usize::from(had == 0) + deeper;
+            if firsts().count() > had / 8 {
+                self.load_chunk(group[0].0, firsts())?;
+            } else {
+                firsts().try_for_each(|route| self.load_one(route))?;
+            }
         }
-        self.chunks.reserve(chunks)?;
-        // Chunks that are there already, and whose cover may change.
-        for (key, chunk) in self.chunks.iter().filter(|(key, _)| key.trailing_zeros() >= 8) {
-            let count = chunk.routes.entries().len();
-            let (more_words, more_blocks) = self.most_below(key, 0, chunk.routes.entries());
-            words += S::most_words(0, count) + more_words;
-            blocks += S::most_blocks(count.max(chunk.built as usize)) + more_blocks;
-        }
-        self.memory.ensure(words, blocks)
+        self.memory.retire();
+        of(|level| level > Some(0)).try_for_each(|route| self.load_one(route))
     }
 
-    /// Adds the routes of the first level in `group`, all of one chunk, to its list.
-    fn merge_chunk(&mut self, group: &[(u128, u8, Value)]) -> Result<(), FibError> {
-        let prefix = group[0].0;
-        let firsts = group.iter().filter(|route| Self::level(route.1) == Some(0));
+    fn load_one(&mut self, &(prefix, len, value): &Route) -> Result<(), FibError> {
+        self.change(prefix, len, Some(value)).map(|_| ())
+    }
+
+    /// Adds routes of one chunk of the first level.
+    fn load_chunk<'a>(
+        &mut self,
+        prefix: u128,
+        routes: impl Iterator<Item = &'a Route> + Clone,
+    ) -> Result<(), FibError> {
+        let count = routes.clone().count();
+        self.ensure_chunk(prefix, count)?;
+        // For a chunk that is not there yet.
+        let mut list = Routes::default();
+        if self.find(prefix, 0).is_none() {
+            list.reserve(count)?;
+        }
         let mut before = None;
-        for &(prefix, len, _) in firsts.clone() {
-            let there = self
-                .chunk(prefix, 0)
-                .is_some_and(|chunk| chunk.routes.get(Self::suffix(prefix, 0), len - S::STARTS[0]).is_some());
-            if !there && before != Some((prefix, len)) {
-                self.shape.hold(&mut self.memory, prefix, len)?;
+        for &(prefix, len, value) in routes.clone() {
+            // Only the first can need memory.
+            if before != Some((prefix, len)) && self.get(prefix, len).is_none() {
+                self.shape.hold(&mut self.memory, prefix, len, value)?;
             }
             before = Some((prefix, len));
         }
-        let id = self.find(prefix, 0).unwrap_or_else(|| self.add_chunk(prefix, 0, Chunk::default()));
-        let chunk = &mut self.chunks[id];
-        // No cover is like this: the tree is built when the whole root is gone through.
-        chunk.cover = Value::MAX;
-        chunk.routes.reserve(firsts.clone().count())?;
-        self.len += chunk
-            .routes
-            .merge(firsts.map(|&(prefix, len, value)| (Self::suffix(prefix, 0), len - S::STARTS[0], value)));
+        let id = self.find(prefix, 0).unwrap_or_else(|| {
+            let cover = self.cover(prefix, 0);
+            self.add_chunk(prefix, 0, Chunk { routes: list, cover, ..Chunk::default() })
+        });
+        let routes = routes.map(|&(prefix, len, value)| (Self::suffix(prefix, 0), len - S::STARTS[0], value));
+        self.len += self.chunks[id].routes.merge(routes);
+        let old = self.shape.root(&self.memory, Self::index(prefix));
+        let tree = self.build(id, prefix, 0)?;
+        self.shape.set_root(&self.memory, Self::index(prefix), tree);
+        self.unlink(0, old);
         Ok(())
     }
 
-    /// Goes through the whole root after a load.
-    fn rebuild_all(&mut self) -> Result<(), FibError> {
-        let shift = 32 - S::STARTS[0];
-        let mut spans = Vec::new();
-        let mut open: Vec<(u32, Value)> = vec![(u32::MAX, 0)];
-        let mut next = 0u64;
-        for (start, len, value) in self.short.under(0, 0, u32::MAX) {
-            while let Some(&(end, value)) = open.last().filter(|(end, _)| *end < start) {
-                if next <= u64::from(end) {
-                    spans.push(((next >> shift) as u32, end >> shift, value));
-                    next = u64::from(end) + 1;
-                }
-                open.pop();
-            }
-            if next < u64::from(start) {
-                spans.push((
-                    (next >> shift) as u32,
-                    (start - 1) >> shift,
-                    open.last().map_or(0, |open| open.1),
-                ));
-                next = u64::from(start);
-            }
-            open.push((start | !mask32(len), value));
+    /// Makes sure that adding this many routes to a chunk cannot fail half-way.
+    fn ensure_chunk(&mut self, prefix: u128, count: usize) -> Result<(), FibError> {
+        self.chunks.reserve(1)?;
+        let (mut words, mut blocks, mut most) = (S::most_words(0, count), 8, count);
+        if let Some(id) = self.find(prefix, 0) {
+            self.chunks[id].routes.reserve(count)?;
+            let chunk = &self.chunks[id];
+            let had = chunk.routes.entries().len();
+            let (more_words, more_blocks) = self.most_below(prefix, 0, chunk.routes.entries());
+            words = S::most_words(0, had + count) + more_words;
+            blocks += S::most_blocks(had.max(chunk.built as usize)) + more_blocks;
+            most += had;
         }
-        for &(end, value) in open.iter().rev() {
-            if next <= u64::from(end) {
-                spans.push(((next >> shift) as u32, end >> shift, value));
-                next = u64::from(end) + 1;
-            }
-        }
-        spans.into_iter().try_for_each(|(first, last, value)| self.fill(first, last, value))
+        self.ensure_runs((2 * most + 3).max(blocks).max(260))?;
+        self.memory.ensure_parts(2 * most + 3)?;
+        self.memory.ensure(words, blocks)
     }
 }

@@ -3,9 +3,12 @@
 use super::{LEVELS, Writer};
 use crate::fib::FibError;
 use crate::fib::chunks::Chunk;
-use crate::fib::routes::{Routes, Value, mask32};
+use crate::fib::routes::{Entry, Routes, Value, mask32};
 use crate::fib::shape::Shape;
 use crate::fib::sweep::Run;
+
+/// A part of a tree that is replaced has fewer runs than this many routes make, beside those of the routes in it.
+const SPLICED: usize = 12;
 
 impl<S: Shape> Writer<S> {
     /// Makes sure that a change of one longer route cannot fail half-way.
@@ -18,22 +21,24 @@ impl<S: Shape> Writer<S> {
                 words += S::most_words(above, 2);
                 continue;
             };
-            let chunk = &mut self.chunks[id];
-            chunk.routes.reserve(1)?;
+            self.chunks[id].routes.reserve(1)?;
+            let chunk = &self.chunks[id];
             let count = chunk.routes.entries().len();
             most = most.max(count);
-            words += S::most_words(above, count + 2);
+            // One route more or less, what is under it, and what else is in the leaf where it is.
+            let part =
+                if above == level { Self::under(chunk, prefix, len, level).len() + SPLICED } else { SPLICED };
+            let splices =
+                [count.saturating_sub(1), count, count + 1].iter().all(|&count| self.splices(id, count));
+            words += S::most_words(above, if splices { part } else { count + 2 });
             // A tree that was built for more routes keeps its nodes until it is built again.
             blocks += S::most_blocks((count + 2).max(chunk.built as usize));
         }
         if S::STARTS.len() > level + 1
             && let Some(chunk) = self.chunk(prefix, level)
         {
-            let first = Self::suffix(prefix, level);
-            let len = len - S::STARTS[level];
-            let last = first | !mask32(len);
             let (more_words, more_blocks) =
-                self.most_below(prefix, level, chunk.routes.under(first, len, last));
+                self.most_below(prefix, level, Self::under(chunk, prefix, len, level));
             words += more_words;
             blocks += more_blocks;
         }
@@ -43,8 +48,14 @@ impl<S: Shape> Writer<S> {
         self.memory.ensure(words, blocks)
     }
 
+    /// What of a chunk's list a route covers.
+    fn under(chunk: &Chunk, prefix: u128, len: u8, level: usize) -> &[Entry] {
+        let (first, len) = (Self::suffix(prefix, level), len - S::STARTS[level]);
+        chunk.routes.under(first, len, first | !mask32(len))
+    }
+
     /// Room for this many runs of a chunk of each level.
-    fn ensure_runs(&mut self, most: usize) -> Result<(), FibError> {
+    pub(super) fn ensure_runs(&mut self, most: usize) -> Result<(), FibError> {
         for runs in &mut self.runs[..S::STARTS.len()] {
             runs.clear();
             let bytes = most * size_of::<Run>();

@@ -11,13 +11,18 @@ impl<S: Shape> Writer<S> {
         &mut self,
         prefix: u128,
         len: u8,
+        old: Option<Value>,
         value: Option<Value>,
     ) -> Result<(), FibError> {
         let top_bits = top(prefix);
         let new = value.unwrap_or_else(|| self.short.cover(top_bits, len - 1));
         let shift = 32 - S::STARTS[0];
         let end = top_bits | !mask32(len);
+        self.short.reserve(top_bits, len)?;
+        let most = self.short.under(top_bits, len, end).count() + 1;
         let mut spans = Vec::new();
+        let bytes = most * size_of::<(u32, u32)>();
+        spans.try_reserve_exact(most).map_err(|_| FibError::Memory { bytes })?;
         let mut next = u64::from(top_bits);
         for (start, nested, _) in self.short.under(top_bits, len, end) {
             if u64::from(start) >= next {
@@ -30,26 +35,27 @@ impl<S: Shape> Writer<S> {
         if next <= u64::from(end) {
             spans.push(((next >> shift) as u32, end >> shift));
         }
-        let is_new = self.short.get(top_bits, len).is_none();
         self.ensure_spans(&spans)?;
-        if value.is_some() && is_new {
-            self.shape.hold(&mut self.memory, prefix, len)?;
+        if let Some(value) = value {
+            self.shape.hold(&mut self.memory, prefix, len, value)?;
         }
         for &(first, last) in &spans {
             self.fill(first, last, new)?;
         }
         if let Some(value) = value {
-            self.short.set(top_bits, len, value);
+            self.short.set(top_bits, len, value)?;
         } else {
             self.short.unset(top_bits, len);
-            self.shape.release(&mut self.memory, prefix, len);
+        }
+        if let Some(old) = old {
+            self.shape.release(&mut self.memory, prefix, len, old);
         }
         Ok(())
     }
 
     /// Makes sure that filling these spans of the root cannot fail half-way.
     fn ensure_spans(&mut self, spans: &[(u32, u32)]) -> Result<(), FibError> {
-        let (mut words, mut blocks) = (S::most_words(0, 2), 8);
+        let (mut words, mut blocks, mut parts, mut most) = (S::most_words(0, 2), 8, 8, 0);
         for &(first, last) in spans {
             let mut chunk = first;
             loop {
@@ -62,7 +68,10 @@ impl<S: Shape> Writer<S> {
                     let (more_words, more_blocks) =
                         self.most_below(Self::chunk_key(chunk), 0, found.routes.entries());
                     words += S::most_words(0, count) + more_words;
-                    blocks += S::most_blocks(count.max(found.built as usize)) + more_blocks;
+                    let of_chunk = S::most_blocks(count.max(found.built as usize)) + more_blocks;
+                    blocks += of_chunk;
+                    parts += of_chunk;
+                    most = most.max(of_chunk);
                 }
                 if last - chunk < span {
                     break;
@@ -70,6 +79,9 @@ impl<S: Shape> Writer<S> {
                 chunk += span;
             }
         }
+        // A tree has no more runs than it can have blocks, in IPv4 than there are addresses in a page.
+        self.ensure_runs(most.max(260))?;
+        self.memory.ensure_parts(parts)?;
         self.memory.ensure(words, blocks)
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use dataplane::burst::BURST;
 use dataplane::counters::WorkerCounters;
+use dataplane::offload::{Checks, PortOffloads, State};
 use dataplane::punt::{PUNT_RING, Rings};
 use dataplane::qsbr::Domain;
 use dataplane::worker::Worker;
@@ -27,6 +28,9 @@ const WARM_UP: usize = 4;
 pub struct ChildArgs {
     #[arg(long)]
     case: Case,
+    /// Has the ports call all checksums right, and their word count.
+    #[arg(long)]
+    vouched: bool,
 }
 
 /// Forwards a case's packets once.
@@ -35,13 +39,16 @@ pub fn child(args: &ChildArgs) -> Result<(), String> {
     let loaded = setup::tables(&network)?;
     let packets = (WARM_UP + ROUNDS) * BURST;
     let frames = args.case.captures(Routes::Generated, args.case.frames().min(packets))?;
-    let io = Replay::new(&frames, packets);
+    let io = Replay::new(&frames, packets, args.vouched);
     let (_domain, mut readers) = Domain::new(loaded.tables.clone(), 1);
     let mut reader = readers.pop().ok_or("no reader")?;
     reader.online();
     let rings = Rings::new(PUNT_RING);
     let counters = Arc::new(WorkerCounters::new(2, network.sub_interfaces.len()));
-    let mut worker = Worker::new(io, reader, &rings, counters, 1_000_000_000, false);
+    let state = if args.vouched { State::InUse } else { State::NotAsked };
+    let offloads = [0; 2].map(|_| Arc::new(PortOffloads::new([state, State::NotAsked])));
+    let mut worker = Worker::new(io, reader, &rings, counters, 1_000_000_000, false)
+        .with_checks(Checks::new(&offloads, 0));
     for _ in 0..WARM_UP {
         worker.round();
     }

@@ -4,7 +4,7 @@ use std::vec::IntoIter;
 
 use dataplane::ids::PortId;
 use dataplane::io::PortIo;
-use dataplane::packet::HeapPacket;
+use dataplane::packet::{Checksum, HeapPacket};
 
 /// Two ports, as long as their packets last.
 pub struct Replay {
@@ -13,11 +13,15 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// Ports that receive `count` packets each, these frames again and again.
-    pub fn new(frames: &[Vec<Vec<u8>>; 2], count: usize) -> Self {
+    /// Ports that receive `count` packets each, these frames again and again. `vouched`: they call all checksums right.
+    pub fn new(frames: &[Vec<Vec<u8>>; 2], count: usize, vouched: bool) -> Self {
+        let packet = |frame: &Vec<u8>| {
+            let mut packet = HeapPacket::new(frame);
+            packet.checksum = if vouched { Checksum::Right } else { Checksum::Unknown };
+            packet
+        };
         let packets = |frames: &[Vec<u8>]| {
-            let packets: Vec<_> =
-                frames.iter().cycle().take(count).map(|frame| HeapPacket::new(frame)).collect();
+            let packets: Vec<_> = frames.iter().cycle().take(count).map(packet).collect();
             packets.into_iter()
         };
         Self {
@@ -79,7 +83,7 @@ mod tests {
 
     #[test]
     fn each_packet_is_given_out_once() {
-        let mut io = Replay::new(&[vec![vec![1], vec![2]], vec![vec![3]]], 3);
+        let mut io = Replay::new(&[vec![vec![1], vec![2]], vec![vec![3]]], 3, false);
         let mut slots = [const { None }; 2];
         assert_eq!(io.rx(0, &mut slots), 2);
         assert_eq!(slots[1].as_ref().unwrap().bytes(), [2]);
