@@ -313,16 +313,15 @@ impl<A: Address> Classifier<A> {
         at: usize,
         line: usize,
     ) -> [&[u64; WORDS]; USED] {
-        let mut rows = [&[0; WORDS]; USED];
-        for ((row, starts), intervals) in rows.iter_mut().zip(found.starts).zip(&found.intervals) {
+        std::array::from_fn(|of| {
+            let interval = found.intervals[of % FIELDS][at % BURST];
             // SAFETY: intervals are at most the last of their field, so `start` is where a row begins; the rest is the
             // caller's promise.
             unsafe {
-                let start = starts.get_unchecked(intervals[at & (BURST - 1)]);
-                *row = &*self.rows.as_ptr().byte_add(start as usize).cast::<[u64; WORDS]>().add(line);
+                let start = found.starts[of % FIELDS].get_unchecked(interval);
+                &*self.rows.as_ptr().byte_add(start as usize).cast::<[u64; WORDS]>().add(line)
             }
-        }
-        rows
+        })
     }
 
     /// Finds the lowest bit that the rows of each packet have in common. `WORDS`: so many words a line; `LINES`: so many
