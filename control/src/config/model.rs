@@ -59,6 +59,16 @@ pub struct Config {
     pub memory: Memory,
 }
 
+impl Config {
+    /// Our addresses in a VRF, with their prefix lengths.
+    pub fn addresses_in(&self, vrf: VrfId) -> impl Iterator<Item = &IpNetwork> {
+        self.sub_interfaces
+            .iter()
+            .filter(move |sub_if| sub_if.vrf == vrf)
+            .flat_map(|sub_if| &sub_if.addresses)
+    }
+}
+
 /// `[[port]]`: one NIC or DPDK virtual device.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Port {

@@ -34,9 +34,15 @@ pub(super) fn sessions(config: &Config, found: &mut Vec<String>) {
     }
     for sub in &config.sub_interfaces {
         let Some(list) = sub.acl_in.and_then(|list| config.acls.get(list)) else { continue };
-        for (peer, calls) in neighbours(config, sub) {
+        let neighbours = neighbours(config, sub);
+        if neighbours.is_empty() {
+            continue;
+        }
+        // A list that cannot be compiled is an error of its own.
+        let Some(compiled) = Compiled::new(list) else { continue };
+        for (peer, calls) in neighbours {
             if let [first, ..] = *calls
-                && calls.iter().all(|call| !is_permitted(list, sub, peer, *call))
+                && calls.iter().all(|call| !compiled.permits(sub, peer, *call))
             {
                 let rule = match first {
                     Call::Theirs(ours, port) => format!("permit tcp from {peer} to {ours} port {port}"),
@@ -102,32 +108,43 @@ fn after(address: IpAddr) -> Option<IpAddr> {
     }
 }
 
-/// Whether the list lets such a connection's packets come in, with any port that is not given and any DSCP.
-fn is_permitted(list: &AccessList, sub: &SubInterface, peer: IpAddr, call: Call) -> bool {
-    let rules: Vec<_> = list.rules.iter().map(|rule| rule.rule.clone()).collect();
-    let counters = vec![0; rules.len() + 1];
-    // A list that cannot be compiled is an error of its own.
-    let Ok(acl) = Acl::new(&rules, &counters) else { return true };
-    // The lowest of each range of ports that no rule tells apart.
-    let ranges = rules.iter().flat_map(|rule| rule.source_ports.iter().chain(&rule.destination_ports));
-    let edges = ranges.flat_map(|(first, last)| [*first, last.saturating_add(1)]);
-    let mut ports: BTreeSet<u16> = edges.chain([1, FREE]).collect();
-    ports.remove(&0);
-    let passes = |packet: Segment| match packet.ends {
-        (IpAddr::V4(_), IpAddr::V4(_)) => any_passes(&acl.v4, &packet, sub.encapsulation, read4),
-        (IpAddr::V6(_), IpAddr::V6(_)) => any_passes(&acl.v6, &packet, sub.encapsulation, read6),
-        _ => false,
-    };
-    ports.into_iter().any(|free| match call {
-        Call::Theirs(ours, port) => {
-            let segment = |flags| Segment { ends: (peer, ours), ports: (free, port), flags };
-            passes(segment(SYN)) && passes(segment(ACK))
-        }
-        // The system gives no low port to who asks for none.
-        Call::Ours(ours, port) => {
-            free >= FREE && passes(Segment { ends: (peer, ours), ports: (port, free), flags: ACK })
-        }
-    })
+/// A list that can be asked about packets.
+struct Compiled {
+    acl: Acl,
+    /// The lowest of each range of ports that no rule tells apart.
+    ports: BTreeSet<u16>,
+}
+
+impl Compiled {
+    fn new(list: &AccessList) -> Option<Self> {
+        let rules: Vec<_> = list.rules.iter().map(|rule| rule.rule.clone()).collect();
+        let counters = vec![0; rules.len() + 1];
+        let acl = Acl::new(&rules, &counters).ok()?;
+        let ranges = rules.iter().flat_map(|rule| rule.source_ports.iter().chain(&rule.destination_ports));
+        let edges = ranges.flat_map(|(first, last)| [*first, last.saturating_add(1)]);
+        let mut ports: BTreeSet<u16> = edges.chain([1, FREE]).collect();
+        ports.remove(&0);
+        Some(Self { acl, ports })
+    }
+
+    /// Whether it lets such a connection's packets come in, with any port that is not given and any DSCP.
+    fn permits(&self, sub: &SubInterface, peer: IpAddr, call: Call) -> bool {
+        let passes = |packet: Segment| match packet.ends {
+            (IpAddr::V4(_), IpAddr::V4(_)) => any_passes(&self.acl.v4, &packet, sub.encapsulation, read4),
+            (IpAddr::V6(_), IpAddr::V6(_)) => any_passes(&self.acl.v6, &packet, sub.encapsulation, read6),
+            _ => false,
+        };
+        self.ports.iter().any(|free| match call {
+            Call::Theirs(ours, port) => {
+                let segment = |flags| Segment { ends: (peer, ours), ports: (*free, port), flags };
+                passes(segment(SYN)) && passes(segment(ACK))
+            }
+            // The system gives no low port to who asks for none.
+            Call::Ours(ours, port) => {
+                *free >= FREE && passes(Segment { ends: (peer, ours), ports: (port, *free), flags: ACK })
+            }
+        })
+    }
 }
 
 /// TCP's flags (RFC 9293, section 3.1).

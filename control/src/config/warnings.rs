@@ -1,9 +1,5 @@
 //! What is allowed but seldom meant.
 
-use std::net::IpAddr;
-
-use dataplane::ids::VrfId;
-
 use super::model::{Config, LinkRole, Target};
 use super::session_warnings;
 
@@ -54,7 +50,9 @@ fn lone_links(config: &Config, found: &mut Vec<String>) {
 fn far_gateways(config: &Config, found: &mut Vec<String>) {
     for route in &config.routes {
         let Target::Via(gateways) = &route.target else { continue };
-        for gateway in gateways.iter().filter(|g| !is_connected(config, route.vrf, **g)) {
+        for gateway in
+            gateways.iter().filter(|g| config.addresses_in(route.vrf).all(|own| !own.contains(**g)))
+        {
             let vrf = config.vrfs.get(usize::from(route.vrf.0)).map_or("", |v| v.name.as_str());
             found.push(format!(
                 "route {} via {gateway}: no interface in VRF {vrf:?} has a prefix with that gateway; the route \
@@ -63,11 +61,6 @@ fn far_gateways(config: &Config, found: &mut Vec<String>) {
             ));
         }
     }
-}
-
-fn is_connected(config: &Config, vrf: VrfId, gateway: IpAddr) -> bool {
-    let in_vrf = config.sub_interfaces.iter().filter(|sub| sub.vrf == vrf);
-    in_vrf.flat_map(|sub| &sub.addresses).any(|own| own.contains(gateway))
 }
 
 fn bgp(config: &Config, found: &mut Vec<String>) {

@@ -113,11 +113,11 @@ pub fn sender(
     }
     // Whoever is on no link of the VRF is answered by way of a router, who is a neighbour already.
     let vrf = config.sub_interfaces.get(usize::from(from.0))?.vrf;
-    let links = (0..).zip(&config.sub_interfaces).filter(|(_, link)| link.vrf == vrf);
-    links
+    super::sub_if_ids(config)
+        .filter(|(_, link)| link.vrf == vrf)
         .flat_map(|(id, link)| link.addresses.iter().map(move |prefix| (id, prefix)))
         .find(|(_, prefix)| prefix.contains(source))
-        .map(|(id, _)| (SubIfId(id), source))
+        .map(|(id, _)| (id, source))
 }
 
 #[cfg(test)]

@@ -73,8 +73,7 @@ pub struct Surroundings<'a> {
 /// Whether an address is the broadcast address of a link of ours, or the network's own address, which was one once
 /// (RFC 1812, section 5.3.5.3): no error is due from or to it (section 4.3.2.7).
 fn is_broadcast(config: &Config, vrf: VrfId, address: Ipv4Addr) -> bool {
-    let prefixes = config.sub_interfaces.iter().filter(|sub_if| sub_if.vrf == vrf).flat_map(|s| &s.addresses);
-    prefixes.into_iter().any(|prefix| match prefix {
+    config.addresses_in(vrf).any(|prefix| match prefix {
         IpNetwork::V4(v4) => v4.prefix() <= 30 && (v4.broadcast() == address || v4.network() == address),
         IpNetwork::V6(_) => false,
     })
@@ -89,11 +88,9 @@ fn error_source(config: &Config, from: SubIfId, is_v4: bool, packet: &[u8]) -> O
     } else {
         Ipv6Addr::from(ipv6::destination(packet)).into()
     };
-    let in_vrf = config.sub_interfaces.iter().filter(|other| other.vrf == sub_if.vrf);
-    let ours = |address: &&IpNetwork| address.ip() == wanted;
-    in_vrf
-        .flat_map(|sub_if| &sub_if.addresses)
-        .find(ours)
+    config
+        .addresses_in(sub_if.vrf)
+        .find(|address| address.ip() == wanted)
         .or_else(|| sub_if.addresses.iter().find(|address| address.is_ipv4() == is_v4))
         .map(IpNetwork::ip)
 }

@@ -127,20 +127,17 @@ pub(super) fn recorder(config: &Config, ingress: SubIfId) -> impl Fn(SubIfId, &m
         }
         let by_id = |id: SubIfId| config.sub_interfaces.get(usize::from(id.0));
         let (Some(ingress), Some(egress)) = (by_id(ingress), by_id(egress)) else { return };
-        let first = |sub_if: &SubInterface| addresses4(sub_if).next();
         // A link without an IPv4 address goes unrecorded.
-        let Some((in_address, out_address)) = first(ingress).zip(first(egress)) else { return };
+        let Some((in_address, out_address)) = first_v4(ingress).zip(first_v4(egress)) else { return };
         let ours = Ours { egress: out_address, ingress: in_address, millis: millis_of_the_day() };
-        let in_vrf = |other: &&SubInterface| other.vrf == ingress.vrf;
-        let is_ours = |wanted: Ipv4Addr| {
-            config.sub_interfaces.iter().filter(in_vrf).flat_map(addresses4).any(|address| address == wanted)
-        };
+        let is_ours =
+            |wanted: Ipv4Addr| config.addresses_in(ingress.vrf).any(|address| address.ip() == wanted);
         ip_options::record(packet, ours, is_ours);
     }
 }
 
-fn addresses4(sub_if: &SubInterface) -> impl Iterator<Item = Ipv4Addr> {
-    sub_if.addresses.iter().filter_map(|address| match address.ip() {
+fn first_v4(sub_if: &SubInterface) -> Option<Ipv4Addr> {
+    sub_if.addresses.iter().find_map(|address| match address.ip() {
         IpAddr::V4(v4) => Some(v4),
         IpAddr::V6(_) => None,
     })
