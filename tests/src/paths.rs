@@ -23,6 +23,10 @@ const LAN: [[&str; 2]; 2] = [["192.0.2.10", "192.0.2.1"], ["2001:db8:1a0::10", "
 const FAR: [[&str; 2]; 2] = [["172.16.0.2", "172.16.0.1"], ["fd00:16::2", "fd00:16::1"]];
 /// MTU of the far link.
 const FAR_MTU: u16 = 1400;
+/// C-tag and MTU of two links to the same place.
+const NARROW: [(u16, u16); 2] = [(21, 1200), (22, 1000)];
+/// What is behind both of them.
+const BEYOND: &str = "198.51.100";
 /// MTU of both links where frames are large.
 const JUMBO: u16 = 9000;
 
@@ -90,6 +94,18 @@ impl Paths {
             FAR[0][1],
             FAR[1][1]
         );
+        // Two links with equal routes, one of a lower MTU. Nobody is there.
+        for (c_tag, mtu) in NARROW {
+            config += &format!(
+                "[[interface]]\nname = \"narrow-{mtu}\"\nport = \"wan\"\nvrf = \"customer\"\ns_tag = 100\nc_tag = {c_tag}\n\
+                 mtu = {mtu}\naddresses = [\"172.17.{c_tag}.1/30\"]\n\n\
+                 [[neighbour]]\ninterface = \"narrow-{mtu}\"\naddress = \"172.17.{c_tag}.2\"\nmac = \"02:00:00:00:00:{c_tag}\"\n\n"
+            );
+        }
+        config += &format!(
+            "[[route]]\nprefix = \"{BEYOND}.0/24\"\nvrf = \"customer\"\nvia = {:?}\n\n",
+            NARROW.map(|(c_tag, _)| format!("172.17.{c_tag}.2"))
+        );
         config += &settings::common(&socket);
         self.router = Some(Router::start(&self.lab, &self.outside, &config, &socket));
         let ends = [
@@ -118,6 +134,19 @@ impl Paths {
     #[track_caller]
     fn router(&self) -> &Router {
         self.router.as_ref().expect("turnpike has been started")
+    }
+
+    /// Packs IPv4 packets into frames of the LAN host.
+    #[track_caller]
+    fn framer(&self) -> impl Fn(&[u8]) -> Vec<u8> {
+        let mac = self.lan.ip("-o link show eth0");
+        let mac =
+            mac.split("link/ether ").nth(1).and_then(|rest| rest.split_whitespace().next()).expect("a MAC");
+        let bytes: Vec<u8> = mac.split(':').filter_map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
+        let source: frame::Mac = bytes.try_into().expect("six bytes");
+        move |packet| {
+            frame::build([2, 0, 0x5e, 0, 3, 0], source, &[Tag::new(0x8100, 30)], frame::IPV4, packet)
+        }
     }
 
     /// Forgets what the hosts have learned of paths.
@@ -175,6 +204,7 @@ pub const STEPS: &[Step<Paths>] = &[
     ("mtr_shows_us", mtr_shows_us),
     ("tcp_finds_what_fits", tcp_finds_what_fits),
     ("ipv4_is_fragmented_where_it_may_be", ipv4_is_fragmented_where_it_may_be),
+    ("fragments_fit_the_link_that_they_take", fragments_fit_the_link_that_they_take),
     ("ipv6_is_never_fragmented", ipv6_is_never_fragmented),
     ("full_size_frames_keep_both_tags", full_size_frames_keep_both_tags),
     ("errors_are_limited", errors_are_limited),
@@ -264,6 +294,38 @@ fn ipv4_is_fragmented_where_it_may_be(paths: &mut Paths) {
     }
 }
 
+/// Which link a packet takes follows from its ports, and for its fragments from addresses alone: all of them arrive,
+/// also when their link has the lower MTU.
+fn fragments_fit_the_link_that_they_take(paths: &mut Paths) {
+    const SIZE: usize = 1480;
+    let record = paths.wires[1].record();
+    let (from, framed) = (ip(LAN[0][0]), paths.framer());
+    let mut sent = 0;
+    for host in 1..=8 {
+        for port in 0..4 {
+            let to = ip(&format!("{BEYOND}.{host}"));
+            let mut packet = frame::udp((from, 4000), (to, 5000 + port), 64, &[7; SIZE - 8]);
+            // Its own identification, and it may be cut.
+            packet[4..8].copy_from_slice(&[host, port as u8, 0, 0]);
+            frame::renew_checksum(&mut packet);
+            paths.wires[0].inject(&framed(&packet));
+            sent += SIZE;
+        }
+    }
+    let beyond =
+        |f: &[u8]| frame::ip(f).is_some_and(|p| p.src == from && p.dst.to_string().starts_with(BEYOND));
+    let arrived = || -> usize {
+        let seen = record.frames(Way::FromRouter, beyond);
+        seen.iter().filter_map(|seen| Some(frame::ip(&seen.frame)?.payload.len())).sum()
+    };
+    wait::until_true(SOON, "all fragments", || arrived() == sent);
+    for seen in record.frames(Way::FromRouter, beyond) {
+        let c_tag = frame::ethernet(&seen.frame).map(|ethernet| ethernet.tags[1].vid);
+        let (_, mtu) = NARROW.into_iter().find(|(tag, _)| Some(*tag) == c_tag).expect("one of the two links");
+        assert!(frame::ip(&seen.frame).is_some_and(|p| p.length <= usize::from(mtu)), "{seen:?}");
+    }
+}
+
 /// IPv6 packets that are too large come back as an error; once the host knows, what it sends fits.
 fn ipv6_is_never_fragmented(paths: &mut Paths) {
     paths.forget();
@@ -301,11 +363,7 @@ fn errors_are_limited(paths: &mut Paths) {
     let record = paths.wires[0].record();
     let (from, far) = (ip(LAN[0][0]), ip(FAR[0][0]));
     let dead = frame::udp((from, 4000), (far, 5000), 1, b"hop limit");
-    let mac = paths.lan.ip("-o link show eth0");
-    let mac = mac.split("link/ether ").nth(1).and_then(|rest| rest.split_whitespace().next()).expect("a MAC");
-    let bytes: Vec<u8> = mac.split(':').filter_map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
-    let source: frame::Mac = bytes.try_into().expect("six bytes");
-    let frame = frame::build([2, 0, 0x5e, 0, 3, 0], source, &[Tag::new(0x8100, 30)], frame::IPV4, &dead);
+    let frame = paths.framer()(&dead);
     for _ in 0..300 {
         paths.wires[0].inject(&frame);
     }

@@ -23,6 +23,7 @@ use crate::wire::Way;
 pub const STEPS: &[Step<Bench>] = &[
     ("a_trace_shows_each_stage", a_trace_shows_each_stage),
     ("a_capture_is_what_was_on_the_wires", a_capture_is_what_was_on_the_wires),
+    ("a_limit_is_not_counted_as_more", a_limit_is_not_counted_as_more),
     ("errors_show_the_place", errors_show_the_place),
     ("sessions_end_with_their_clients", sessions_end_with_their_clients),
 ];
@@ -169,6 +170,21 @@ fn a_capture_is_what_was_on_the_wires(bench: &mut Bench) {
     bench.assert_unharmed();
 }
 
+/// A frame that is forwarded matches twice, as received and as sent; who wants one gets one, and the file says so.
+fn a_limit_is_not_counted_as_more(bench: &mut Bench) {
+    let path = bench.lab.path("one.pcapng");
+    let words = ["capture", "-w", &path.display().to_string(), "-m", "udp port 5000", "-c", "1"];
+    let mut capture = start(bench, "one", &words);
+    bench.send([&frames()[0]]);
+    assert!(capture.wait(SOON).success());
+    let bytes = std::fs::read(&path).expect("the capture");
+    let blocks = blocks(&bytes);
+    assert_eq!(blocks.iter().filter(|(kind, _)| *kind == 6).count(), 1);
+    // Missed, matched, in the file.
+    assert_eq!([5, 6, 8].map(|code| sum_of(&blocks, code)), [0, 1, 1]);
+    bench.assert_unharmed();
+}
+
 fn errors_show_the_place(bench: &mut Bench) {
     let socket = bench.router().socket().display().to_string();
     let refused = |words: &[&str]| {
@@ -232,6 +248,11 @@ fn statistic(body: &[u8], wanted: u16) -> u64 {
     panic!("no option {wanted}");
 }
 
+/// The sum of this number over all interfaces.
+fn sum_of(blocks: &[(u32, &[u8])], wanted: u16) -> u64 {
+    blocks.iter().filter(|(kind, _)| *kind == 5).map(|(_, body)| statistic(body, wanted)).sum()
+}
+
 /// A worker that is busy all the time forwards all, whatever a capture asks of it; the capture says what it missed.
 fn full_load(_: &mut ()) {
     let lab = Lab::new();
@@ -271,10 +292,7 @@ fn full_load(_: &mut ()) {
     let bytes = std::fs::read(&path).expect("the capture");
     let blocks = blocks(&bytes);
     let frames = blocks.iter().filter(|(kind, _)| *kind == 6).count() as u64;
-    let sums = |code| {
-        blocks.iter().filter(|(kind, _)| *kind == 5).map(|(_, body)| statistic(body, code)).sum::<u64>()
-    };
-    let (missed, matched, delivered) = (sums(5), sums(6), sums(8));
+    let [missed, matched, delivered] = [5, 6, 8].map(|code| sum_of(&blocks, code));
     assert_eq!((frames, frames + missed), (delivered, matched), "{text}");
     assert!(missed > 0 && text.contains("more matched and were missed"), "{text}");
     assert!(matched <= 2 * counted.forwarded, "{matched} of {counted:?}");

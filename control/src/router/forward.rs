@@ -7,6 +7,7 @@ use dataplane::acl::RuleCounters;
 use dataplane::adjacency::Adjacency;
 use dataplane::burst::{Burst, SeenTo};
 use dataplane::ids::SubIfId;
+use dataplane::policy::Features;
 use dataplane::punt::{Injected, Punted, Rings};
 use dataplane::stage;
 use dataplane::sub_interface::{SubInterface, Tags};
@@ -28,9 +29,9 @@ pub enum Decided {
 /// What has been done of a packet that control forwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// Its options were checked, nothing else.
+    /// Its options are seen to, nothing else.
     Received,
-    /// It passed the checks of what comes in, and waited for a neighbour.
+    /// It passed the checks of what comes in, and those of its options or the wait for a neighbour.
     Admitted,
     /// It is our own, or a part of one that passed all checks.
     Ours,
@@ -84,6 +85,20 @@ impl Forwarder {
         Self { pool, rings, burst, rule_counters }
     }
 
+    /// Checks of what comes in, for a frame that was received on the port of `sub_if` and whose options are to be looked
+    /// at: a worker leaves them undone.
+    ///
+    /// # Errors
+    /// What became of a packet that did not pass.
+    pub fn admit(&mut self, packet: Mbuf, sub_if: &SubInterface, tables: &Tables) -> Result<Mbuf, Decided> {
+        self.begin(packet, Stage::Received, sub_if);
+        stage::parse::run::<Mbuf, false>(&mut self.burst, tables);
+        if tables.policies.any().any_of(Features::INGRESS) {
+            stage::policy::ingress(&mut self.burst, tables);
+        }
+        self.end(sub_if)
+    }
+
     /// Forwards a frame that was received on the port of `sub_if`, or as if it had been, from `stage` on.
     /// `record` writes into the IPv4 options of a packet that leaves over the sub-interface it is given.
     pub fn forward(
@@ -94,30 +109,13 @@ impl Forwarder {
         tables: &Tables,
         record: impl FnOnce(SubIfId, &mut [u8]),
     ) -> Decided {
-        let burst = &mut *self.burst;
-        burst.frame_len[0] = packet.bytes().len() as u16;
-        burst.packets[0] = Some(packet);
-        burst.begin(sub_if.port, 1);
-        burst.seen_to = stage.into();
-        stage::decide(burst, tables);
-        let Some(mut packet) = burst.packets[0].take() else { return Decided::Done(Outcome::Ended("lost")) };
-        let verdict = if burst.alive == 1 { Verdict::Forward } else { burst.verdict[0] };
-        let punted = |packet, reason| Punted {
-            packet,
-            reason,
-            port: sub_if.port,
-            sub_if: burst.sub_if[0],
-            l3_offset: burst.l3_offset[0],
-            adjacency: burst.adjacency[0],
+        self.begin(packet, stage, sub_if);
+        stage::decide(&mut *self.burst, tables);
+        let mut packet = match self.end(sub_if) {
+            Ok(packet) => packet,
+            Err(decided) => return decided,
         };
-        match verdict {
-            Verdict::Drop(reason) => return Decided::Done(Outcome::Ended(reason.name())),
-            Verdict::Punt(reason) => return Decided::Punted(punted(packet, reason)),
-            Verdict::Refuse(reason) => {
-                return Decided::Refused(reason, punted(packet, PuntReason::Prohibited));
-            }
-            Verdict::Forward => {}
-        }
+        let burst = &*self.burst;
         let Adjacency::Forward(adjacency) = tables.adjacency(burst.adjacency[0]) else {
             return Decided::Done(Outcome::Ended("no_route"));
         };
@@ -129,6 +127,37 @@ impl Forwarder {
         let injected =
             Injected { packet, port: adjacency.port, sub_if: adjacency.sub_if, l3_len: burst.l3_len[0] };
         Decided::Done(self.inject(injected))
+    }
+
+    fn begin(&mut self, packet: Mbuf, stage: Stage, sub_if: &SubInterface) {
+        let burst = &mut *self.burst;
+        burst.frame_len[0] = packet.bytes().len() as u16;
+        burst.packets[0] = Some(packet);
+        burst.begin(sub_if.port, 1);
+        burst.seen_to = stage.into();
+    }
+
+    /// The packet, if it goes on, or what became of it.
+    fn end(&mut self, sub_if: &SubInterface) -> Result<Mbuf, Decided> {
+        let burst = &mut *self.burst;
+        let Some(packet) = burst.packets[0].take() else {
+            return Err(Decided::Done(Outcome::Ended("lost")));
+        };
+        let verdict = if burst.alive == 1 { Verdict::Forward } else { burst.verdict[0] };
+        let punted = |packet, reason| Punted {
+            packet,
+            reason,
+            port: sub_if.port,
+            sub_if: burst.sub_if[0],
+            l3_offset: burst.l3_offset[0],
+            adjacency: burst.adjacency[0],
+        };
+        match verdict {
+            Verdict::Forward => Ok(packet),
+            Verdict::Drop(reason) => Err(Decided::Done(Outcome::Ended(reason.name()))),
+            Verdict::Punt(reason) => Err(Decided::Punted(punted(packet, reason))),
+            Verdict::Refuse(reason) => Err(Decided::Refused(reason, punted(packet, PuntReason::Prohibited))),
+        }
     }
 
     /// Sends an untagged Ethernet frame, as the kernel made it, on a sub-interface with that one's tags.

@@ -206,11 +206,15 @@ impl Punts {
         neighbours: &mut Neighbours<Held>,
         with: &Surroundings,
     ) {
-        let packet = punted.packet.bytes().get(usize::from(punted.l3_offset)..).unwrap_or(&[]);
-        let destination = match packet.first().map(|b| b >> 4) {
-            Some(4) => IpAddr::V4(ipv4::destination(packet).into()),
-            _ => IpAddr::V6(ipv6::destination(packet).into()),
+        let packet = slow::l3(&punted);
+        let (destination, ttl) = match packet.first().map(|b| b >> 4) {
+            Some(4) => (IpAddr::V4(ipv4::destination(packet).into()), packet.get(ipv4::TTL)),
+            _ => (IpAddr::V6(ipv6::destination(packet).into()), packet.get(ipv6::HOP_LIMIT)),
         };
+        // It would not go on to a neighbour that is there either, so none is looked for.
+        if ttl.is_none_or(|ttl| *ttl <= 1) {
+            return self.error(&punted, Fault::TimeExceeded, neighbours, with);
+        }
         let wanted = match with.publisher.adjacency(punted.adjacency) {
             AdjacencyDesc::Glean { subif } => Some((subif, destination)),
             AdjacencyDesc::Incomplete { subif, address } => Some((subif, address)),

@@ -28,6 +28,7 @@ impl Punts {
         neighbours: &mut Neighbours<Held>,
         with: &Surroundings,
     ) {
+        let Some(punted) = self.admitted(punted, neighbours, with) else { return };
         match ip_options::check(l3(&punted)) {
             Err(pointer) => self.error(&punted, Fault::Header(pointer), neighbours, with),
             Ok(checked) if checked.source_route => self.outcomes.count("source_route"),
@@ -42,6 +43,7 @@ impl Punts {
         neighbours: &mut Neighbours<Held>,
         with: &Surroundings,
     ) {
+        let Some(punted) = self.admitted(punted, neighbours, with) else { return };
         let packet = l3(&punted);
         let len = ipv6::HEADER_LEN + usize::from(ipv6::payload_len(packet));
         match hop_by_hop::check(packet.get(..len).unwrap_or(packet)) {
@@ -52,12 +54,35 @@ impl Punts {
         }
     }
 
+    /// The packet, if it passes the checks of what comes in: whom these keep out gets no answer about options either.
+    fn admitted(
+        &mut self,
+        punted: Punted<Mbuf>,
+        neighbours: &mut Neighbours<Held>,
+        with: &Surroundings,
+    ) -> Option<Punted<Mbuf>> {
+        let tables = &with.publisher.tables;
+        let Punted { packet, reason, port, sub_if, l3_offset, adjacency } = punted;
+        match self.forwarder.admit(packet, tables.sub_interfaces.get(sub_if)?, tables) {
+            Ok(packet) => Some(Punted { packet, reason, port, sub_if, l3_offset, adjacency }),
+            Err(decided) => {
+                self.decided(decided, neighbours, with);
+                None
+            }
+        }
+    }
+
     /// Forwards a packet whose options are right.
     fn resume(&mut self, punted: Punted<Mbuf>, neighbours: &mut Neighbours<Held>, with: &Surroundings) {
         let tables = &with.publisher.tables;
         let Some(sub_if) = tables.sub_interfaces.get(punted.sub_if) else { return };
         let record = recorder(with.config, punted.sub_if);
-        match self.forwarder.forward(punted.packet, Stage::Received, sub_if, tables, record) {
+        let decided = self.forwarder.forward(punted.packet, Stage::Admitted, sub_if, tables, record);
+        self.decided(decided, neighbours, with);
+    }
+
+    fn decided(&mut self, decided: Decided, neighbours: &mut Neighbours<Held>, with: &Surroundings) {
+        match decided {
             Decided::Done(Outcome::Sent) => self.outcomes.count("forwarded"),
             Decided::Done(Outcome::Ended(why)) => self.outcomes.count(why),
             Decided::Punted(punted) => self.handle(punted, neighbours, with),
@@ -65,10 +90,25 @@ impl Punts {
         }
     }
 
-    /// Cuts a packet into fragments for the link that its route leads to, and sends them on.
+    /// Records us in a packet where that is asked for, and cuts it into fragments for the link that its route leads to.
     pub(super) fn fragment(
         &mut self,
         punted: &Punted<Mbuf>,
+        neighbours: &mut Neighbours<Held>,
+        with: &Surroundings,
+    ) {
+        let mut packet = l3(punted).to_vec();
+        if let Adjacency::Forward(adjacency) = with.publisher.tables.adjacency(punted.adjacency) {
+            recorder(with.config, punted.sub_if)(adjacency.sub_if, &mut packet);
+        }
+        self.cut(punted, &packet, neighbours, with);
+    }
+
+    /// Sends `packet`, which is to go the way of `punted`, in fragments.
+    fn cut(
+        &mut self,
+        punted: &Punted<Mbuf>,
+        packet: &[u8],
         neighbours: &mut Neighbours<Held>,
         with: &Surroundings,
     ) {
@@ -79,9 +119,7 @@ impl Punts {
         else {
             return self.outcomes.count("fragment_no_route");
         };
-        let mut packet = l3(punted).to_vec();
-        recorder(with.config, punted.sub_if)(adjacency.sub_if, &mut packet);
-        let Some(fragments) = fragment::fragments(&packet, adjacency.mtu) else {
+        let Some(fragments) = fragment::fragments(packet, adjacency.mtu) else {
             return self.outcomes.count("not_to_be_fragmented");
         };
         let l2 = received_header(punted, sub_if);
@@ -96,7 +134,12 @@ impl Punts {
                 Decided::Punted(punted) if punted.reason == PuntReason::Unresolved => {
                     self.unresolved(punted, neighbours, with);
                 }
-                // By addresses alone, fragments may take another link than the packet: one of a lower MTU, say.
+                // By addresses alone, fragments may take another link than the packet, and one of a lower MTU. Theirs
+                // take the same, and fit.
+                Decided::Punted(again) if again.reason == PuntReason::Fragment => {
+                    let packet = l3(&again).to_vec();
+                    self.cut(&again, &packet, neighbours, with);
+                }
                 Decided::Punted(punted) => self.outcomes.count(punted.reason.name()),
                 Decided::Refused(why, _) => self.outcomes.count(why.name()),
             }

@@ -13,6 +13,7 @@ use dataplane::ids::PortId;
 use dataplane::verdict::Verdict;
 use dataplane::watch::{Kind, Record};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 use super::pcapng::{self, Statistics, Way};
 use super::view::{End, Member, Message, Route, Traced};
@@ -44,9 +45,11 @@ pub fn serve(
     explain: Option<Explain>,
 ) -> Result<()> {
     stream.set_write_timeout(Some(Duration::from_secs(1)))?;
-    let format = match explain {
-        Some(explain) => Format::Trace { explain, traced: Vec::new(), questions: Vec::new() },
-        None => Format::Capture { file: Vec::new(), started: now() },
+    let format = if let Some(explain) = explain {
+        Format::Trace { explain, traced: Vec::new(), questions: Vec::new() }
+    } else {
+        let written = vec![0; watching.names.ports.len()];
+        Format::Capture { file: Vec::new(), started: now(), written }
     };
     let mut served = Served { stream, watching, format, left: limit.unwrap_or(u64::MAX), captured: 0 };
     served.begin(comment)?;
@@ -62,8 +65,17 @@ fn now() -> u64 {
 }
 
 enum Format<'a> {
-    Trace { explain: Explain<'a>, traced: Vec<(Traced, bool)>, questions: Vec<Question> },
-    Capture { file: Vec<u8>, started: u64 },
+    Trace {
+        explain: Explain<'a>,
+        traced: Vec<(Traced, bool)>,
+        questions: Vec<Question>,
+    },
+    Capture {
+        file: Vec<u8>,
+        started: u64,
+        /// Frames of each port.
+        written: Vec<u64>,
+    },
 }
 
 struct Served<'a> {
@@ -99,8 +111,11 @@ impl Served<'_> {
     fn asked_to_end(&self, wait: Duration) -> Result<bool> {
         let mut fds = [PollFd::new(self.stream, PollFlags::IN)];
         let wait = Timespec { tv_sec: 0, tv_nsec: i64::from(wait.subsec_nanos()) };
-        if poll(&mut fds, Some(&wait)).map_err(Error::from)? == 0 {
-            return Ok(false);
+        match poll(&mut fds, Some(&wait)) {
+            // DPDK's `net_tap` has the process signalled for each packet.
+            Ok(0) | Err(Errno::INTR) => return Ok(false),
+            Ok(_) => {}
+            Err(error) => return Err(error.into()),
         }
         let _ = (&mut &*self.stream).read(&mut [0; 64])?;
         Ok(true)
@@ -168,9 +183,11 @@ impl Served<'_> {
         for port in 0..self.watching.names.ports.len() {
             let counts = self.watching.session.counts(PortId(port as u16));
             missed += counts.missed;
-            if let Format::Capture { file, started } = &mut self.format {
+            if let Format::Capture { file, started, written } = &mut self.format {
                 let (started, ended) = (*started, now());
-                let (matched, missed) = (counts.matched, counts.missed);
+                let missed = counts.missed;
+                // Those that matched after the last one that was wanted are of no capture.
+                let matched = if self.left == 0 { written[port] + missed } else { counts.matched };
                 pcapng::statistics(file, port as u32, &Statistics { started, ended, matched, missed });
             }
         }
@@ -195,7 +212,10 @@ impl Format<'_> {
                 traced.push((Traced::new(record, worker, time, &watching.names), question.is_some()));
                 questions.extend(question);
             }
-            Self::Capture { file, .. } => {
+            Self::Capture { file, written, .. } => {
+                if let Some(written) = written.get_mut(usize::from(record.port.0)) {
+                    *written += 1;
+                }
                 let way = if record.kind == Kind::Received { Way::Inbound } else { Way::Outbound };
                 let comment = comment(record);
                 let (bytes, len) = (record.bytes(), record.frame_len);
@@ -254,4 +274,47 @@ fn write_within(mut stream: &UnixStream, mut bytes: &[u8], limit: Duration) -> R
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicBool;
+
+    use dataplane::watch::{Place, Program, What};
+    use rustix::process::{Signal, kill_process};
+
+    use super::*;
+    use crate::watch::{Names, WatchPlan};
+
+    #[test]
+    fn signals_end_no_session() {
+        let handled = Arc::new(AtomicBool::new(false));
+        signal_hook::flag::register(signal_hook::consts::SIGUSR1, Arc::clone(&handled)).unwrap();
+        let plan = WatchPlan {
+            what: What::Trace,
+            place: Place::Anywhere,
+            program: Program::default(),
+            records: 1,
+            snaplen: 14,
+            names: Names { cores: vec![0], ..Names::default() },
+            hz: 1,
+        };
+        let watching = plan.watching();
+        let (ours, client) = UnixStream::pair().unwrap();
+        let (thread, id) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let served = scope.spawn(|| {
+                thread.send(rustix::thread::gettid()).unwrap();
+                serve(&ours, &watching, None, "", Some(&mut |_| Some(Vec::new())))
+            });
+            let id = id.recv().unwrap();
+            for _ in 0..100 {
+                kill_process(id, Signal::USR1).unwrap();
+                std::thread::sleep(Duration::from_micros(300));
+            }
+            client.shutdown(std::net::Shutdown::Write).unwrap();
+            served.join().unwrap().unwrap();
+        });
+        assert!(handled.load(std::sync::atomic::Ordering::Relaxed));
+    }
 }

@@ -46,6 +46,17 @@ fn fragment(mut packet: Vec<u8>, field: u16) -> Vec<u8> {
     packet
 }
 
+/// The same IPv4 packet with these options.
+fn with_options(packet: &[u8], options: [u8; 4]) -> Vec<u8> {
+    let mut packet = packet.to_vec();
+    packet.splice(20..20, options);
+    packet[0] = 0x46;
+    let length = (packet.len() as u16).to_be_bytes();
+    packet[2..4].copy_from_slice(&length);
+    frame::renew_checksum(&mut packet);
+    packet
+}
+
 /// IPv6 with a header before the transport header.
 fn extended(packet: &[u8], kind: u8, header: [u8; 8]) -> Vec<u8> {
     let mut packet = packet.to_vec();
@@ -134,17 +145,24 @@ pub fn rules_decide_and_count(gate: &mut Gate) {
     }
 }
 
-/// The sender of what is denied hears of it (RFC 1812, section 5.2.7.1: code 13; RFC 4443, section 3.1: code 1).
+/// The sender of what is denied hears of it (RFC 1812, section 5.2.7.1: code 13; RFC 4443, section 3.1: code 1), and of
+/// nothing else, whatever is wrong with its options.
 pub fn senders_are_told(gate: &mut Gate) {
-    for (packet, kind) in
-        [(udp("10.1.0.2", "10.2.0.2", 53), [3, 13]), (udp("fd00:1::2", "fd00:2::2", 53), [1, 1])]
-    {
+    let (v4, v6) = (udp("10.1.0.2", "10.2.0.2", 53), udp("fd00:1::2", "fd00:2::2", 53));
+    // Record route, too short; a hop-by-hop option that is not known and must be.
+    let wrong4 = with_options(&v4, [7, 2, 0, 0]);
+    let wrong6 = extended(&v6, 0, [UDP, 0, 0x9e, 4, 0, 0, 0, 0]);
+    for (packet, kind) in [(v4, [3, 13]), (v6, [1, 1]), (wrong4, [3, 13]), (wrong6, [1, 1])] {
         let record = gate.wires[0].record();
         gate.send(&[], &packet);
         let told = |seen: &[u8]| {
-            frame::ip(seen).is_some_and(|ip| [1, 58].contains(&ip.protocol) && ip.payload.starts_with(&kind))
+            frame::ip(seen).is_some_and(|ip| [1, 58].contains(&ip.protocol) && ip.payload[0] < 128)
         };
-        wait::until_true(SOON, "the ICMP error", || record.count(Way::FromRouter, told) == 1);
+        wait::until_true(SOON, "the ICMP error", || record.count(Way::FromRouter, told) > 0);
+        let errors = record.frames(Way::FromRouter, told);
+        let said: Vec<_> =
+            errors.iter().filter_map(|seen| frame::ip(&seen.frame)?.payload.get(..2)).collect();
+        assert_eq!(said, [kind], "about {packet:?}");
     }
 }
 

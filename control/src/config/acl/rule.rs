@@ -76,7 +76,7 @@ fn family_and_protocols(words: &mut Words<'_>, rule: &mut Rule) -> Result<(), Ru
     if rule.family.is_some() || words.peek() == Some("any") {
         words.next();
     }
-    if words.peek().is_none_or(|word| CLAUSES.contains(&word)) {
+    if words.peek().is_none_or(|word| word == "port" || CLAUSES.contains(&word)) {
         return Ok(());
     }
     rule.protocols = words.list("a protocol", protocol)?;
@@ -385,6 +385,7 @@ mod tests {
             ("permit tcp to any port 90-80", 23, "write 80-90"),
             ("permit tcp to any port htps", 23, "did you mean \"https\"?"),
             ("permit tcp port 80", 11, "follows the addresses"),
+            ("permit any port 80", 11, "follows the addresses"),
             ("permit tcp to any to any", 18, "stands twice"),
             ("permit tcp to any estblished", 18, "did you mean \"established\"?"),
             ("permit gre to any port 80", 7, "ports need protocols"),
