@@ -84,7 +84,7 @@ impl Paths {
         }
         config += &format!(
             "[[vrf]]\nname = \"customer\"\nnamespace = \"{}\"\n\n\
-             [[interface]]\nname = \"lan\"\nport = \"lan\"\nvrf = \"customer\"\nvlan = 30\n\
+             [[interface]]\nname = \"lan\"\nport = \"lan\"\nvrf = \"customer\"\nvlan = 30\nacl_out = \"others\"\n\
              addresses = [\"{}/24\", \"{}/64\"]\n\n\
              [[interface]]\nname = \"far\"\nport = \"wan\"\nvrf = \"customer\"\ns_tag = 100\nc_tag = 10\nmtu = {far_mtu}\n\
              addresses = [\"{}/30\", \"{}/126\"]\n\n",
@@ -94,6 +94,9 @@ impl Paths {
             FAR[0][1],
             FAR[1][1]
         );
+        // Errors as we make them: for others' only.
+        config += "[[acl]]\nname = \"others\"\nrules = [\"deny icmp type 11\", \"deny icmp type 3 code 4\", \
+                   \"deny icmpv6 type 2-3\", \"permit any\"]\n\n";
         // Two links with equal routes, one of a lower MTU. Nobody is there.
         for (c_tag, mtu) in NARROW {
             config += &format!(
@@ -202,6 +205,7 @@ pub const STEPS: &[Step<Paths>] = &[
     ("traceroute_shows_us", traceroute_shows_us),
     ("tracepath_finds_the_mtu", tracepath_finds_the_mtu),
     ("mtr_shows_us", mtr_shows_us),
+    ("our_errors_pass_lists_when_they_waited_too", our_errors_pass_lists_when_they_waited_too),
     ("tcp_finds_what_fits", tcp_finds_what_fits),
     ("ipv4_is_fragmented_where_it_may_be", ipv4_is_fragmented_where_it_may_be),
     ("fragments_fit_the_link_that_they_take", fragments_fit_the_link_that_they_take),
@@ -356,6 +360,23 @@ fn full_size_frames_keep_both_tags(paths: &mut Paths) {
         let full = 14 + 8 + usize::from(FAR_MTU);
         assert_eq!(record.count(Way::FromRouter, |f| f.len() == full), 5);
     }
+}
+
+/// The LAN's list denies the errors that we make, and is for what others send. That holds for one that has to wait until
+/// its receiver is resolved.
+fn our_errors_pass_lists_when_they_waited_too(paths: &mut Paths) {
+    let record = paths.wires[0].record();
+    let [lan, _] = LAN[0];
+    paths.vrf.ip(&format!("neigh flush {lan}"));
+    wait::until_true(SOON, "the LAN host to be forgotten", || {
+        let shown = paths.router().show("neighbours");
+        shown.as_array().is_some_and(|all| all.iter().all(|n| n["address"] != lan || n["mac"].is_null()))
+    });
+    let dead = frame::udp((ip(lan), 4000), (ip(FAR[0][0]), 5000), 1, b"hop limit");
+    paths.wires[0].inject(&paths.framer()(&dead));
+    let is_error =
+        |f: &[u8]| frame::ip(f).is_some_and(|p| p.dst == ip(lan) && p.payload.first() == Some(&11));
+    wait::until_true(SOON, "the error", || record.count(Way::FromRouter, is_error) == 1);
 }
 
 /// A host that asks for errors without end gets as many as the configuration says in a second, and no more.

@@ -47,7 +47,11 @@ impl Outcomes {
 
 /// A packet that waits for a neighbour: to go on to it, if it was punted as unresolved; else to be given to the kernel,
 /// whose answer goes there.
-pub type Held = Punted<Mbuf>;
+pub struct Held {
+    punted: Punted<Mbuf>,
+    /// From where it goes on.
+    stage: Stage,
+}
 
 /// The way of punted packets.
 pub struct Punts {
@@ -110,7 +114,7 @@ impl Punts {
     /// Handles a packet that a worker punted.
     pub fn handle(&mut self, punted: Punted<Mbuf>, neighbours: &mut Neighbours<Held>, with: &Surroundings) {
         match punted.reason {
-            PuntReason::Unresolved => self.unresolved(punted, neighbours, with),
+            PuntReason::Unresolved => self.unresolved(punted, Stage::Admitted, neighbours, with),
             PuntReason::TtlExpired => self.error(&punted, Fault::TimeExceeded, neighbours, with),
             PuntReason::ExceedsMtu => {
                 let mtu = match with.publisher.tables.adjacency(punted.adjacency) {
@@ -151,7 +155,8 @@ impl Punts {
             return self.write_to_tap(&punted, with);
         };
         let Some(kind) = Newcomer::of(reason) else {
-            return self.hold(punted, (sub_if, sender), neighbours, with);
+            let held = Held { punted, stage: Stage::Admitted };
+            return self.hold(held, (sub_if, sender), neighbours, with);
         };
         // Whoever was asked for may answer.
         let expected = kind == Newcomer::Asking && neighbours.has_place(sub_if, sender);
@@ -164,12 +169,12 @@ impl Punts {
 
     fn hold(
         &mut self,
-        punted: Punted<Mbuf>,
+        packet: Held,
         (sub_if, address): (SubIfId, IpAddr),
         neighbours: &mut Neighbours<Held>,
         with: &Surroundings,
     ) {
-        let held = neighbours.hold(sub_if, address, punted.sub_if, punted, with.kernel);
+        let held = neighbours.hold(sub_if, address, packet.punted.sub_if, packet, with.kernel);
         self.outcomes.count(match held {
             Ok(()) => "held",
             Err(why) => why,
@@ -200,9 +205,11 @@ impl Punts {
         });
     }
 
+    /// Has a packet wait that goes on from `stage`.
     pub(super) fn unresolved(
         &mut self,
         punted: Punted<Mbuf>,
+        stage: Stage,
         neighbours: &mut Neighbours<Held>,
         with: &Surroundings,
     ) {
@@ -222,13 +229,14 @@ impl Punts {
         };
         // It may have been resolved, or have gone, while the packet was on its way here.
         match wanted.filter(|(sub_if, address)| !neighbours.is_resolved(*sub_if, *address)) {
-            Some(neighbour) => self.hold(punted, neighbour, neighbours, with),
-            None => self.go_on(punted, neighbours, with),
+            Some(neighbour) => self.hold(Held { punted, stage }, neighbour, neighbours, with),
+            None => self.go_on(Held { punted, stage }, neighbours, with),
         }
     }
 
     /// Sends on a packet that waited, or gives it to the kernel.
     pub fn go_on(&mut self, held: Held, neighbours: &mut Neighbours<Held>, with: &Surroundings) {
+        let Held { punted: held, stage } = held;
         if held.reason != PuntReason::Unresolved {
             return self.write_to_tap(&held, with);
         }
@@ -236,7 +244,13 @@ impl Punts {
         let tables = &with.publisher.tables;
         let Some(sub_if) = tables.sub_interfaces.get(from) else { return };
         let record = slow::recorder(with.config, from);
-        match self.forwarder.forward(held.packet, Stage::Admitted, sub_if, tables, record) {
+        // What is our own has nothing to be recorded, and in a fragment it was before it was cut.
+        let record = |egress: SubIfId, packet: &mut [u8]| {
+            if stage != Stage::Ours {
+                record(egress, packet);
+            }
+        };
+        match self.forwarder.forward(held.packet, stage, sub_if, tables, record) {
             Decided::Done(Outcome::Sent) => self.outcomes.count("released"),
             Decided::Done(Outcome::Ended(why)) => self.outcomes.count(why),
             // It waits once; if it must wait again, the neighbour has gone meanwhile.
@@ -262,11 +276,11 @@ impl Punts {
 
     /// Ends a packet that waited in vain. Whoever sent one to us is the one who does not answer.
     pub fn give_up(&mut self, held: &Held, neighbours: &mut Neighbours<Held>, with: &Surroundings) {
-        if held.reason != PuntReason::Unresolved {
+        if held.punted.reason != PuntReason::Unresolved {
             return self.outcomes.count("sender_unresolved");
         }
         self.outcomes.count("host_unreachable");
-        self.error(held, Fault::HostUnreachable, neighbours, with);
+        self.error(&held.punted, Fault::HostUnreachable, neighbours, with);
     }
 
     pub(super) fn error(
@@ -311,7 +325,7 @@ impl Punts {
             Decided::Done(Outcome::Ended(why)) => self.outcomes.count(why),
             // The sender's own address is not resolved yet: the error waits as any packet does.
             Decided::Punted(punted) if punted.reason == PuntReason::Unresolved => {
-                self.unresolved(punted, neighbours, with);
+                self.unresolved(punted, Stage::Ours, neighbours, with);
             }
             Decided::Punted(punted) => self.outcomes.count(punted.reason.name()),
             Decided::Refused(why, _) => self.outcomes.count(why.name()),
@@ -332,6 +346,36 @@ impl Punts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_page_names_every_way_to_end() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/drops.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let rows = DropReason::ALL.iter().map(|reason| (reason.name(), reason.help()));
+        for (name, help) in rows.chain(PuntReason::ALL.iter().map(|reason| (reason.name(), reason.help()))) {
+            assert!(page.contains(&format!("| `{name}` | {help} |\n")), "{name}");
+        }
+        // What this thread counts by name, wherever it does.
+        let calls = ["count(\"", "Ended(\"", "Err(\""];
+        let sources = [
+            (include_str!("slow.rs"), &calls[..]),
+            (include_str!("forward.rs"), &calls),
+            (include_str!("neighbours.rs"), &calls),
+            (include_str!("control.rs"), &calls),
+            (include_str!("punts.rs"), &["count(\"", "=> \""]),
+        ];
+        let mut found = 0;
+        for (source, before) in sources {
+            let source = source.split("#[cfg(test)]").next().unwrap();
+            for names in before.iter().map(|before| source.split(before).skip(1)) {
+                for name in names.filter_map(|rest| rest.split('"').next()) {
+                    assert!(page.contains(&format!("\n| `{name}` | ")), "{name}");
+                    found += 1;
+                }
+            }
+        }
+        assert!(found > 30, "{found}");
+    }
 
     #[test]
     fn broadcast_addresses_are_those_of_connected_prefixes() {

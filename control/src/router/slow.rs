@@ -132,7 +132,7 @@ impl Punts {
                 Decided::Done(Outcome::Sent) => self.outcomes.count("fragment_sent"),
                 Decided::Done(Outcome::Ended(why)) => self.outcomes.count(why),
                 Decided::Punted(punted) if punted.reason == PuntReason::Unresolved => {
-                    self.unresolved(punted, neighbours, with);
+                    self.unresolved(punted, Stage::Ours, neighbours, with);
                 }
                 // By addresses alone, fragments may take another link than the packet, and one of a lower MTU. Theirs
                 // take the same, and fit.
