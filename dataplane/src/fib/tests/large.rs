@@ -47,7 +47,7 @@ fn a_short_route_over_a_large_table_takes_what_its_blocks_take() {
 #[test]
 fn a_short_route_over_many_routes_is_not_refused() {
     let mut writer = Fib6Writer::new(Arc::new(NoReaders)).unwrap();
-    writer.load(spread(700_000)).unwrap();
+    writer.load(spread(800_000)).unwrap();
     for (prefix, len) in [(1 << 125, 3), (0, 1), (1 << 125, 4)] {
         assert_eq!(writer.insert(prefix, len, GroupId(7000 + u32::from(len))), Ok(None));
     }
