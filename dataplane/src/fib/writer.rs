@@ -23,7 +23,7 @@ use super::FibError;
 use super::chunks::{Chunk, Chunks, Id};
 use super::memory::Memory;
 use super::pages::Pages;
-use super::routes::{Entry, ShortRoutes, Value, mask32};
+use super::routes::{DEEPER, Entry, ShortRoutes, Value, mask32};
 use super::shape::Shape;
 use super::sweep::{Goal, Run, sweep};
 use crate::grace::GracePeriod;
@@ -140,29 +140,42 @@ impl<S: Shape> Writer<S> {
         len: u8,
         value: Option<Value>,
     ) -> Result<Option<Value>, FibError> {
-        let old = self.get(prefix, len);
-        if old == value {
+        let Some(level) = Self::level(len) else {
+            let old = self.short.get(top(prefix), len);
+            if old != value {
+                self.change_short(prefix, len, old, value)?;
+                self.count(old, value);
+            }
             return Ok(old);
-        }
-        match (Self::level(len), value) {
-            (None, _) => self.change_short(prefix, len, old, value)?,
-            (Some(level), Some(value)) => {
+        };
+        let routes = self.find(prefix, level).map(|id| &self.chunks[id].routes);
+        let at =
+            routes.map_or(Err(0), |routes| routes.find(Self::suffix(prefix, level), len - S::STARTS[level]));
+        let old = routes.zip(at.ok()).map(|(routes, at)| routes.entries()[at].value());
+        match value {
+            _ if old == value => return Ok(old),
+            Some(value) => {
                 if old.is_none() {
                     self.hold(prefix, len, value)?;
                 }
-                let done = self.set_long(prefix, len, level, value);
+                let done = self.set_long(prefix, len, level, at, value);
                 if done.is_err() && old.is_none() {
                     self.shape.release(&mut self.memory, prefix, len, value);
                 }
                 done?;
             }
-            (Some(level), None) => {
-                self.unset_long(prefix, len, level)?;
+            None => {
+                self.unset_long(prefix, len, level, at)?;
                 self.shape.release(&mut self.memory, prefix, len, old.unwrap_or_default());
             }
         }
-        self.len = self.len + usize::from(old.is_none()) - usize::from(value.is_none());
+        self.count(old, value);
         Ok(old)
+    }
+
+    /// Counts a change of a route.
+    fn count(&mut self, old: Option<Value>, new: Option<Value>) {
+        self.len = self.len + usize::from(old.is_none()) - usize::from(new.is_none());
     }
 
     pub(super) fn reclaim(&mut self) {
@@ -229,15 +242,22 @@ impl<S: Shape> Writer<S> {
         self.find(prefix, level).map(|id| &self.chunks[id])
     }
 
+    /// The key of a chunk that is found by a hash.
+    fn hashed(prefix: u128, level: usize) -> Option<u128> {
+        (level > 0).then(|| Self::key(prefix, level))
+    }
+
     fn add_chunk(&mut self, prefix: u128, level: usize, chunk: Chunk) -> Id {
-        let id = self.chunks.insert(Self::key(prefix, level), chunk);
+        let id = self.chunks.insert(Self::hashed(prefix, level), chunk);
         self.set_number(prefix, level, id.number());
         id
     }
 
-    fn remove_chunk(&mut self, prefix: u128, level: usize) -> Option<Chunk> {
-        self.set_number(prefix, level, 0);
-        self.chunks.remove(Self::key(prefix, level))
+    fn remove_chunk(&mut self, prefix: u128, level: usize) {
+        if let Some(id) = self.find(prefix, level) {
+            self.set_number(prefix, level, 0);
+            self.chunks.remove(Self::hashed(prefix, level), id);
+        }
     }
 
     fn set_number(&self, prefix: u128, level: usize, new: u32) {
@@ -275,13 +295,13 @@ impl<S: Shape> Writer<S> {
     }
 
     /// Sets or takes away the route of a chunk at this prefix and length (within the window), `DEEPER` for a deeper
-    /// chunk, and publishes what that changes in its tree.
+    /// chunk, and publishes what that changes in its tree. `at` is where its list has the route, or would.
     fn edit(
         &mut self,
         id: Id,
         prefix: u128,
         level: usize,
-        len: u8,
+        (len, at): (u8, Result<usize, usize>),
         value: Option<Value>,
     ) -> Result<(), FibError> {
         let within = len.min(S::WINDOWS[level]);
@@ -289,14 +309,15 @@ impl<S: Shape> Writer<S> {
         self.reserve_undo()?;
         let routes = &mut self.chunks[id].routes;
         let old = match value {
-            Some(value) => routes.set(first, len, value)?,
-            None => routes.unset(first, len),
+            Some(value) => routes.put(at, first, len, value)?,
+            None => at.ok().map(|at| routes.take(at)),
         };
+        let at = at.unwrap_or_else(|at| at);
         self.undo.push(Undo::Route { id, suffix: first, len, value: old });
         if !self.splices(id) {
             let tree = self.rebuild(id, prefix, level, self.chunks[id].cover)?;
             self.finish(prefix, level, Some(tree))?;
-        } else if self.splice(id, prefix, level, (first, within))? {
+        } else if self.splice(id, prefix, level, (first, within), (at, value.filter(|_| len != DEEPER)))? {
             self.finish(prefix, level, None)?;
             self.undo.clear();
             // What is there already will do where there is no memory for less.
@@ -322,18 +343,21 @@ impl<S: Shape> Writer<S> {
         S::splices(chunk.tree) && count > SMALL && count > built / 4 && count <= built.max(8) * 2
     }
 
-    /// Builds the part of a chunk's tree that is under a prefix.
+    /// Builds the part of a chunk's tree that is under a prefix. `at` is where its list has what is under it; before that
+    /// is the route of the prefix itself, if there is one, with this value.
     fn splice(
         &mut self,
         id: Id,
         prefix: u128,
         level: usize,
         (first, len): (u32, u8),
+        (at, value): (usize, Option<Value>),
     ) -> Result<bool, FibError> {
         let last = first | !mask32(len);
         let (routes, cover) = (std::mem::take(&mut self.chunks[id].routes), self.chunks[id].cover);
-        let cover = routes.cover(first, len).unwrap_or(cover);
-        let runs = self.sweep(prefix, level, (first, last), cover, routes.under(first, len, last));
+        let cover = value.or_else(|| routes.cover_before(at, first, len)).unwrap_or(cover);
+        let under = routes.under_from(at + usize::from(value.is_some()), last);
+        let runs = self.sweep(prefix, level, (first, last), cover, under);
         self.chunks[id].routes = routes;
         let runs = runs?;
         let spliced = S::splice(&mut self.memory, self.chunks[id].tree, (first, len), &runs);
