@@ -209,6 +209,11 @@ impl Favour {
             // On Linux it counts for the one thread.
             let _ = rustix::process::setpriority_process(rustix::process::Pid::from_raw(tid), -20);
         }
+        Self::laboratory()
+    }
+
+    /// Lets the whole laboratory go before other sessions, and no part of it before another.
+    pub fn laboratory() -> Self {
         // "/autogroup-17 nice 0"
         let now = std::fs::read_to_string(AUTOGROUP).unwrap_or_default();
         let now = now.split_whitespace().last().and_then(|nice| nice.parse().ok());

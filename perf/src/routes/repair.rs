@@ -5,6 +5,9 @@
 //! The routes have one recursive next hop that resolves to both neighbours; or two sessions bring them all, each over a neighbour
 //! of its own, and a lost session's routes go at once. The time is counted from just before the event is caused, so the
 //! asking, `ip`, and the socket are in it.
+//!
+//! The worker sleeps when it is idle, and shares its core with the generator, before which it goes: so the generator sees
+//! what comes within some tenths of a millisecond, and control, the sessions' threads and the kernel have the other core.
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,7 +17,7 @@ use super::feed::{self, Feed, NextHops, Path, Prefix};
 use super::lab::{Lab, Stop, usage};
 use super::ours::{Turnpike, bgp_section};
 use super::report::{Frames, Report, Row};
-use super::rig::{self, Cables, Rig, neighbour_mac};
+use super::rig::{self, Cables, Cores, Rig, neighbour_mac};
 use super::speaker::Speaker;
 use super::subject::{Kind, Subject as _};
 use super::{Args, HOPS, SENDER};
@@ -86,7 +89,7 @@ fn configuration(cables: &Cables, setting: Setting, core: usize) -> String {
         Setting::TwoSessions => (Some(0), &[SENDER, SECOND][..]),
     };
     text += &format!(
-        "[workers]\ncores = [{core}]\n[memory]\nbuffers = 32768\n[api]\nsocket = \"{}\"\n{}",
+        "[workers]\ncores = [{core}]\nidle = \"sleep\"\n[memory]\nbuffers = 32768\n[api]\nsocket = \"{}\"\n{}",
         cables.lab.path("turnpike.sock").display(),
         bgp_section(retain, senders),
     );
@@ -158,9 +161,9 @@ fn flows(prefixes: &[Prefix]) -> Vec<Flow> {
 /// Runs the case: with ten routes, then with all.
 pub fn run(args: &Args, feed: &Feed, report: &mut Report, stop: &Stop) -> Result<(), String> {
     let other = usize::from(args.core == 0);
-    eprintln!("perf: repair: the worker has core {}; all else shares core {other}", args.core);
+    eprintln!("perf: repair: worker and generator share core {}, all else core {other}", args.core);
     crate::lpm::pin(other);
-    // Control is to have the core when it has something to do, not when the generator's time is over.
+    // The worker is to have the core when something has come, not when the generator's time is over.
     let _ = rustix::process::setpriority_process(None, 15);
     let lab = Lab::new(700)?;
     lab.sender.ip(&format!("address add {SECOND}/24 dev feed0"))?;
@@ -176,9 +179,10 @@ pub fn run(args: &Args, feed: &Feed, report: &mut Report, stop: &Stop) -> Result
         (10, Setting::Recursive, &some),
         (all, Setting::Recursive, &and_link),
     ];
+    let cores = Cores { generator: args.core, rest: other };
     for (count, setting, events) in runs {
         let prefixes = choose(feed, count);
-        let rig = Rig::new(station, flows(&prefixes), 0b110, Duration::from_millis(200))?;
+        let rig = Rig::new(station, flows(&prefixes), 0b110, Duration::from_millis(200), cores)?;
         let text = configuration(&cables, setting, args.core);
         let mut turnpike = Turnpike::start_with(&lab, &text, Some(other), stop)?;
         let _favour = rig.connect(&mut turnpike, stop)?;

@@ -261,8 +261,14 @@ fn hostile_connections_harm_nobody(yard: &mut Yard) {
         // The end, or a reset since nobody read what we sent.
         assert!(matches!(stream.read(&mut [0; 1]), Ok(0) | Err(_)), "it was answered");
     };
+    let counted = |name: &str| {
+        yard.router().show("drops")["control"]["outcomes"][format!("fpm_connection_{name}")]
+            .as_u64()
+            .unwrap_or(0)
+    };
     closed(attempt());
     assert_eq!(yard.source("fpm")["up"], true);
+    assert_eq!(counted("refused"), 1);
     disconnect(yard);
     let start = Instant::now();
     let mut stream = attempt();
@@ -288,12 +294,17 @@ fn hostile_connections_harm_nobody(yard: &mut Yard) {
     }
     let grown = status_of(pid, "VmRSS").saturating_sub(memory);
     assert!(grown < MEMORY, "{grown} kB more memory");
+    // Each but the last made room for the next.
+    wait::until_true(SOON, "all to be counted", || counted("silent") >= ATTEMPTS as u64 - 1);
     println!("    after {:.1} s of that:", start.elapsed().as_secs_f64());
     connect(yard);
     yard.assert_equal("fpm", &frrs(yard));
     let log = yard.log();
     let lines = log.lines().filter(|line| line.contains("FPM: ")).count();
     assert!(lines < 200, "{lines} lines in the log");
+    for what in ["a second connection, from", "a connection that said nothing was closed"] {
+        assert!(log.contains(what), "no line about {what:?}:\n{log}");
+    }
     assert!(log.contains("version 71 of the FPM protocol"), "what was wrong is not in the log:\n{log}");
     assert!(!log.contains("panicked"), "{log}");
 }
