@@ -261,14 +261,9 @@ fn hostile_connections_harm_nobody(yard: &mut Yard) {
         // The end, or a reset since nobody read what we sent.
         assert!(matches!(stream.read(&mut [0; 1]), Ok(0) | Err(_)), "it was answered");
     };
-    let counted = |name: &str| {
-        yard.router().show("drops")["control"]["outcomes"][format!("fpm_connection_{name}")]
-            .as_u64()
-            .unwrap_or(0)
-    };
     closed(attempt());
     assert_eq!(yard.source("fpm")["up"], true);
-    assert_eq!(counted("refused"), 1);
+    assert_eq!(closed_of(yard, "refused"), 1);
     disconnect(yard);
     let start = Instant::now();
     let mut stream = attempt();
@@ -295,7 +290,7 @@ fn hostile_connections_harm_nobody(yard: &mut Yard) {
     let grown = status_of(pid, "VmRSS").saturating_sub(memory);
     assert!(grown < MEMORY, "{grown} kB more memory");
     // Each but the last made room for the next.
-    wait::until_true(SOON, "all to be counted", || counted("silent") >= ATTEMPTS as u64 - 1);
+    wait::until_true(SOON, "all to be counted", || closed_of(yard, "silent") >= ATTEMPTS as u64 - 1);
     println!("    after {:.1} s of that:", start.elapsed().as_secs_f64());
     connect(yard);
     yard.assert_equal("fpm", &frrs(yard));
@@ -307,6 +302,12 @@ fn hostile_connections_harm_nobody(yard: &mut Yard) {
     }
     assert!(log.contains("version 71 of the FPM protocol"), "what was wrong is not in the log:\n{log}");
     assert!(!log.contains("panicked"), "{log}");
+}
+
+/// How many connections were closed for this reason.
+fn closed_of(yard: &Yard, why: &str) -> u64 {
+    let drops = yard.router().show("drops");
+    drops["control"]["outcomes"][format!("fpm_connection_{why}")].as_u64().unwrap_or(0)
 }
 
 /// A zebra that stays away takes its routes with it, after the retain time and not before.
