@@ -4,17 +4,18 @@
 //!
 //! The routes have one recursive next hop that resolves to both neighbours; or two sessions bring them all, each over a neighbour
 //! of its own, and a lost session's routes go at once. The time is counted from just before the event is caused, so the
-//! asking, `ip`, and the socket are in it.
+//! asking, the word to an `ip` that runs, and the socket are in it.
 //!
-//! The worker sleeps when it is idle, and shares its core with the generator, before which it goes: so the generator sees
-//! what comes within some tenths of a millisecond, and control, the sessions' threads and the kernel have the other core.
+//! The worker sleeps when it is idle, and shares its core with the generator, which rests when it has nothing to do: so the
+//! generator sees what comes within some tenths of a millisecond, and control, the sessions' threads and the kernel have
+//! the other core.
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::feed::{self, Feed, NextHops, Path, Prefix};
-use super::lab::{Lab, Stop, usage};
+use super::lab::{Lab, Stop, WaitingIp, usage};
 use super::ours::{Turnpike, bgp_section};
 use super::report::{Frames, Report, Row};
 use super::rig::{self, Cables, Cores, Rig, neighbour_mac};
@@ -163,8 +164,6 @@ pub fn run(args: &Args, feed: &Feed, report: &mut Report, stop: &Stop) -> Result
     let other = usize::from(args.core == 0);
     eprintln!("perf: repair: worker and generator share core {}, all else core {other}", args.core);
     crate::lpm::pin(other);
-    // The worker is to have the core when something has come, not when the generator's time is over.
-    let _ = rustix::process::setpriority_process(None, 15);
     let lab = Lab::new(700)?;
     lab.sender.ip(&format!("address add {SECOND}/24 dev feed0"))?;
     let cables = Cables { lab: &lab, ring: 12, workers: 1 };
@@ -269,14 +268,14 @@ impl Bench<'_> {
         let done = AtomicBool::new(false);
         let mut speaker =
             if matches!(event, Event::Session | Event::OneOfTwo) { self.speakers.pop() } else { None };
+        let mut ip = if event == Event::Neighbour { Some(self.lab.subject.waiting_ip()?) } else { None };
         let (caused, outcome) = std::thread::scope(|scope| {
-            let (at, done, this) = (&at, &done, (&self.turnpike, self.lab));
-            let (cable, speaker) = (&mut cable, &mut speaker);
+            let (at, done, turnpike) = (&at, &done, &self.turnpike);
+            let (ip, cable, speaker) = (&mut ip, &mut cable, &mut speaker);
             let rig = &mut self.rig;
             let driver = scope.spawn(move || {
-                let _ = rustix::process::setpriority_process(None, 0);
                 std::thread::sleep(Duration::from_millis(300));
-                let result = cause(event, this, at, cable, speaker);
+                let result = cause(event, turnpike, at, ip, cable, speaker);
                 std::thread::sleep(Duration::from_millis(700));
                 done.store(true, Ordering::Release);
                 result
@@ -341,15 +340,18 @@ fn order(down: bool) -> String {
 /// Has the event happen, and notes when.
 fn cause(
     event: Event,
-    (turnpike, lab): (&Turnpike, &Lab),
+    turnpike: &Turnpike,
     at: &AtomicU64,
+    ip: &mut Option<WaitingIp>,
     cable: &mut Option<Cable>,
     speaker: &mut Option<Speaker>,
 ) -> Result<(), String> {
     at.store(dpdk_sys::cycles(), Ordering::Release);
     match event {
         Event::Order => turnpike.ask(&order(true)).map(|_| ()),
-        Event::Neighbour => lab.subject.ip(&format!("neighbour delete {LOST} dev wanb")).map(|_| ()),
+        Event::Neighbour => {
+            ip.as_mut().map_or(Ok(()), |ip| ip.tell(&format!("neighbour delete {LOST} dev wanb")))
+        }
         Event::Session | Event::OneOfTwo => {
             if let Some(speaker) = speaker.take() {
                 speaker.cut();

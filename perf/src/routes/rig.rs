@@ -18,6 +18,9 @@ use crate::traffic::{
 
 /// Bytes of a frame.
 const FRAME: u16 = 128;
+/// How long the generator rests when it has nothing to do and shares a core with a worker; the system makes it about twice
+/// as long.
+const REST: Duration = Duration::from_micros(50);
 
 /// The MAC address of a port: turnpike's, and the tester's at the other end of the cable.
 fn port_mac(side: usize, tester: bool) -> [u8; 6] {
@@ -166,7 +169,9 @@ impl Rig {
     ) -> Outcome {
         self.number += 1;
         let drain = self.drain;
-        let load = Load { rate, length, drain, latency_every: None, hops: 1, receive: self.receive };
+        // A worker that shares the core wakes every few microseconds to look for frames, and would have no time for it.
+        let rest = (self.cores.generator != self.cores.rest).then_some(REST);
+        let load = Load { rate, length, drain, latency_every: None, hops: 1, receive: self.receive, rest };
         crate::lpm::pin(self.cores.generator);
         let outcome =
             traffic::run(&mut self.station, &self.traffic, self.number, &load, stop, &Live::default(), watch);
