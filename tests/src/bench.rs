@@ -199,7 +199,7 @@ prefix = \"2001:db8:dead::/48\"
 discard = true
 
 [bgp]
-listen = [\"127.0.0.1:{RELAY_PORT}\", \"{}:179\"]
+listen = [\"127.0.0.1:{RELAY_PORT}\", \"{}:{RELAY_PORT}\"]
 asn = {CUSTOMER_AS}
 router_id = \"10.0.0.2\"
 retain = 5

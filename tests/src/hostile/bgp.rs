@@ -347,16 +347,16 @@ pub fn half_open_connections(bench: &mut Bench) {
     let (memory, threads) = (status_of(pid, "VmRSS"), status_of(pid, "Threads"));
     let lines = refusals(bench);
     let calls: Vec<_> =
-        (0..HALF_OPEN).map(|n| Bench::wrap(1, &frame::syn((from, 10_000 + n), (to, 179)))).collect();
+        (0..HALF_OPEN).map(|n| Bench::wrap(1, &frame::syn((from, 10_000 + n), (to, RELAY_PORT)))).collect();
     let counted = bench.send(&calls);
     println!("    {counted:?}");
-    assert!(counted.punts.keys().all(|reason| reason == "bgp") && counted.punted > 0, "{counted:?}");
+    assert!(counted.punts.keys().all(|reason| reason == "local") && counted.punted > 0, "{counted:?}");
     // Sockets of the namespace, with the state in the fourth column: 03 is SYN-RECV.
     let sockets =
         bench.vrf.enter(|| std::fs::read_to_string("/proc/thread-self/net/tcp")).expect("its sockets");
     let half_open = sockets.lines().filter(|line| line.split_whitespace().nth(3) == Some("03")).count();
     assert!((1..=REMEMBERED).contains(&half_open), "{half_open} are half open:\n{sockets}");
-    let mut stranger = bench.vrf.enter(|| TcpStream::connect((to, 179))).expect("a connection");
+    let mut stranger = bench.vrf.enter(|| TcpStream::connect((to, RELAY_PORT))).expect("a connection");
     stranger.set_read_timeout(Some(SOON)).expect("a time limit");
     assert!(matches!(stranger.read(&mut [0; 1]), Ok(0) | Err(_)), "a stranger was answered");
     wait::until_true(SOON, "a line about the stranger", || refusals(bench) > lines);
