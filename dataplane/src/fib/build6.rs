@@ -38,20 +38,6 @@ impl Range {
     }
 }
 
-/// The most 64-bit words that a tree of this many routes can take.
-pub(super) fn most_words(routes: usize) -> usize {
-    // A run that reaches into two entries of a table is a run of two leaves, which take at most 3 words for it with
-    // its cells. Tables: 16 words for each run that they lead to a leaf (`DEEPER`), and at least 8 each, of which there
-    // are at most 7 above 18 runs.
-    22 * (2 * routes + 1) + 64
-}
-
-/// The most blocks that such a tree has.
-pub(super) fn most_blocks(routes: usize) -> usize {
-    // A leaf for each end of a run or for its value, and at most 7 tables above 9 runs (`FEW`).
-    3 * (2 * routes + 1) + 4
-}
-
 /// The 64-bit words of a leaf.
 fn leaf_words(room: usize, cells: usize) -> usize {
     (cells_at(room) + cells).div_ceil(2)
@@ -85,9 +71,8 @@ fn cells(memory: &Memory, leaf: Node) -> usize {
     values.iter().map(|two| (two.load(Ordering::Relaxed) & 0x8000_8000).count_ones() as usize).sum()
 }
 
-/// Where run `rank` of a leaf leads.
-fn goal(memory: &Memory, leaf: Node, rank: u32) -> Goal {
-    let said = run(blocks(memory), leaf, rank);
+/// Where a run of a leaf leads, by its value.
+fn goal(memory: &Memory, leaf: Node, said: u16) -> Goal {
     if !is_escape(said) {
         return Goal::Value(said.into());
     }
@@ -95,28 +80,66 @@ fn goal(memory: &Memory, leaf: Node, rank: u32) -> Goal {
     if found & LITERAL != 0 { Goal::Value(found & !LITERAL) } else { Goal::Tree(found) }
 }
 
-/// The runs of a leaf that ends at `last`: where each ends and leads.
-pub(super) fn leaf_runs(memory: &Memory, leaf: Node, last: u32) -> impl Iterator<Item = (u32, Goal)> {
-    let lasts = (0..leaf.lasts()).map(move |rank| cell(memory, leaf.at() + rank as usize));
-    // What fills a leaf up is all ones, which is no run's last address but the final one's.
-    let lasts = lasts.take_while(|&last| last < u32::MAX).chain([last]);
-    (0..).zip(lasts).map(move |(rank, last)| (last, goal(memory, leaf, rank)))
+/// The runs of a leaf.
+pub(super) struct LeafRuns {
+    runs: [Run; RUNS],
+    count: usize,
+}
+
+impl std::ops::Deref for LeafRuns {
+    type Target = [Run];
+
+    fn deref(&self) -> &[Run] {
+        &self.runs[..self.count]
+    }
+}
+
+/// Reads the runs of a leaf that ends at `last`.
+pub(super) fn leaf_runs(memory: &Memory, leaf: Node, last: u32) -> LeafRuns {
+    let room = leaf.lasts() as usize;
+    let (lasts, values) = blocks(memory)[leaf.at()..][..cells_at(room)].split_at(room);
+    let mut read = LeafRuns { runs: [Run { end: last, goal: Goal::Value(0) }; RUNS], count: room + 1 };
+    for (rank, run) in read.runs.iter_mut().enumerate().take(room + 1) {
+        run.goal = goal(memory, leaf, (values[rank / 2].load(Ordering::Relaxed) >> (rank % 2 * 16)) as u16);
+        match lasts.get(rank).map(|last| last.load(Ordering::Relaxed)) {
+            Some(last) if last < u32::MAX => run.end = last,
+            // What fills a leaf up is all ones, which is no run's last address but the final one's.
+            _ => {
+                read.count = rank + 1;
+                break;
+            }
+        }
+    }
+    read
+}
+
+/// How many runs a leaf has.
+fn leaf_len(memory: &Memory, leaf: Node) -> usize {
+    let lasts = &blocks(memory)[leaf.at()..][..leaf.lasts() as usize];
+    lasts.iter().take_while(|last| last.load(Ordering::Relaxed) < u32::MAX).count() + 1
 }
 
 /// Appends the runs of a tree.
-pub(super) fn each_run(memory: &Memory, node: Node, range: Range, runs: &mut Vec<Run>) {
+pub(super) fn each_run(
+    memory: &Memory,
+    node: Node,
+    range: Range,
+    runs: &mut Vec<Run>,
+) -> Result<(), FibError> {
     let Some(shift) = node.table_shift() else {
-        leaf_runs(memory, node, range.last()).for_each(|(last, goal)| push(runs, last, goal));
-        return;
+        return leaf_runs(memory, node, range.last())
+            .iter()
+            .try_for_each(|run| push(runs, run.end, run.goal));
     };
-    for entry in range.entries(shift) {
-        each_run(memory, follow(memory, table_cell(node, entry, shift)), Range::entry(entry, shift), runs);
-    }
+    range.entries(shift).try_for_each(|entry| {
+        let child = follow(memory, table_cell(node, entry, shift));
+        each_run(memory, child, Range::entry(entry, shift), runs)
+    })
 }
 
 /// How many runs a tree has, but at most `limit`: no more is counted then.
 pub(super) fn count_runs(memory: &Memory, node: Node, range: Range, limit: usize) -> usize {
-    let Some(shift) = node.table_shift() else { return leaf_runs(memory, node, range.last()).count() };
+    let Some(shift) = node.table_shift() else { return leaf_len(memory, node) };
     let (mut count, mut before) = (0, None);
     for entry in range.entries(shift) {
         let child = follow(memory, table_cell(node, entry, shift));
@@ -142,7 +165,7 @@ pub(super) fn uniform_value(memory: &Memory, leaf: Node) -> Option<Value> {
     if leaf.table_shift().is_some() || leaf.lasts() > 0 {
         return None;
     }
-    match goal(memory, leaf, 0) {
+    match goal(memory, leaf, run(blocks(memory), leaf, 0)) {
         Goal::Value(value) => Some(value),
         Goal::Tree(_) => None,
     }
@@ -233,22 +256,20 @@ fn build_table(memory: &mut Memory, range: Range, mut runs: &[Run]) -> Result<u3
         if let Some(value) = value
             && shared != Some((value, tree))
         {
-            shared.inspect(|&(value, _)| memory.link_uniform(value, more));
+            shared.map_or(Ok(()), |(value, _)| memory.link(value, more))?;
             (shared, more) = (Some((value, tree)), 0);
         }
         blocks(memory)[table_cell(table, entry, shift).0].store(tree, Ordering::Relaxed);
         runs = &runs[count - usize::from(runs[count - 1].end > part.last())..];
     }
-    shared.inspect(|&(value, _)| memory.link_uniform(value, more));
+    shared.map_or(Ok(()), |(value, _)| memory.link(value, more))?;
     Ok(table.0)
 }
 
 /// What an entry of a table leads to: where it is the same throughout, the shared leaf. The last run may end behind it.
 pub(super) fn build_entry(memory: &mut Memory, range: Range, runs: &[Run]) -> Result<u32, FibError> {
     if let [Run { goal: Goal::Value(value), .. }] = *runs {
-        let tree = memory.uniform(value, |memory| build_leaf(memory, runs))?;
-        memory.link_uniform(value, 1);
-        Ok(tree)
+        memory.uniform(value, |memory| build_leaf(memory, runs))
     } else if runs.len() <= RUNS {
         build_leaf(memory, runs)
     } else {
@@ -257,18 +278,23 @@ pub(super) fn build_entry(memory: &mut Memory, range: Range, runs: &[Run]) -> Re
 }
 
 /// Notes the nodes under an entry of a table as unlinked, or one link of each of `entries` to a shared leaf.
-pub(super) fn unlink_entry(memory: &mut Memory, node: Node, range: Range, entries: usize) {
-    if uniform_value(memory, node).is_none_or(|value| memory.unlink_uniform(value, entries)) {
-        unlink_tree(memory, node, range);
+pub(super) fn unlink_entry(
+    memory: &mut Memory,
+    node: Node,
+    range: Range,
+    entries: u32,
+) -> Result<(), FibError> {
+    match uniform_value(memory, node) {
+        Some(value) => memory.link(value, -i64::from(entries)),
+        None => unlink_tree(memory, node, range),
     }
 }
 
 /// Notes all nodes of a tree as unlinked.
-pub(super) fn unlink_tree(memory: &mut Memory, node: Node, range: Range) {
+pub(super) fn unlink_tree(memory: &mut Memory, node: Node, range: Range) -> Result<(), FibError> {
     let Some(shift) = node.table_shift() else {
         let words = leaf_words(node.lasts() as usize, cells(memory, node));
-        memory.unlink(node.offset(), words);
-        return;
+        return memory.unlink(node.offset(), words);
     };
     let (mut entry, last) = range.entries(shift).into_inner();
     loop {
@@ -276,13 +302,12 @@ pub(super) fn unlink_tree(memory: &mut Memory, node: Node, range: Range) {
         let leads = child(memory, entry);
         // Tables that follow each other in memory too have equal handles.
         let most = if leads.table_shift().is_some() { entry } else { last };
-        let same = (entry..=most).take_while(|&entry| child(memory, entry) == leads).count();
-        unlink_entry(memory, leads, Range::entry(entry, shift), same);
-        if (last - entry) as usize + 1 == same {
+        let same = (entry..=most).take_while(|&entry| child(memory, entry) == leads).count() as u32;
+        unlink_entry(memory, leads, Range::entry(entry, shift), same)?;
+        if last - entry + 1 == same {
             break;
         }
-        entry += same as u32;
+        entry += same;
     }
-    memory
-        .unlink((table_cell(node, range.first >> shift, shift).0 / 2) as u32, 1 << (range.bits - shift - 1));
+    memory.unlink((table_cell(node, range.first >> shift, shift).0 / 2) as u32, 1 << (range.bits - shift - 1))
 }

@@ -13,7 +13,7 @@ pub(super) type Value = u32;
 pub(super) const VALUE_BITS: u32 = 26;
 
 /// The length that marks, in a list, where a deeper chunk hangs. It sorts after any route.
-const DEEPER: u8 = 63;
+pub(super) const DEEPER: u8 = 63;
 
 /// A route of a list: 32 bits of prefix within the chunk's window, left-aligned, then its length within the
 /// window, then its value.
@@ -80,19 +80,31 @@ impl Routes {
         }
     }
 
-    fn find(&self, place: u64) -> Result<usize, usize> {
+    /// Where a route is, or else where it would be.
+    pub(super) fn find(&self, suffix: u32, len: u8) -> Result<usize, usize> {
+        let place = place(suffix, len);
         self.0.binary_search_by_key(&place, |entry| entry.place())
     }
 
     pub(super) fn get(&self, suffix: u32, len: u8) -> Option<Value> {
-        self.find(place(suffix, len)).ok().map(|at| self.0[at].value())
+        self.find(suffix, len).ok().map(|at| self.0[at].value())
     }
 
     /// Adds or replaces a route; returns the value it had. Nothing has changed on an error.
     pub(super) fn set(&mut self, suffix: u32, len: u8, value: Value) -> Result<Option<Value>, FibError> {
-        let place = place(suffix, len);
-        let entry = Entry(place << VALUE_BITS | u64::from(value));
-        match self.find(place) {
+        self.put(self.find(suffix, len), suffix, len, value)
+    }
+
+    /// The same, where [`find`](Self::find) found it.
+    pub(super) fn put(
+        &mut self,
+        at: Result<usize, usize>,
+        suffix: u32,
+        len: u8,
+        value: Value,
+    ) -> Result<Option<Value>, FibError> {
+        let entry = Entry(place(suffix, len) << VALUE_BITS | u64::from(value));
+        match at {
             Ok(at) => Ok(Some(std::mem::replace(&mut self.0[at], entry).value())),
             Err(at) => {
                 self.reserve(1)?;
@@ -102,43 +114,56 @@ impl Routes {
         }
     }
 
-    pub(super) fn unset(&mut self, suffix: u32, len: u8) -> Option<Value> {
-        let at = self.find(place(suffix, len)).ok()?;
-        let old = self.0.remove(at).value();
+    /// Takes a route away, and keeps the room for it.
+    pub(super) fn take(&mut self, at: usize) -> Value {
+        self.0.remove(at).value()
+    }
+
+    /// Takes back a [`put`](Self::put) or [`take`](Self::take), for which there is room still.
+    pub(super) fn put_back(&mut self, suffix: u32, len: u8, value: Option<Value>) {
+        let entry = |value| Entry(place(suffix, len) << VALUE_BITS | u64::from(value));
+        match (self.find(suffix, len), value) {
+            (Ok(at), Some(value)) => self.0[at] = entry(value),
+            (Err(at), Some(value)) => self.0.insert(at, entry(value)),
+            (Ok(at), None) => {
+                self.0.remove(at);
+            }
+            (Err(_), None) => {}
+        }
+    }
+
+    /// Gives back the room of a list that has become much shorter.
+    pub(super) fn shrink(&mut self) {
         let (len, mut smaller) = (self.0.len(), Vec::new());
         // Without memory for the smaller list the larger one will do.
         if len * 4 < self.0.capacity() && smaller.try_reserve_exact(len * 2).is_ok() {
             smaller.append(&mut self.0);
             self.0 = smaller;
         }
-        Some(old)
     }
 
-    pub(super) fn set_deeper(&mut self, suffix: u32) -> Result<(), FibError> {
-        self.set(suffix, DEEPER, 0).map(|_| ())
-    }
-
-    pub(super) fn unset_deeper(&mut self, suffix: u32) {
-        self.unset(suffix, DEEPER);
-    }
-
-    /// Adds many routes in order of (suffix, length), later ones winning; returns how many are new.
-    pub(super) fn merge(&mut self, routes: impl Iterator<Item = (u32, u8, Value)>) -> usize {
-        let before = self.0.len();
-        self.0.extend(
-            routes.map(|(suffix, len, value)| Entry(place(suffix, len) << VALUE_BITS | u64::from(value))),
-        );
-        if before > 0 {
-            self.0.sort_by_key(|entry| entry.place());
-        }
-        self.0.dedup_by(|later, kept| {
-            let same = later.place() == kept.place();
-            if same {
-                *kept = *later;
+    /// These routes and `more`, which are in order of (suffix, length); of equal ones the later wins.
+    pub(super) fn merged(
+        &self,
+        more: impl Iterator<Item = (u32, u8, Value)> + Clone,
+    ) -> Result<Self, FibError> {
+        let count = self.0.len() + more.clone().count();
+        let error = FibError::Memory { bytes: count * size_of::<Entry>() };
+        let mut all: Vec<Entry> = Vec::new();
+        all.try_reserve_exact(count).map_err(|_| error)?;
+        let mut old = self.0.iter().copied().peekable();
+        for (suffix, len, value) in more {
+            let place = place(suffix, len);
+            while let Some(entry) = old.next_if(|entry| entry.place() <= place) {
+                all.push(entry);
             }
-            same
-        });
-        self.0.len() - before
+            if all.last().is_some_and(|last| last.place() == place) {
+                all.pop();
+            }
+            all.push(Entry(place << VALUE_BITS | u64::from(value)));
+        }
+        all.extend(old);
+        Ok(Self(all))
     }
 
     /// Room for `count` more routes.
@@ -153,10 +178,14 @@ impl Routes {
     }
 
     /// The value of the longest route that covers `suffix` and is at most `len` long.
-    pub(super) fn cover(&self, suffix: u32, mut len: u8) -> Option<Value> {
+    pub(super) fn cover(&self, suffix: u32, len: u8) -> Option<Value> {
+        let last = place(suffix & mask32(len), len);
+        self.cover_before(self.0.partition_point(|entry| entry.place() <= last), suffix, len)
+    }
+
+    /// The same, where what is after such a route in the list begins at `before`.
+    pub(super) fn cover_before(&self, mut before: usize, suffix: u32, mut len: u8) -> Option<Value> {
         while len > 0 {
-            let last = place(suffix & mask32(len), len);
-            let before = self.0.partition_point(|entry| entry.place() <= last);
             let entry = self.0[..before].last()?;
             // A cover of `suffix` covers all between itself and `suffix`, this entry among it.
             let common = (entry.suffix() ^ suffix).leading_zeros() as u8;
@@ -164,6 +193,16 @@ impl Routes {
                 return Some(entry.value());
             }
             len = common.min(len);
+            // The cover is likely to be near.
+            let (last, mut step) = (place(suffix & mask32(len), len), 1);
+            while before > 0 {
+                let from = before.saturating_sub(step);
+                if self.0[from].place() <= last {
+                    before = from + self.0[from..before].partition_point(|entry| entry.place() <= last);
+                    break;
+                }
+                (before, step) = (from, step * 2);
+            }
         }
         None
     }
@@ -171,8 +210,18 @@ impl Routes {
     /// The routes, and marks of deeper chunks, that begin in `first..=last`, but only those after (`first`, `len`).
     pub(super) fn under(&self, first: u32, len: u8, last: u32) -> &[Entry] {
         let from = self.0.partition_point(|entry| entry.place() <= place(first, len));
-        let to = self.0[from..].partition_point(|entry| entry.suffix() <= last);
-        &self.0[from..from + to]
+        self.under_from(from, last)
+    }
+
+    /// Those from `from` on that begin in up to `last`.
+    pub(super) fn under_from(&self, from: usize, last: u32) -> &[Entry] {
+        let rest = &self.0[from..];
+        // Mostly there is none.
+        let to = match rest.first() {
+            Some(entry) if entry.suffix() <= last => rest.partition_point(|entry| entry.suffix() <= last),
+            _ => 0,
+        };
+        &rest[..to]
     }
 }
 
@@ -217,7 +266,11 @@ impl ShortRoutes {
     }
 
     pub(super) fn unset(&mut self, prefix: u32, len: u8) {
-        self.list_mut(prefix, len).unset(prefix, len);
+        let list = self.list_mut(prefix, len);
+        if let Ok(at) = list.find(prefix, len) {
+            list.take(at);
+            list.shrink();
+        }
     }
 
     /// The value of the longest route that covers `prefix` and is at most `len` long; 0 when there is none.
