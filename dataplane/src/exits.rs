@@ -2,7 +2,7 @@
 //! group and one cache line by adjacency. They say nothing that groups and adjacencies do not say.
 
 use crate::adjacency::{Adjacency, Forward, MAX_L2_LEN};
-use crate::ids::{AdjId, PortId, SubIfId};
+use crate::ids::{AdjId, GroupId, PortId, SubIfId};
 
 /// Where a packet leaves: adjacency, sub-interface, port and length of the L2 header in one word, from its lowest bit
 /// on in 32, 16, 8 and 8 bits. A length of 0: not known here, the long way knows.
@@ -116,6 +116,12 @@ impl Exits {
             [only] => self.of_adjacency(*only),
             _ => Exit::NONE,
         });
+    }
+
+    /// That of a group.
+    #[inline(always)]
+    pub(crate) fn of_group(&self, id: GroupId) -> Exit {
+        self.by_group.get(id.0 as usize).copied().unwrap_or(Exit::NONE)
     }
 
     /// That of an adjacency.
