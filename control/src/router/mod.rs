@@ -134,8 +134,9 @@ impl Router {
                 punts: Punts::new(forwarder, limiter, newcomers),
             },
         );
-        // Connected and static routes forward before the first peer is listened to.
+        // Connected and static routes are there before the first packet is read and the first peer is listened to.
         control.settle();
+        control.workers.go();
         control.bgp_feeds.clone_from(&feeds);
         control.start_bgp(|bgp| BgpSpeaker::start(bgp, Rib::FIRST_DYNAMIC, feeds))?;
         control.start_tables()?;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use core_affinity::CoreId;
-use crossbeam::channel::{Sender, bounded};
+use crossbeam::channel::{Receiver, Sender, bounded};
 use dataplane::counters::WorkerCounters;
 use dataplane::dpdk::DpdkIo;
 use dataplane::hand_over::{HandOver, Shared};
@@ -30,6 +30,8 @@ pub struct Workers {
     /// Each worker's rings.
     pub rings: Vec<Rings<Mbuf>>,
     stop: Arc<AtomicBool>,
+    /// The threads poll once it is gone.
+    held: Option<Sender<()>>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -63,7 +65,7 @@ fn in_list(list: &str, core: usize) -> bool {
 }
 
 impl Workers {
-    /// Starts one worker for each core, with its queues and its reader of the tables.
+    /// Starts one worker for each core, with its queues and its reader of the tables. They poll from [`Self::go`] on.
     ///
     /// # Errors
     /// A thread cannot be started, pinned, or made known to DPDK; those that were are stopped again.
@@ -76,11 +78,13 @@ impl Workers {
     ) -> Result<Self, RouterError> {
         let mut parts = hand_overs(config, hardware, cores.len()).into_iter();
         let offloads: Vec<_> = hardware.ports.iter().map(|port| Arc::clone(&port.offloads)).collect();
+        let (held, hold) = bounded(0);
         let mut this = Self {
             cores: cores.clone(),
             counters: Vec::new(),
             rings: Vec::new(),
             stop: Arc::new(AtomicBool::new(false)),
+            held: Some(held),
             threads: Vec::new(),
         };
         for (number, ((core, io), reader)) in cores.into_iter().zip(ios).zip(readers).enumerate() {
@@ -91,6 +95,7 @@ impl Workers {
                 core,
                 eal: Arc::clone(&hardware.eal),
                 stop: Arc::clone(&this.stop),
+                hold: hold.clone(),
                 may_sleep: config.workers.idle == Idle::Sleep,
                 hand_over: parts.next(),
                 checks: Checks::new(&offloads, number),
@@ -133,9 +138,15 @@ impl Workers {
         self.cores.get(ended).copied()
     }
 
+    /// Lets them poll: the tables are ready.
+    pub fn go(&mut self) {
+        self.held = None;
+    }
+
     /// Ends all threads. Each finishes the burst it is at, so that the counters add up.
     pub fn stop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
+        self.go();
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a worker ended by a fault of its own; its queues were not served since");
@@ -161,6 +172,7 @@ struct Seat {
     core: usize,
     eal: Arc<Eal>,
     stop: Arc<AtomicBool>,
+    hold: Receiver<()>,
     may_sleep: bool,
     hand_over: Option<HandOver<Mbuf>>,
     checks: Option<Box<Checks>>,
@@ -193,6 +205,8 @@ impl Seat {
             .with_hand_over(self.hand_over)
             .with_checks(self.checks);
         let _ = ready.send(Ok(()));
+        // It ends when the sender is gone.
+        let _ = self.hold.recv();
         worker.run(&self.stop);
         drop(worker);
         drop(guard);

@@ -11,6 +11,7 @@ mod classify;
 mod common;
 mod compile;
 mod counters;
+mod ends;
 mod keys;
 mod lines;
 mod ranks;
@@ -20,9 +21,10 @@ mod rule;
 mod tests;
 
 pub use address::Address;
-pub use classify::{Classifier, DENIED, Ends};
+pub use classify::Classifier;
 pub use compile::AclError;
 pub use counters::{RuleCounter, RuleCounters};
+pub use ends::{DENIED, Ends};
 pub use keys::{Keys, read4, read6};
 pub use rule::{Action, Addresses, Family, HAS_PORTS, ICMP, ICMPV6, Rule, SCTP, TCP, UDP};
 

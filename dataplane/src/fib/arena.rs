@@ -38,8 +38,6 @@ pub(super) struct Arena {
     partial: [u32; LINE],
     /// Heads of the lists of free buddy blocks, by order.
     buddies: [u32; TOP + 1],
-    /// How many free buddy blocks of the largest order there are.
-    whole: usize,
     max_lines: usize,
     used: usize,
 }
@@ -51,7 +49,6 @@ impl Arena {
             lines: Vec::new(),
             partial: [NONE; LINE],
             buddies: [NONE; TOP + 1],
-            whole: 0,
             max_lines: words / LINE,
             used: 0,
         }
@@ -112,12 +109,6 @@ impl Arena {
         self.lines.resize(first + count, Line { state: State::Inside, prev: NONE, next: NONE });
         self.push_buddy(first, TOP);
         Ok(())
-    }
-
-    /// Whether a request for `words` words, however it is cut into blocks, is sure to be met by what is free in
-    /// whole buddy blocks of the largest order: half of them suffice.
-    pub(super) fn has_room(&self, words: usize) -> bool {
-        self.whole > words.div_ceil(LINE << TOP) * 2
     }
 
     fn alloc_small(&mut self, words: usize) -> Option<u32> {
@@ -206,13 +197,11 @@ impl Arena {
 
     fn push_buddy(&mut self, block: usize, order: usize) {
         self.lines[block].state = State::Free(order as u8);
-        self.whole += usize::from(order == TOP);
         Self::link(&mut self.lines, &mut self.buddies[order], block);
     }
 
     fn unlink_buddy(&mut self, block: usize, order: usize) {
         let Line { prev, next, .. } = self.lines[block];
-        self.whole -= usize::from(order == TOP);
         Self::unlink(&mut self.lines, &mut self.buddies[order], prev, next);
     }
 

@@ -38,20 +38,6 @@ impl Range {
     }
 }
 
-/// The most 64-bit words that a tree of this many routes can take.
-pub(super) fn most_words(routes: usize) -> usize {
-    // A run that reaches into two entries of a table is a run of two leaves, which take at most 3 words for it with
-    // its cells. Tables: 16 words for each run that they lead to a leaf (`DEEPER`), and at least 8 each, of which there
-    // are at most 7 above 18 runs.
-    22 * (2 * routes + 1) + 64
-}
-
-/// The most blocks that such a tree has.
-pub(super) fn most_blocks(routes: usize) -> usize {
-    // A leaf for each end of a run or for its value, and at most 7 tables above 9 runs (`FEW`).
-    3 * (2 * routes + 1) + 4
-}
-
 /// The 64-bit words of a leaf.
 fn leaf_words(room: usize, cells: usize) -> usize {
     (cells_at(room) + cells).div_ceil(2)
@@ -104,14 +90,19 @@ pub(super) fn leaf_runs(memory: &Memory, leaf: Node, last: u32) -> impl Iterator
 }
 
 /// Appends the runs of a tree.
-pub(super) fn each_run(memory: &Memory, node: Node, range: Range, runs: &mut Vec<Run>) {
+pub(super) fn each_run(
+    memory: &Memory,
+    node: Node,
+    range: Range,
+    runs: &mut Vec<Run>,
+) -> Result<(), FibError> {
     let Some(shift) = node.table_shift() else {
-        leaf_runs(memory, node, range.last()).for_each(|(last, goal)| push(runs, last, goal));
-        return;
+        return leaf_runs(memory, node, range.last()).try_for_each(|(last, goal)| push(runs, last, goal));
     };
-    for entry in range.entries(shift) {
-        each_run(memory, follow(memory, table_cell(node, entry, shift)), Range::entry(entry, shift), runs);
-    }
+    range.entries(shift).try_for_each(|entry| {
+        let child = follow(memory, table_cell(node, entry, shift));
+        each_run(memory, child, Range::entry(entry, shift), runs)
+    })
 }
 
 /// How many runs a tree has, but at most `limit`: no more is counted then.
@@ -233,22 +224,20 @@ fn build_table(memory: &mut Memory, range: Range, mut runs: &[Run]) -> Result<u3
         if let Some(value) = value
             && shared != Some((value, tree))
         {
-            shared.inspect(|&(value, _)| memory.link_uniform(value, more));
+            shared.map_or(Ok(()), |(value, _)| memory.link(value, more))?;
             (shared, more) = (Some((value, tree)), 0);
         }
         blocks(memory)[table_cell(table, entry, shift).0].store(tree, Ordering::Relaxed);
         runs = &runs[count - usize::from(runs[count - 1].end > part.last())..];
     }
-    shared.inspect(|&(value, _)| memory.link_uniform(value, more));
+    shared.map_or(Ok(()), |(value, _)| memory.link(value, more))?;
     Ok(table.0)
 }
 
 /// What an entry of a table leads to: where it is the same throughout, the shared leaf. The last run may end behind it.
 pub(super) fn build_entry(memory: &mut Memory, range: Range, runs: &[Run]) -> Result<u32, FibError> {
     if let [Run { goal: Goal::Value(value), .. }] = *runs {
-        let tree = memory.uniform(value, |memory| build_leaf(memory, runs))?;
-        memory.link_uniform(value, 1);
-        Ok(tree)
+        memory.uniform(value, |memory| build_leaf(memory, runs))
     } else if runs.len() <= RUNS {
         build_leaf(memory, runs)
     } else {
@@ -257,18 +246,23 @@ pub(super) fn build_entry(memory: &mut Memory, range: Range, runs: &[Run]) -> Re
 }
 
 /// Notes the nodes under an entry of a table as unlinked, or one link of each of `entries` to a shared leaf.
-pub(super) fn unlink_entry(memory: &mut Memory, node: Node, range: Range, entries: usize) {
-    if uniform_value(memory, node).is_none_or(|value| memory.unlink_uniform(value, entries)) {
-        unlink_tree(memory, node, range);
+pub(super) fn unlink_entry(
+    memory: &mut Memory,
+    node: Node,
+    range: Range,
+    entries: u32,
+) -> Result<(), FibError> {
+    match uniform_value(memory, node) {
+        Some(value) => memory.link(value, -i64::from(entries)),
+        None => unlink_tree(memory, node, range),
     }
 }
 
 /// Notes all nodes of a tree as unlinked.
-pub(super) fn unlink_tree(memory: &mut Memory, node: Node, range: Range) {
+pub(super) fn unlink_tree(memory: &mut Memory, node: Node, range: Range) -> Result<(), FibError> {
     let Some(shift) = node.table_shift() else {
         let words = leaf_words(node.lasts() as usize, cells(memory, node));
-        memory.unlink(node.offset(), words);
-        return;
+        return memory.unlink(node.offset(), words);
     };
     let (mut entry, last) = range.entries(shift).into_inner();
     loop {
@@ -276,13 +270,12 @@ pub(super) fn unlink_tree(memory: &mut Memory, node: Node, range: Range) {
         let leads = child(memory, entry);
         // Tables that follow each other in memory too have equal handles.
         let most = if leads.table_shift().is_some() { entry } else { last };
-        let same = (entry..=most).take_while(|&entry| child(memory, entry) == leads).count();
-        unlink_entry(memory, leads, Range::entry(entry, shift), same);
-        if (last - entry) as usize + 1 == same {
+        let same = (entry..=most).take_while(|&entry| child(memory, entry) == leads).count() as u32;
+        unlink_entry(memory, leads, Range::entry(entry, shift), same)?;
+        if last - entry + 1 == same {
             break;
         }
-        entry += same as u32;
+        entry += same;
     }
-    memory
-        .unlink((table_cell(node, range.first >> shift, shift).0 / 2) as u32, 1 << (range.bits - shift - 1));
+    memory.unlink((table_cell(node, range.first >> shift, shift).0 / 2) as u32, 1 << (range.bits - shift - 1))
 }

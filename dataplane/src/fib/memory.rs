@@ -51,17 +51,32 @@ impl Hasher for ByValue {
     }
 }
 
+/// The block that stands for one value throughout, of which there is one for each value.
+struct Shared {
+    handle: u32,
+    /// Where it is, and how many words it has.
+    block: (u32, u32),
+    links: i64,
+}
+
 pub(super) struct Memory {
     pages: Arc<Pages>,
     /// The first 32-bit word that blocks may use, where they are in 32-bit words.
     first: usize,
     arena: Arena,
     grace: Arc<dyn GracePeriod>,
-    /// Unlinked by the change under way, with no ticket yet.
+    // The change under way: it only adds to these until it is sure of all that it needs.
+    /// Blocks that it has built.
+    built: Vec<(u32, u32)>,
+    /// Links to shared blocks that it gains and loses.
+    links: Vec<(Value, i64)>,
+    /// Cells that will lead to what it has built.
+    stores: Vec<(Cell, u32)>,
+    /// Blocks that it makes unreachable. Those before `ended` are of changes that are done, with no ticket yet.
     unlinked: Vec<(u32, u32)>,
+    ended: usize,
     retired: VecDeque<Retired>,
-    /// The blocks that stand for one value throughout: handle, and how many links lead there.
-    uniform: HashMap<Value, (u32, usize), BuildHasherDefault<ByValue>>,
+    shared: HashMap<Value, Shared, BuildHasherDefault<ByValue>>,
     slots: Slots,
     /// Room for the runs of a part of a tree that is built again.
     runs: Vec<Run>,
@@ -76,6 +91,17 @@ struct Slots {
 
 /// Marks a retired slot, which has no size of its own.
 const SLOT: u32 = 0;
+/// How many slots and shared blocks can be unlinked beside what a change has noted.
+const MORE: usize = 2;
+
+/// Appends, or fails for want of memory.
+pub(super) fn append<T>(list: &mut Vec<T>, item: T) -> Result<(), FibError> {
+    if list.len() == list.capacity() {
+        list.try_reserve(1).map_err(|_| FibError::Memory { bytes: (list.len() + 1) * size_of::<T>() })?;
+    }
+    list.push(item);
+    Ok(())
+}
 
 impl Memory {
     /// Blocks go to the 64-bit words of the pages, or, where there are none, to the 32-bit words from `first` on,
@@ -90,9 +116,13 @@ impl Memory {
             first,
             arena,
             grace,
+            built: Vec::new(),
+            links: Vec::new(),
+            stores: Vec::new(),
             unlinked: Vec::new(),
+            ended: 0,
             retired: VecDeque::new(),
-            uniform: HashMap::default(),
+            shared: HashMap::default(),
             slots: Slots::default(),
             runs: Vec::new(),
         }
@@ -106,28 +136,60 @@ impl Memory {
         self.pages.words()
     }
 
-    /// Makes sure that blocks of `words` words in all can be allocated, and `blocks` unlinked, without an error.
-    pub(super) fn ensure(&mut self, words: usize, blocks: usize) -> Result<(), FibError> {
-        let bytes = blocks * size_of::<Retired>();
-        self.retired.try_reserve(blocks + self.unlinked.len()).map_err(|_| FibError::Memory { bytes })?;
-        self.unlinked.try_reserve(blocks).map_err(|_| FibError::Memory { bytes })?;
-        while !self.arena.has_room(words) {
-            self.grow()?;
+    /// Makes sure that the change under way, all of which is noted now, can be [done](Self::commit).
+    pub(super) fn secure(&mut self) -> Result<(), FibError> {
+        // A shared block for each link that is lost, and what is released afterwards.
+        let more = self.links.len() + MORE;
+        let blocks = self.unlinked.len() + more;
+        let error = FibError::Memory { bytes: blocks * size_of::<Retired>() };
+        self.unlinked.try_reserve(more).map_err(|_| error)?;
+        self.retired.try_reserve(blocks).map_err(|_| error)
+    }
+
+    /// Does the change under way, which is [secured](Self::secure): publishes its cells, counts its links, and notes what
+    /// it unlinks.
+    pub(super) fn commit(&mut self, publish: impl Fn(&Self, Cell, u32)) {
+        for &(cell, tree) in &self.stores {
+            publish(self, cell, tree);
         }
-        Ok(())
+        for &(value, links) in &self.links {
+            if let Some(shared) = self.shared.get_mut(&value) {
+                shared.links += links;
+            }
+        }
+        for at in 0..self.links.len() {
+            self.drop_unused(self.links[at].0);
+        }
+        self.built.clear();
+        self.links.clear();
+        self.stores.clear();
+        self.ended = self.unlinked.len();
     }
 
-    /// Makes sure that a part of a tree with this many blocks can be built again without an error.
-    pub(super) fn ensure_parts(&mut self, blocks: usize) -> Result<(), FibError> {
-        // A tree has no more runs than it can have blocks.
-        let bytes = blocks * size_of::<Run>();
-        self.runs.try_reserve(blocks).map_err(|_| FibError::Memory { bytes })?;
-        let bytes = blocks * size_of::<(Value, (u32, usize))>();
-        self.uniform.try_reserve(blocks).map_err(|_| FibError::Memory { bytes })?;
-        Ok(())
+    /// Takes the change under way back: nothing of it has been published.
+    pub(super) fn undo(&mut self) {
+        for (value, _) in self.links.drain(..) {
+            if self.shared.get(&value).is_some_and(|shared| shared.links == 0) {
+                self.shared.remove(&value);
+            }
+        }
+        for (offset, words) in self.built.drain(..) {
+            self.arena.free(offset, words as usize);
+        }
+        self.stores.clear();
+        self.unlinked.truncate(self.ended);
     }
 
-    /// An empty list with room for the runs of any tree that was asked for: give it [back](Self::return_runs).
+    /// Unlinks the shared block of a value if nothing leads there. `secure` made room.
+    fn drop_unused(&mut self, value: Value) {
+        if self.shared.get(&value).is_some_and(|shared| shared.links == 0)
+            && let Some(shared) = self.shared.remove(&value)
+        {
+            self.unlinked.push(shared.block);
+        }
+    }
+
+    /// An empty list for runs: give it [back](Self::return_runs).
     pub(super) fn take_runs(&mut self) -> Vec<Run> {
         std::mem::take(&mut self.runs)
     }
@@ -138,14 +200,16 @@ impl Memory {
         self.runs = runs;
     }
 
-    /// A block of `words` words, at most 2048.
+    /// A block of `words` words, at most 2048, for the change under way.
     pub(super) fn alloc(&mut self, words: usize) -> Result<u32, FibError> {
-        loop {
+        let offset = loop {
             match self.arena.alloc(words) {
-                Some(offset) => return Ok(offset),
-                None => self.grow()?,
+                Some(offset) => break offset,
+                None => self.grow().or_else(|error| if self.reclaim() { Ok(()) } else { Err(error) })?,
             }
-        }
+        };
+        append(&mut self.built, (offset, words as u32)).inspect_err(|_| self.arena.free(offset, words))?;
+        Ok(offset)
     }
 
     fn grow(&mut self) -> Result<(), FibError> {
@@ -176,8 +240,13 @@ impl Memory {
     }
 
     /// Notes a block that the change under way makes unreachable.
-    pub(super) fn unlink(&mut self, offset: u32, words: usize) {
-        self.unlinked.push((offset, words as u32));
+    pub(super) fn unlink(&mut self, offset: u32, words: usize) -> Result<(), FibError> {
+        append(&mut self.unlinked, (offset, words as u32))
+    }
+
+    /// Notes a cell that the change under way will lead elsewhere.
+    pub(super) fn store(&mut self, cell: Cell, tree: u32) -> Result<(), FibError> {
+        append(&mut self.stores, (cell, tree))
     }
 
     /// A free slot below `most`.
@@ -202,9 +271,10 @@ impl Memory {
         self.slots.free.push(slot);
     }
 
-    /// Notes a slot that the change under way makes unreachable.
+    /// Notes a slot as unreachable, after a change that was secured.
     pub(super) fn unlink_slot(&mut self, slot: u32) {
         self.unlinked.push((slot, SLOT));
+        self.ended = self.unlinked.len();
     }
 
     /// Ends a change: what it unlinked is freed after a grace period from now on.
@@ -213,6 +283,7 @@ impl Memory {
             let ticket = self.grace.ticket();
             let retired = self.unlinked.drain(..).map(|(offset, words)| Retired { ticket, offset, words });
             self.retired.extend(retired);
+            self.ended = 0;
         }
         if self.retired.len() > PATIENCE {
             self.reclaim();
@@ -220,9 +291,9 @@ impl Memory {
         self.pages.set_used(self.arena.used());
     }
 
-    /// Frees what no reader can hold any more.
-    pub(super) fn reclaim(&mut self) {
-        let mut passed = None;
+    /// Frees what no reader can hold any more; whether there was anything.
+    pub(super) fn reclaim(&mut self) -> bool {
+        let (mut passed, waiting) = (None, self.retired.len());
         while let Some(&Retired { ticket, offset, words }) = self.retired.front() {
             if passed != Some(ticket) && !self.grace.has_passed(ticket) {
                 break;
@@ -236,59 +307,73 @@ impl Memory {
             self.retired.pop_front();
         }
         self.pages.set_used(self.arena.used());
+        self.retired.len() < waiting
+    }
+
+    /// Bytes that the arena has grown to.
+    #[cfg(test)]
+    pub(super) fn committed(&self) -> usize {
+        self.arena.next().start * 8
     }
 
     /// Whether all that is allocated are `blocks` words in the first buddy block, and the rest is whole again.
     #[cfg(test)]
     pub(super) fn is_as_new(&self, blocks: usize) -> bool {
         self.retired.is_empty()
-            && self.uniform.len() == 1
+            && self.shared.len() == 1
             && self.arena.used() == blocks
             && self.arena.is_merged()
     }
 
-    /// The shared block of one value, which is built if there is none yet. Link it by [`link_uniform`].
-    ///
-    /// [`link_uniform`]: Self::link_uniform
+    /// The shared block of one value, which is built if there is none yet, with one link more.
     pub(super) fn uniform(
         &mut self,
         value: Value,
         build: impl FnOnce(&mut Self) -> Result<u32, FibError>,
     ) -> Result<u32, FibError> {
-        if let Some(&(handle, _)) = self.uniform.get(&value) {
-            return Ok(handle);
+        self.link(value, 1)?;
+        if let Some(shared) = self.shared.get(&value) {
+            return Ok(shared.handle);
         }
-        let bytes = size_of::<(Value, (u32, usize))>();
-        self.uniform.try_reserve(1).map_err(|_| FibError::Memory { bytes })?;
+        let bytes = size_of::<(Value, Shared)>();
+        self.shared.try_reserve(1).map_err(|_| FibError::Memory { bytes })?;
         let handle = build(self)?;
-        self.uniform.insert(value, (handle, 0));
+        let block = self.built.last().copied().unwrap_or_default();
+        self.shared.insert(value, Shared { handle, block, links: 0 });
         Ok(handle)
     }
 
-    /// Counts `links` more to the shared block of a value.
-    pub(super) fn link_uniform(&mut self, value: Value, links: usize) {
-        if let Some((_, count)) = self.uniform.get_mut(&value) {
-            *count += links;
-        }
+    /// The shared block of a value, if there is one.
+    pub(super) fn shared_tree(&self, value: Value) -> Option<u32> {
+        self.shared.get(&value).map(|shared| shared.handle)
     }
 
-    /// Counts `links` fewer. True when there is none left: the caller unlinks the block.
-    pub(super) fn unlink_uniform(&mut self, value: Value, links: usize) -> bool {
-        let Some((_, count)) = self.uniform.get_mut(&value) else { return false };
-        *count -= links;
-        let last = *count == 0;
-        if last {
-            self.uniform.remove(&value);
+    /// Notes that the change under way adds so many links to the shared block of a value, or takes them away.
+    pub(super) fn link(&mut self, value: Value, links: i64) -> Result<(), FibError> {
+        match self.links.last_mut() {
+            Some(last) if last.0 == value => last.1 += links,
+            _ => append(&mut self.links, (value, links))?,
         }
-        last
+        Ok(())
+    }
+
+    /// Takes links to the shared block of a value away, after a change that was secured.
+    pub(super) fn unlink_now(&mut self, value: Value, links: i64) {
+        if let Some(shared) = self.shared.get_mut(&value) {
+            shared.links -= links;
+            self.drop_unused(value);
+            self.ended = self.unlinked.len();
+        }
     }
 
     /// Bytes of the control side's bookkeeping.
     pub(super) fn bookkeeping(&self) -> usize {
         self.arena.bookkeeping()
             + self.retired.capacity() * size_of::<Retired>()
-            + self.unlinked.capacity() * size_of::<(u32, u32)>()
+            + (self.unlinked.capacity() + self.built.capacity()) * size_of::<(u32, u32)>()
+            + self.links.capacity() * size_of::<(Value, i64)>()
+            + self.stores.capacity() * size_of::<(Cell, u32)>()
             + self.runs.capacity() * size_of::<Run>()
-            + self.uniform.capacity() * size_of::<(Value, (u32, usize))>()
+            + self.shared.capacity() * size_of::<(Value, Shared)>()
     }
 }

@@ -13,7 +13,7 @@ pub(super) type Value = u32;
 pub(super) const VALUE_BITS: u32 = 26;
 
 /// The length that marks, in a list, where a deeper chunk hangs. It sorts after any route.
-const DEEPER: u8 = 63;
+pub(super) const DEEPER: u8 = 63;
 
 /// A route of a list: 32 bits of prefix within the chunk's window, left-aligned, then its length within the
 /// window, then its value.
@@ -102,43 +102,58 @@ impl Routes {
         }
     }
 
+    /// Takes a route away, and keeps the room for it.
     pub(super) fn unset(&mut self, suffix: u32, len: u8) -> Option<Value> {
         let at = self.find(place(suffix, len)).ok()?;
-        let old = self.0.remove(at).value();
+        Some(self.0.remove(at).value())
+    }
+
+    /// Takes back a [`set`](Self::set) or [`unset`](Self::unset), for which there is room still.
+    pub(super) fn put_back(&mut self, suffix: u32, len: u8, value: Option<Value>) {
+        let place = place(suffix, len);
+        let entry = |value| Entry(place << VALUE_BITS | u64::from(value));
+        match (self.find(place), value) {
+            (Ok(at), Some(value)) => self.0[at] = entry(value),
+            (Err(at), Some(value)) => self.0.insert(at, entry(value)),
+            (Ok(at), None) => {
+                self.0.remove(at);
+            }
+            (Err(_), None) => {}
+        }
+    }
+
+    /// Gives back the room of a list that has become much shorter.
+    pub(super) fn shrink(&mut self) {
         let (len, mut smaller) = (self.0.len(), Vec::new());
         // Without memory for the smaller list the larger one will do.
         if len * 4 < self.0.capacity() && smaller.try_reserve_exact(len * 2).is_ok() {
             smaller.append(&mut self.0);
             self.0 = smaller;
         }
-        Some(old)
     }
 
-    pub(super) fn set_deeper(&mut self, suffix: u32) -> Result<(), FibError> {
-        self.set(suffix, DEEPER, 0).map(|_| ())
-    }
-
-    pub(super) fn unset_deeper(&mut self, suffix: u32) {
-        self.unset(suffix, DEEPER);
-    }
-
-    /// Adds many routes in order of (suffix, length), later ones winning; returns how many are new.
-    pub(super) fn merge(&mut self, routes: impl Iterator<Item = (u32, u8, Value)>) -> usize {
-        let before = self.0.len();
-        self.0.extend(
-            routes.map(|(suffix, len, value)| Entry(place(suffix, len) << VALUE_BITS | u64::from(value))),
-        );
-        if before > 0 {
-            self.0.sort_by_key(|entry| entry.place());
-        }
-        self.0.dedup_by(|later, kept| {
-            let same = later.place() == kept.place();
-            if same {
-                *kept = *later;
+    /// These routes and `more`, which are in order of (suffix, length); of equal ones the later wins.
+    pub(super) fn merged(
+        &self,
+        more: impl Iterator<Item = (u32, u8, Value)> + Clone,
+    ) -> Result<Self, FibError> {
+        let count = self.0.len() + more.clone().count();
+        let error = FibError::Memory { bytes: count * size_of::<Entry>() };
+        let mut all: Vec<Entry> = Vec::new();
+        all.try_reserve_exact(count).map_err(|_| error)?;
+        let mut old = self.0.iter().copied().peekable();
+        for (suffix, len, value) in more {
+            let place = place(suffix, len);
+            while let Some(entry) = old.next_if(|entry| entry.place() <= place) {
+                all.push(entry);
             }
-            same
-        });
-        self.0.len() - before
+            if all.last().is_some_and(|last| last.place() == place) {
+                all.pop();
+            }
+            all.push(Entry(place << VALUE_BITS | u64::from(value)));
+        }
+        all.extend(old);
+        Ok(Self(all))
     }
 
     /// Room for `count` more routes.
@@ -217,7 +232,9 @@ impl ShortRoutes {
     }
 
     pub(super) fn unset(&mut self, prefix: u32, len: u8) {
-        self.list_mut(prefix, len).unset(prefix, len);
+        let list = self.list_mut(prefix, len);
+        list.unset(prefix, len);
+        list.shrink();
     }
 
     /// The value of the longest route that covers `prefix` and is at most `len` long; 0 when there is none.

@@ -18,24 +18,23 @@ pub(super) trait Shape {
     /// How many 64-bit words behind a block's start readers may read, whatever the block holds.
     const MARGIN: usize;
 
-    /// The most words that a tree of this many routes can take.
-    fn most_words(level: usize, routes: usize) -> usize;
-    /// The most blocks that such a tree has.
-    fn most_blocks(routes: usize) -> usize;
     /// Builds the blocks for runs that cover the whole window, and returns their handle.
     fn build(memory: &mut Memory, level: usize, runs: &[Run]) -> Result<u32, FibError>;
     /// The value of a tree that is the same throughout, of which there is one for each value.
     fn uniform_value(memory: &Memory, level: usize, tree: u32) -> Option<Value>;
     /// Notes all blocks of a tree, but not of the deeper trees in it, as unlinked.
-    fn unlink(memory: &mut Memory, level: usize, tree: u32);
+    fn unlink(memory: &mut Memory, level: usize, tree: u32) -> Result<(), FibError>;
     /// The cell that leads from a tree to the deeper tree at `suffix`.
     fn link(memory: &Memory, tree: u32, suffix: u32) -> Option<Cell>;
     /// Publishes a deeper tree by its cell: readers that see the link see what it leads to.
     fn publish(memory: &Memory, cell: Cell, tree: u32);
     /// Whether a part of a tree can be replaced without building all of it again.
     fn splices(tree: u32) -> bool;
-    /// Replaces the runs of a prefix (within the window) in such a tree, and publishes them there.
-    fn splice(memory: &mut Memory, tree: u32, prefix: (u32, u8), runs: &[Run]) -> Result<(), FibError>;
+    /// Builds what replaces the runs of a prefix (within the window) in such a tree, and notes where it is to be
+    /// published. Whether the tree may [fold](Self::fold) then.
+    fn splice(memory: &mut Memory, tree: u32, prefix: (u32, u8), runs: &[Run]) -> Result<bool, FibError>;
+    /// Builds a smaller form of the part of a tree where `suffix` is, if it should have one, and notes where.
+    fn fold(memory: &mut Memory, tree: u32, suffix: u32) -> Result<(), FibError>;
 
     /// The tree under an entry of the root.
     fn root(&self, memory: &Memory, chunk: u32) -> u32;
@@ -50,8 +49,8 @@ pub(super) trait Shape {
     fn number<'a>(&self, memory: &'a Memory, chunk: u32) -> Option<&'a AtomicU32>;
     /// How many entries of the root, from `chunk` on, are one word and change together.
     fn span(&self, chunk: u32) -> u32;
-    /// Prepares the root for one more route of this length and value, before it is added.
+    /// Prepares the root for one more route of this length and value, before it is added: a change of its own.
     fn hold(&mut self, memory: &mut Memory, prefix: u128, len: u8, value: Value) -> Result<(), FibError>;
-    /// Takes back a [`hold`](Self::hold), after the route is gone.
+    /// Takes back a [`hold`](Self::hold), after the route is gone. Memory was [secured](Memory::secure) before.
     fn release(&mut self, memory: &mut Memory, prefix: u128, len: u8, value: Value);
 }

@@ -161,15 +161,6 @@ impl Shape for Shape4 {
     const DEEP_UNIFORM: bool = false;
     const MARGIN: usize = REACH;
 
-    fn most_words(level: usize, routes: usize) -> usize {
-        let runs = 2 * routes + 1;
-        if level == 0 { block_words(runs.min(64), runs.min(64)) } else { page_words(runs.min(256)) }
-    }
-
-    fn most_blocks(_routes: usize) -> usize {
-        1
-    }
-
     fn build(memory: &mut Memory, level: usize, runs: &[Run]) -> Result<u32, FibError> {
         let mut start = 0;
         if level > 0 {
@@ -212,7 +203,7 @@ impl Shape for Shape4 {
         uniform.then(|| resolve(Blocks::of(memory.pages()), tree, 0))
     }
 
-    fn unlink(memory: &mut Memory, level: usize, tree: u32) {
+    fn unlink(memory: &mut Memory, level: usize, tree: u32) -> Result<(), FibError> {
         let at = tree as usize;
         let words = if level == 0 {
             let (runs, cells) = counts(memory, at);
@@ -220,7 +211,7 @@ impl Shape for Shape4 {
         } else {
             page_words((1..5).map(|word| memory.word(at + word).count_ones() as usize).sum())
         };
-        memory.unlink(tree, words);
+        memory.unlink(tree, words)
     }
 
     fn link(memory: &Memory, tree: u32, suffix: u32) -> Option<Cell> {
@@ -240,7 +231,11 @@ impl Shape for Shape4 {
         false
     }
 
-    fn splice(_: &mut Memory, _: u32, _: (u32, u8), _: &[Run]) -> Result<(), FibError> {
+    fn splice(_: &mut Memory, _: u32, _: (u32, u8), _: &[Run]) -> Result<bool, FibError> {
+        Ok(false)
+    }
+
+    fn fold(_: &mut Memory, _: u32, _: u32) -> Result<(), FibError> {
         Ok(())
     }
 

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::FibError;
 use super::build6::{
-    Range, blocks, build_entry, build_tree, count_runs, each_run, follow, leaf_runs, most_blocks, most_words,
-    table_cell, uniform_value, unlink_entry, unlink_tree,
+    Range, blocks, build_entry, build_tree, count_runs, each_run, follow, leaf_runs, table_cell,
+    uniform_value, unlink_entry, unlink_tree,
 };
 use super::memory::{Cell, Memory};
 use super::node6::{
@@ -19,6 +19,8 @@ use super::sweep::{Goal, Run, push};
 
 /// A table under an entry of another becomes a leaf when it has no more runs than this.
 const FEW: usize = 12;
+/// The entries of a second part but one: so many links more than a top entry's one.
+const OTHERS: i64 = (1 << MIDDLE_BITS) - 1;
 
 /// A second part of the root: where it is among all, and for how many routes it is there.
 struct Middle {
@@ -82,14 +84,6 @@ impl Shape for Shape6 {
     const DEEP_UNIFORM: bool = true;
     const MARGIN: usize = 0;
 
-    fn most_words(_level: usize, routes: usize) -> usize {
-        most_words(routes)
-    }
-
-    fn most_blocks(routes: usize) -> usize {
-        most_blocks(routes)
-    }
-
     fn build(memory: &mut Memory, _level: usize, runs: &[Run]) -> Result<u32, FibError> {
         build_tree(memory, runs)
     }
@@ -98,8 +92,8 @@ impl Shape for Shape6 {
         uniform_value(memory, Node(tree))
     }
 
-    fn unlink(memory: &mut Memory, _level: usize, tree: u32) {
-        unlink_tree(memory, Node(tree), Range::ALL);
+    fn unlink(memory: &mut Memory, _level: usize, tree: u32) -> Result<(), FibError> {
+        unlink_tree(memory, Node(tree), Range::ALL)
     }
 
     fn link(memory: &Memory, tree: u32, suffix: u32) -> Option<Cell> {
@@ -119,10 +113,17 @@ impl Shape for Shape6 {
         Node(tree).table_shift().is_some()
     }
 
-    fn splice(memory: &mut Memory, tree: u32, (first, len): (u32, u8), runs: &[Run]) -> Result<(), FibError> {
-        let span = Range { first, bits: 32 - u32::from(len) };
-        let Some(shift) = Node(tree).table_shift() else { return Ok(()) };
-        splice(memory, Node(tree), shift, span, runs)
+    fn splice(
+        memory: &mut Memory,
+        tree: u32,
+        (first, len): (u32, u8),
+        runs: &[Run],
+    ) -> Result<bool, FibError> {
+        splice(memory, Node(tree), Range { first, bits: 32 - u32::from(len) }, runs)
+    }
+
+    fn fold(memory: &mut Memory, tree: u32, suffix: u32) -> Result<(), FibError> {
+        fold(memory, Node(tree), suffix)
     }
 
     fn root(&self, memory: &Memory, chunk: u32) -> u32 {
@@ -165,22 +166,25 @@ impl Shape for Shape6 {
             return Ok(());
         }
         let error = FibError::Memory { bytes: size_of::<(u32, Middle)>() };
-        if len > TOP_BITS {
+        let (tree, links) = if len > TOP_BITS {
             self.middles.try_reserve(1).map_err(|_| error)?;
-            let tree = self.root(memory, u32::from(top) << MIDDLE_BITS);
-            let middle = Self::middle(memory, tree)?;
-            if let Some(value) = uniform_value(memory, Node(tree)) {
-                memory.link_uniform(value, MIDDLE - 1);
-            }
+            (self.root(memory, u32::from(top) << MIDDLE_BITS), OTHERS)
+        } else {
+            self.shared.try_reserve(1).map_err(|_| error)?;
+            (build_entry(memory, Range::ALL, &[Run { end: u32::MAX, goal: Goal::Value(value) }])?, 0)
+        };
+        if let Some(value) = uniform_value(memory, Node(tree)) {
+            memory.link(value, links)?;
+        }
+        memory.secure()?;
+        let middle = Self::middle(memory, tree)?;
+        if len > TOP_BITS {
             tops(memory.pages())[usize::from(top)].store(middle.place() as u32, Ordering::Release);
             self.middles.insert(top, middle);
         } else {
-            self.shared.try_reserve(1).map_err(|_| error)?;
-            let tree = uniform_tree(memory, value)?;
-            memory.link_uniform(value, 1);
-            let middle = Self::middle(memory, tree).inspect_err(|_| unlink_uniform(memory, value, tree))?;
             self.shared.insert(value, middle);
         }
+        memory.commit(|_, _, _| ());
         Ok(())
     }
 
@@ -198,82 +202,95 @@ impl Shape for Shape6 {
             self.middles.remove(&top);
             self.share(memory, top, tree);
             if let Some(value) = uniform_value(memory, Node(tree)) {
-                memory.unlink_uniform(value, MIDDLE - 1);
+                memory.unlink_now(value, OTHERS);
             }
         } else {
             self.shared.remove(&value);
-            unlink_uniform(memory, value, tree);
+            memory.unlink_now(value, 1);
         }
         memory.unlink_slot(slot);
     }
 }
 
-/// The shared leaf of a value.
-fn uniform_tree(memory: &mut Memory, value: Value) -> Result<u32, FibError> {
-    memory.uniform(value, |memory| build_tree(memory, &[Run { end: u32::MAX, goal: Goal::Value(value) }]))
-}
-
-/// Takes back one link to it.
-fn unlink_uniform(memory: &mut Memory, value: Value, tree: u32) {
-    if memory.unlink_uniform(value, 1) {
-        unlink_tree(memory, Node(tree), Range::ALL);
+/// Builds what replaces the runs of `span`, which is a prefix, in the tree of a table: as little as holds them. Whether
+/// there may now be few enough under one of the tables that led there.
+fn splice(memory: &mut Memory, mut table: Node, span: Range, mut runs: &[Run]) -> Result<bool, FibError> {
+    let mut under = false;
+    loop {
+        let Some(shift) = table.table_shift() else { return Ok(false) };
+        let (entry, part) = (span.first >> shift, Range::entry(span.first >> shift, shift));
+        let link = table_cell(table, entry, shift);
+        let node = follow(memory, link);
+        if part.bits <= span.bits {
+            // Whole entries are within the span.
+            for entry in entry..=span.last() >> shift {
+                let part = Range::entry(entry, shift);
+                let link = table_cell(table, entry, shift);
+                let count = runs.partition_point(|run| run.end < part.last()) + 1;
+                replace(memory, link, part, &runs[..count])?;
+                runs = &runs[count - usize::from(runs[count - 1].end > part.last())..];
+            }
+            return Ok(under);
+        }
+        if node.table_shift().is_none() {
+            let mut new = memory.take_runs();
+            let before = leaf_runs(memory, node, part.last()).count();
+            splice_runs(memory, node, part, span, runs, &mut new)?;
+            replace(memory, link, part, &new)?;
+            under &= new.len() < before;
+            memory.return_runs(new);
+            return Ok(under);
+        }
+        (table, under) = (node, true);
     }
 }
 
-/// Replaces the runs of `span`, which is a prefix, in the tree of a table. As little of it is built again as holds them.
-fn splice(
-    memory: &mut Memory,
-    table: Node,
-    shift: u32,
-    span: Range,
-    mut runs: &[Run],
-) -> Result<(), FibError> {
-    for entry in span.first >> shift..=span.last() >> shift {
-        let part = Range::entry(entry, shift);
-        let link = table_cell(table, entry, shift);
+/// Builds what an entry of a table will lead to.
+fn replace(memory: &mut Memory, link: Cell, part: Range, runs: &[Run]) -> Result<(), FibError> {
+    let old = follow(memory, link);
+    let built = build_entry(memory, part, runs)?;
+    memory.store(link, built)?;
+    unlink_entry(memory, old, part, 1)
+}
+
+/// Makes a leaf of the uppermost table under another, on the way to `key`, that has few runs.
+fn fold(memory: &mut Memory, mut table: Node, key: u32) -> Result<(), FibError> {
+    while let Some(shift) = table.table_shift() {
+        let (link, part) = (table_cell(table, key >> shift, shift), Range::entry(key >> shift, shift));
         let node = follow(memory, link);
-        let mut built = None;
-        if part.bits <= span.bits {
-            // The entry is within the span.
-            let count = runs.partition_point(|run| run.end < part.last()) + 1;
-            built = Some(build_entry(memory, part, &runs[..count])?);
-            runs = &runs[count - usize::from(runs[count - 1].end > part.last())..];
-        } else if let Some(deeper) = node.table_shift() {
-            splice(memory, node, deeper, span, runs)?;
-            if count_runs(memory, node, part, FEW + 1) <= FEW {
-                let mut left = memory.take_runs();
-                each_run(memory, node, part, &mut left);
-                built = Some(build_entry(memory, part, &left)?);
-                memory.return_runs(left);
-            }
-        } else {
-            let mut new = memory.take_runs();
-            splice_runs(memory, node, part, span, runs, &mut new);
-            built = Some(build_entry(memory, part, &new)?);
-            memory.return_runs(new);
+        if node.table_shift().is_some() && count_runs(memory, node, part, FEW + 1) <= FEW {
+            let mut left = memory.take_runs();
+            each_run(memory, node, part, &mut left)?;
+            replace(memory, link, part, &left)?;
+            memory.return_runs(left);
+            return Ok(());
         }
-        if let Some(built) = built {
-            Shape6::publish(memory, link, built);
-            unlink_entry(memory, node, part, 1);
-        }
+        table = node;
     }
     Ok(())
 }
 
 /// The runs of a leaf, with others in a part of it: what comes before, up to where the span begins; then those of the
 /// span; then what is left behind it.
-fn splice_runs(memory: &Memory, leaf: Node, range: Range, span: Range, runs: &[Run], new: &mut Vec<Run>) {
+fn splice_runs(
+    memory: &Memory,
+    leaf: Node,
+    range: Range,
+    span: Range,
+    runs: &[Run],
+    new: &mut Vec<Run>,
+) -> Result<(), FibError> {
     let mut start = range.first;
     for (last, goal) in leaf_runs(memory, leaf, range.last()) {
         if start < span.first {
-            push(new, last.min(span.first - 1), goal);
+            push(new, last.min(span.first - 1), goal)?;
         }
         start = last.saturating_add(1);
     }
     for run in runs {
-        push(new, run.end.min(span.last()), run.goal);
+        push(new, run.end.min(span.last()), run.goal)?;
     }
-    for (last, goal) in leaf_runs(memory, leaf, range.last()).filter(|run| run.0 > span.last()) {
-        push(new, last, goal);
-    }
+    leaf_runs(memory, leaf, range.last())
+        .filter(|run| run.0 > span.last())
+        .try_for_each(|(last, goal)| push(new, last, goal))
 }

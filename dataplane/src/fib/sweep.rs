@@ -1,6 +1,7 @@
 //! From nested prefixes to the runs of equal addresses that they make: what a block of the table is built from.
 
 use super::FibError;
+use super::memory::append;
 use super::routes::{Entry, Value};
 
 /// Where a run of a chunk's window leads.
@@ -21,11 +22,12 @@ pub(super) struct Run {
 
 /// Appends a run, or lengthens the last one when that leads to the same value. Two deeper chunks never become one run,
 /// even when both lead to the same shared tree: each needs a cell of its own, as one can change without the other.
-pub(super) fn push(runs: &mut Vec<Run>, end: u32, goal: Goal) {
+pub(super) fn push(runs: &mut Vec<Run>, end: u32, goal: Goal) -> Result<(), FibError> {
     match runs.last_mut() {
         Some(last) if last.goal == goal && matches!(goal, Goal::Value(_)) => last.end = end,
-        _ => runs.push(Run { end, goal }),
+        _ => append(runs, Run { end, goal })?,
     }
+    Ok(())
 }
 
 /// Appends the runs of `first..=last`, given the value that covers all of it and the routes in it, sorted.
@@ -48,19 +50,19 @@ pub(super) fn sweep(
         while open[depth].0 < start {
             let (end, value) = open[depth];
             if next <= u64::from(end) {
-                push(runs, end, Goal::Value(value));
+                push(runs, end, Goal::Value(value))?;
                 next = u64::from(end) + 1;
             }
             depth -= 1;
         }
         if next < u64::from(start) {
-            push(runs, start - 1, Goal::Value(open[depth].1));
+            push(runs, start - 1, Goal::Value(open[depth].1))?;
             next = u64::from(start);
         }
         let len = if entry.is_deeper() { bits } else { entry.len() };
         let end = start | u32::MAX.checked_shr(u32::from(len)).unwrap_or(0);
         if entry.is_deeper() {
-            push(runs, end, Goal::Tree(deeper(start, open[depth].1)?));
+            push(runs, end, Goal::Tree(deeper(start, open[depth].1)?))?;
             next = u64::from(end) + 1;
         } else {
             depth += 1;
@@ -69,7 +71,7 @@ pub(super) fn sweep(
     }
     for &(end, value) in open[..=depth].iter().rev() {
         if next <= u64::from(end) {
-            push(runs, end, Goal::Value(value));
+            push(runs, end, Goal::Value(value))?;
             next = u64::from(end) + 1;
         }
     }

@@ -9,7 +9,7 @@ use super::default::{DefaultRoute, DefaultWriter, value};
 use super::pages::{Pages, Room, written_bytes};
 use super::routes::{Value, mask32};
 use super::shape4::{Blocks, ROOT_BITS, Shape4, escape, is_escape, resolve, run_value, slot_of};
-use super::writer::Writer;
+use super::writer::{Load, Writer};
 use crate::grace::GracePeriod;
 use crate::ids::GroupId;
 
@@ -327,7 +327,7 @@ impl Fib4Writer {
     /// Any [`FibError`]. The table is unchanged then, but for [`FibError::Memory`], after which some of the routes
     /// may be in.
     pub fn load(&mut self, routes: impl IntoIterator<Item = (u32, u8, GroupId)>) -> Result<(), FibError> {
-        let mut sorted = Vec::new();
+        let mut load = Load::default();
         let mut default = None;
         for (prefix, len, group) in routes {
             check(prefix, len)?;
@@ -335,11 +335,10 @@ impl Fib4Writer {
             if len == 0 {
                 default = Some(group);
             } else {
-                sorted.push((widen(prefix), len, value));
+                load.add(widen(prefix), len, value)?;
             }
         }
-        sorted.sort_by_key(|route| (route.0, route.1));
-        self.writer.load(&sorted)?;
+        self.writer.load(load)?;
         if default.is_some() {
             self.default.change(&self.fib.default, default);
         }

@@ -11,7 +11,7 @@ use super::pages::{Pages, Room};
 use super::routes::Value;
 use super::search6::batch;
 use super::shape6::Shape6;
-use super::writer::{Writer, mask128};
+use super::writer::{Load, Writer, mask128};
 use crate::grace::GracePeriod;
 use crate::ids::GroupId;
 
@@ -163,7 +163,7 @@ impl Fib6Writer {
     /// Any [`FibError`]. The table is unchanged then, but for [`FibError::Memory`], after which some of the routes
     /// may be in.
     pub fn load(&mut self, routes: impl IntoIterator<Item = (u128, u8, GroupId)>) -> Result<(), FibError> {
-        let mut sorted = Vec::new();
+        let mut load = Load::default();
         let mut default = None;
         for (prefix, len, group) in routes {
             check(prefix, len)?;
@@ -171,11 +171,10 @@ impl Fib6Writer {
             if len == 0 {
                 default = Some(group);
             } else {
-                sorted.push((prefix, len, value));
+                load.add(prefix, len, value)?;
             }
         }
-        sorted.sort_by_key(|route| (route.0, route.1));
-        self.writer.load(&sorted)?;
+        self.writer.load(load)?;
         if default.is_some() {
             self.default.change(&self.fib.default, default);
         }
@@ -224,5 +223,10 @@ impl Fib6Writer {
     pub(super) fn is_as_new(&mut self) -> bool {
         // The block for "follow the default route".
         self.writer.is_as_new(1)
+    }
+
+    /// Bytes that the kernel was asked for so far, for blocks.
+    pub(super) fn committed(&self) -> usize {
+        self.writer.committed()
     }
 }

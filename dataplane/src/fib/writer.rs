@@ -5,12 +5,16 @@
 //! root is a *chunk* of level 0 with its own sorted list of routes, from which its *tree* of blocks is built.
 //! Routes longer than a level's window live in a chunk of the next level, whose tree hangs in its parent's.
 //!
-//! Every change first makes sure of the memory that it can need, so that it fails before anything has changed.
+//! A change first builds its new blocks beside the old ones, and notes what it does to the lists and counts. When all
+//! of that is there it publishes each block by one store; if memory runs out before, it takes back what it noted, and
+//! readers have seen nothing of it.
 
 mod batch;
 mod bulk;
 mod long;
 mod short;
+
+pub(super) use bulk::Load;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -38,6 +42,16 @@ pub(super) struct Writer<S> {
     len: usize,
     /// Room for the runs of a chunk of each level.
     runs: [Vec<Run>; LEVELS],
+    /// What the change under way has done to chunks.
+    undo: Vec<Undo>,
+}
+
+/// What a chunk had before a change.
+enum Undo {
+    /// What a tree was built from, beside the routes, and how.
+    Tree { id: Id, cover: Value, tree: u32, built: u32 },
+    /// A route.
+    Route { id: Id, suffix: u32, len: u8, value: Option<Value> },
 }
 
 /// The first `len` bits set.
@@ -54,16 +68,19 @@ impl<S: Shape> Writer<S> {
             chunks: Chunks::default(),
             len: 0,
             runs: [const { Vec::new() }; LEVELS],
+            undo: Vec::new(),
         }
     }
 
     /// Builds what an empty root, all zeros, leads to: the block at 0, for "follow the default route".
     pub(super) fn start(&mut self) -> Result<(), FibError> {
-        let tree = self.uniform(0, 0)?;
-        debug_assert_eq!(tree, 0);
-        // The root's zeros are links that nobody counted.
-        self.memory.link_uniform(0, usize::MAX / 2);
-        Ok(())
+        self.attempt(|writer| {
+            let tree = writer.uniform(0, 0)?;
+            debug_assert_eq!(tree, 0);
+            // The root's zeros are links that nobody counted.
+            writer.memory.link(0, i64::MAX / 2)?;
+            writer.finish(0, 0, None)
+        })
     }
 
     /// Whether nothing is left of the routes that were ever here.
@@ -73,9 +90,19 @@ impl<S: Shape> Writer<S> {
         self.len == 0 && self.chunks.is_empty() && self.memory.is_as_new(blocks)
     }
 
+    /// Bytes that the kernel was asked for so far, for blocks.
+    #[cfg(test)]
+    pub(super) fn committed(&self) -> usize {
+        self.memory.committed()
+    }
+
     /// Bytes of the control side's own copy and bookkeeping.
     pub(super) fn control_bytes(&self) -> usize {
-        self.short.bytes() + self.chunks.bytes() + self.memory.bookkeeping()
+        self.short.bytes()
+            + self.chunks.bytes()
+            + self.memory.bookkeeping()
+            + self.runs.iter().map(|runs| runs.capacity() * size_of::<Run>()).sum::<usize>()
+            + self.undo.capacity() * size_of::<Undo>()
     }
 
     /// How many routes there are, the default route aside.
@@ -120,14 +147,16 @@ impl<S: Shape> Writer<S> {
         match (Self::level(len), value) {
             (None, _) => self.change_short(prefix, len, old, value)?,
             (Some(level), Some(value)) => {
-                self.ensure_change(prefix, len, level)?;
                 if old.is_none() {
-                    self.shape.hold(&mut self.memory, prefix, len, value)?;
+                    self.hold(prefix, len, value)?;
                 }
-                self.set_long(prefix, len, level, value)?;
+                let done = self.set_long(prefix, len, level, value);
+                if done.is_err() && old.is_none() {
+                    self.shape.release(&mut self.memory, prefix, len, value);
+                }
+                done?;
             }
             (Some(level), None) => {
-                self.ensure_change(prefix, len, level)?;
                 self.unset_long(prefix, len, level)?;
                 self.shape.release(&mut self.memory, prefix, len, old.unwrap_or_default());
             }
@@ -138,6 +167,42 @@ impl<S: Shape> Writer<S> {
 
     pub(super) fn reclaim(&mut self) {
         self.memory.reclaim();
+    }
+
+    /// Prepares the root for one more route, or changes nothing.
+    fn hold(&mut self, prefix: u128, len: u8, value: Value) -> Result<(), FibError> {
+        self.attempt(|writer| writer.shape.hold(&mut writer.memory, prefix, len, value))
+    }
+
+    /// Does a change, which ends by [`finish`](Self::finish) or by the same two steps, or nothing of it.
+    fn attempt(&mut self, change: impl FnOnce(&mut Self) -> Result<(), FibError>) -> Result<(), FibError> {
+        let done = change(self);
+        if done.is_err() {
+            for undo in self.undo.drain(..).rev() {
+                match undo {
+                    Undo::Tree { id, cover, tree, built } => {
+                        let chunk = &mut self.chunks[id];
+                        (chunk.cover, chunk.tree, chunk.built) = (cover, tree, built);
+                    }
+                    Undo::Route { id, suffix, len, value } => {
+                        self.chunks[id].routes.put_back(suffix, len, value);
+                    }
+                }
+            }
+            self.memory.undo();
+        }
+        self.undo.clear();
+        done
+    }
+
+    /// Publishes what the change under way has built, and a chunk's new tree if there is one. It fails before.
+    fn finish(&mut self, prefix: u128, level: usize, tree: Option<u32>) -> Result<(), FibError> {
+        self.memory.secure()?;
+        if let Some(tree) = tree {
+            self.publish(prefix, level, tree);
+        }
+        self.memory.commit(S::publish);
+        Ok(())
     }
 
     /// The level whose lists hold routes of this length; `None` for short ones.
@@ -204,55 +269,96 @@ impl<S: Shape> Writer<S> {
         self.short.cover(top(prefix), S::STARTS[0])
     }
 
-    /// The most words and blocks that rebuilding the chunks below these entries can take.
-    fn most_below(&self, prefix: u128, level: usize, entries: &[Entry]) -> (usize, usize) {
-        let (mut words, mut blocks) = (0, 0);
-        for entry in entries.iter().filter(|entry| entry.is_deeper()) {
-            let below = Self::below(prefix, level, entry.suffix());
-            if let Some(chunk) = self.chunk(below, level + 1) {
-                let count = chunk.routes.entries().len();
-                let (more_words, more_blocks) = self.most_below(below, level + 1, chunk.routes.entries());
-                words += S::most_words(level + 1, count) + more_words;
-                blocks += S::most_blocks(count.max(chunk.built as usize)) + more_blocks;
-            }
-        }
-        (words, blocks)
-    }
-
     /// The first address of the deeper chunk at `suffix`.
     fn below(prefix: u128, level: usize, suffix: u32) -> u128 {
         prefix & mask128(S::STARTS[level]) | u128::from(suffix) << 96 >> S::STARTS[level]
     }
 
-    /// Whether a change of a part of a chunk's tree, after which it has this many routes, is done in that part only.
-    fn splices(&self, id: Id, count: usize) -> bool {
-        // What has grown or shrunk much since it was built wants another form.
-        let (tree, built) = (self.chunks[id].tree, self.chunks[id].built as usize);
-        S::splices(tree) && count > SMALL && count > built / 4 && count <= built.max(8) * 2
-    }
-
-    /// Brings a chunk's tree up to date after the route of this prefix and length (within the window) changed.
-    fn repaint(&mut self, id: Id, prefix: u128, level: usize, len: u8) -> Result<(), FibError> {
-        let old = self.chunks[id].tree;
-        if self.splices(id, self.chunks[id].routes.entries().len()) {
-            let first = Self::suffix(prefix, level) & mask32(len);
-            let last = first | !mask32(len);
-            let (routes, cover) = (std::mem::take(&mut self.chunks[id].routes), self.chunks[id].cover);
-            let cover = routes.cover(first, len).unwrap_or(cover);
-            let runs = self.sweep(prefix, level, (first, last), cover, routes.under(first, len, last));
-            self.chunks[id].routes = routes;
-            let runs = runs?;
-            let spliced = S::splice(&mut self.memory, old, (first, len), &runs);
-            self.runs[level] = runs;
-            return spliced;
+    /// Sets or takes away the route of a chunk at this prefix and length (within the window), `DEEPER` for a deeper
+    /// chunk, and publishes what that changes in its tree.
+    fn edit(
+        &mut self,
+        id: Id,
+        prefix: u128,
+        level: usize,
+        len: u8,
+        value: Option<Value>,
+    ) -> Result<(), FibError> {
+        let within = len.min(S::WINDOWS[level]);
+        let first = Self::suffix(prefix, level) & mask32(within);
+        self.reserve_undo()?;
+        let routes = &mut self.chunks[id].routes;
+        let old = match value {
+            Some(value) => routes.set(first, len, value)?,
+            None => routes.unset(first, len),
+        };
+        self.undo.push(Undo::Route { id, suffix: first, len, value: old });
+        if !self.splices(id) {
+            let tree = self.rebuild(id, prefix, level, self.chunks[id].cover)?;
+            self.finish(prefix, level, Some(tree))?;
+        } else if self.splice(id, prefix, level, (first, within))? {
+            self.finish(prefix, level, None)?;
+            self.undo.clear();
+            // What is there already will do where there is no memory for less.
+            let tree = self.chunks[id].tree;
+            let _ = self.attempt(|writer| {
+                S::fold(&mut writer.memory, tree, first)?;
+                writer.finish(prefix, level, None)
+            });
+        } else {
+            self.finish(prefix, level, None)?;
         }
-        let tree = self.build(id, prefix, level)?;
-        self.publish(prefix, level, tree);
-        self.unlink(level, old);
+        if value.is_none() {
+            self.chunks[id].routes.shrink();
+        }
         Ok(())
     }
 
-    /// Builds a chunk's tree from its routes; the old tree is the caller's to unlink.
+    /// Whether a change of a part of a chunk's tree is done in that part only.
+    fn splices(&self, id: Id) -> bool {
+        // What has grown or shrunk much since it was built wants another form.
+        let (chunk, count) = (&self.chunks[id], self.chunks[id].routes.entries().len());
+        let built = chunk.built as usize;
+        S::splices(chunk.tree) && count > SMALL && count > built / 4 && count <= built.max(8) * 2
+    }
+
+    /// Builds the part of a chunk's tree that is under a prefix.
+    fn splice(
+        &mut self,
+        id: Id,
+        prefix: u128,
+        level: usize,
+        (first, len): (u32, u8),
+    ) -> Result<bool, FibError> {
+        let last = first | !mask32(len);
+        let (routes, cover) = (std::mem::take(&mut self.chunks[id].routes), self.chunks[id].cover);
+        let cover = routes.cover(first, len).unwrap_or(cover);
+        let runs = self.sweep(prefix, level, (first, last), cover, routes.under(first, len, last));
+        self.chunks[id].routes = routes;
+        let runs = runs?;
+        let spliced = S::splice(&mut self.memory, self.chunks[id].tree, (first, len), &runs);
+        self.runs[level] = runs;
+        spliced
+    }
+
+    /// Builds a chunk's tree again, for this cover, and notes the old one as unlinked.
+    fn rebuild(&mut self, id: Id, prefix: u128, level: usize, cover: Value) -> Result<u32, FibError> {
+        self.reserve_undo()?;
+        let chunk = &mut self.chunks[id];
+        let old = chunk.tree;
+        self.undo.push(Undo::Tree { id, cover: chunk.cover, tree: old, built: chunk.built });
+        chunk.cover = cover;
+        let tree = self.build(id, prefix, level)?;
+        self.unlink(level, old)?;
+        Ok(tree)
+    }
+
+    fn reserve_undo(&mut self) -> Result<(), FibError> {
+        let error = FibError::Memory { bytes: (self.undo.len() + 1) * size_of::<Undo>() };
+        self.undo.try_reserve(1).map_err(|_| error)
+    }
+
+    /// Builds a chunk's tree from its routes.
     fn build(&mut self, id: Id, prefix: u128, level: usize) -> Result<u32, FibError> {
         let chunk = &mut self.chunks[id];
         let (routes, cover) = (std::mem::take(&mut chunk.routes), chunk.cover);
@@ -284,14 +390,8 @@ impl<S: Shape> Writer<S> {
         sweep(&mut runs, span, cover, entries, S::WINDOWS[level], |suffix, cover| {
             let below = Self::below(prefix, level, suffix);
             let Some(id) = self.find(below, level + 1) else { return Ok(0) };
-            let old = self.chunks[id].tree;
-            if self.chunks[id].cover == cover {
-                return Ok(old);
-            }
-            self.chunks[id].cover = cover;
-            let tree = self.build(id, below, level + 1)?;
-            self.unlink(level + 1, old);
-            Ok(tree)
+            let chunk = &self.chunks[id];
+            if chunk.cover == cover { Ok(chunk.tree) } else { self.rebuild(id, below, level + 1, cover) }
         })?;
         Ok(runs)
     }
@@ -314,19 +414,13 @@ impl<S: Shape> Writer<S> {
         if level > 0 && !S::DEEP_UNIFORM {
             return S::build(&mut self.memory, level, &[run]);
         }
-        let tree = self.memory.uniform(value, |memory| S::build(memory, 0, &[run]))?;
-        self.memory.link_uniform(value, 1);
-        Ok(tree)
+        self.memory.uniform(value, |memory| S::build(memory, 0, &[run]))
     }
 
     /// Notes a tree as unlinked; a shared one when its last link goes.
-    fn unlink(&mut self, level: usize, tree: u32) {
+    fn unlink(&mut self, level: usize, tree: u32) -> Result<(), FibError> {
         match S::uniform_value(&self.memory, level, tree) {
-            Some(value) => {
-                if self.memory.unlink_uniform(value, 1) {
-                    S::unlink(&mut self.memory, level, tree);
-                }
-            }
+            Some(value) => self.memory.link(value, -1),
             None => S::unlink(&mut self.memory, level, tree),
         }
     }

@@ -4,7 +4,8 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::route::{Route, gateway_mac};
-use super::yard::{BIRD, EXABGP, FPM, FRR, GOBGP, KERNEL, OPENBGPD, RETAIN, Who, Yard};
+use super::who::{BIRD, EXABGP, FPM, FRR, GOBGP, KERNEL, OPENBGPD, Who};
+use super::yard::{RETAIN, Yard};
 use crate::process::run;
 use crate::suite::SOON;
 use crate::wait;

@@ -14,11 +14,12 @@ mod openbgpd;
 mod page;
 mod route;
 mod speaker;
+mod who;
 mod yard;
 
 use self::route::{Route, Routes, changed, thinned};
+use self::who::{BIRD, EXABGP, FPM, FRR, GOBGP, KERNEL, OPENBGPD, Who};
 pub use self::yard::Yard;
-use self::yard::{BIRD, EXABGP, FPM, FRR, GOBGP, KERNEL, OPENBGPD, Who};
 use crate::suite::Step;
 
 /// What each speaker does alone, a step for each.

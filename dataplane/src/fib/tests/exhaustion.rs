@@ -15,6 +15,14 @@ thread_local! {
     static LEFT: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
+/// Lets `count` more allocations of this thread succeed while `work` is done.
+pub(super) fn limited<T>(count: usize, work: impl FnOnce() -> T) -> T {
+    LEFT.set(count);
+    let result = work();
+    LEFT.set(usize::MAX);
+    result
+}
+
 struct Failing;
 
 fn may() -> bool {
@@ -56,10 +64,7 @@ fn starve<T>(
     check: impl Fn(&T),
 ) -> usize {
     for count in 0.. {
-        LEFT.set(count);
-        let result = change(table);
-        LEFT.set(usize::MAX);
-        match result {
+        match limited(count, || change(table)) {
             Ok(()) => return count,
             Err(error) => assert!(matches!(error, FibError::Memory { .. }), "{error}"),
         }
@@ -117,6 +122,48 @@ macro_rules! starved {
                 check(&writer, &model);
             }
             assert!(failures > 100, "{failures}");
+            assert!(writer.is_as_new());
+            // All at once: after a failure some are in, and the table says of each address what those say.
+            let failures = starve(
+                |writer: &mut $writer| {
+                    writer.load(routes.iter().map(|&(prefix, len)| (prefix, len, GroupId(u32::from(len)))))
+                },
+                &mut writer,
+                |writer| {
+                    let there = routes.iter().filter_map(|&(prefix, len)| {
+                        writer.get(prefix, len).map(|group| ((len, prefix), group))
+                    });
+                    check(writer, &there.collect());
+                },
+            );
+            assert!(failures > 10, "{failures}");
+            let distinct: std::collections::BTreeSet<_> = routes.iter().collect();
+            assert_eq!(writer.len(), distinct.len());
+            // A route that covers all of it is in as a whole, or not at all, and its withdrawal.
+            let mut model: BTreeMap<_, _> =
+                routes.iter().map(|&(prefix, len)| ((len, prefix), GroupId(u32::from(len)))).collect();
+            let mut failures = 0;
+            for group in [Some(GroupId(77)), Some(GroupId(100_000)), None] {
+                let wide = (mask(2) & routes[0].0, 2);
+                let before = model.clone();
+                failures += starve(
+                    |writer: &mut $writer| match group {
+                        Some(group) => writer.insert(wide.0, wide.1, group).map(|_| ()),
+                        None => writer.remove(wide.0, wide.1).map(|_| ()),
+                    },
+                    &mut writer,
+                    |writer| check(writer, &before),
+                );
+                match group {
+                    Some(group) => model.insert((wide.1, wide.0), group),
+                    None => model.remove(&(wide.1, wide.0)),
+                };
+                check(&writer, &model);
+            }
+            assert!(failures > 3, "{failures}");
+            for &(prefix, len) in &routes {
+                writer.remove(prefix, len).unwrap();
+            }
             assert!(writer.is_as_new());
         }
     };

@@ -3,16 +3,30 @@
 use super::Writer;
 use crate::fib::FibError;
 use crate::fib::chunks::Chunk;
+use crate::fib::memory::append;
 use crate::fib::routes::{Routes, Value};
 use crate::fib::shape::Shape;
 
-/// A route: the prefix, left-aligned, its length, and its value.
-type Route = (u128, u8, Value);
+/// A route: the prefix, left-aligned, its length, its value, and how many came before it.
+type Route = (u128, u8, Value, u32);
+
+/// Routes to load, none of them the default route.
+#[derive(Default)]
+pub(in crate::fib) struct Load(Vec<Route>);
+
+impl Load {
+    /// Adds one: the prefix, left-aligned, its length, and its value.
+    pub(in crate::fib) fn add(&mut self, prefix: u128, len: u8, value: Value) -> Result<(), FibError> {
+        let count = self.0.len() as u32;
+        append(&mut self.0, (prefix, len, value, count))
+    }
+}
 
 impl<S: Shape> Writer<S> {
-    /// Announces many routes, none of them the default route, sorted by (prefix, length), the last of equal ones
-    /// winning.
-    pub(in crate::fib) fn load(&mut self, routes: &[Route]) -> Result<(), FibError> {
+    /// Announces many routes, the last of equal ones winning.
+    pub(in crate::fib) fn load(&mut self, Load(mut routes): Load) -> Result<(), FibError> {
+        // Without the memory that a stable sort takes.
+        routes.sort_unstable_by_key(|&(prefix, len, _, count)| (prefix, len, count));
         // The short ones first, which then cover the chunks from the beginning; what is deeper than a chunk's list last.
         let of = |wanted: fn(Option<usize>) -> bool| {
             routes.iter().filter(move |route| wanted(Self::level(route.1)))
@@ -31,7 +45,7 @@ impl<S: Shape> Writer<S> {
         of(|level| level > Some(0)).try_for_each(|route| self.load_one(route))
     }
 
-    fn load_one(&mut self, &(prefix, len, value): &Route) -> Result<(), FibError> {
+    fn load_one(&mut self, &(prefix, len, value, _): &Route) -> Result<(), FibError> {
         self.change(prefix, len, Some(value)).map(|_| ())
     }
 
@@ -41,49 +55,41 @@ impl<S: Shape> Writer<S> {
         prefix: u128,
         routes: impl Iterator<Item = &'a Route> + Clone,
     ) -> Result<(), FibError> {
-        let count = routes.clone().count();
-        self.ensure_chunk(prefix, count)?;
-        // For a chunk that is not there yet.
-        let mut list = Routes::default();
-        if self.find(prefix, 0).is_none() {
-            list.reserve(count)?;
-        }
-        let mut before = None;
-        for &(prefix, len, value) in routes.clone() {
-            // Only the first can need memory.
-            if before != Some((prefix, len)) && self.get(prefix, len).is_none() {
-                self.shape.hold(&mut self.memory, prefix, len, value)?;
-            }
-            before = Some((prefix, len));
-        }
-        let id = self.find(prefix, 0).unwrap_or_else(|| {
-            let cover = self.cover(prefix, 0);
-            self.add_chunk(prefix, 0, Chunk { routes: list, cover, ..Chunk::default() })
-        });
-        let routes = routes.map(|&(prefix, len, value)| (Self::suffix(prefix, 0), len - S::STARTS[0], value));
-        self.len += self.chunks[id].routes.merge(routes);
-        let old = self.shape.root(&self.memory, Self::index(prefix));
-        let tree = self.build(id, prefix, 0)?;
-        self.shape.set_root(&self.memory, Self::index(prefix), tree);
-        self.unlink(0, old);
-        Ok(())
-    }
-
-    /// Makes sure that adding this many routes to a chunk cannot fail half-way.
-    fn ensure_chunk(&mut self, prefix: u128, count: usize) -> Result<(), FibError> {
+        let Some(&(_, len, value, _)) = routes.clone().next() else { return Ok(()) };
+        let relative =
+            routes.map(|&(prefix, len, value, _)| (Self::suffix(prefix, 0), len - S::STARTS[0], value));
+        let none = Routes::default();
+        let old = self.chunk(prefix, 0).map_or(&none, |chunk| &chunk.routes);
+        let mut routes = old.merged(relative)?;
+        let new = routes.entries().len() - old.entries().len();
         self.chunks.reserve(1)?;
-        let (mut words, mut blocks, mut most) = (S::most_words(0, count), 8, count);
-        if let Some(id) = self.find(prefix, 0) {
-            self.chunks[id].routes.reserve(count)?;
-            let chunk = &self.chunks[id];
-            let had = chunk.routes.entries().len();
-            let (more_words, more_blocks) = self.most_below(prefix, 0, chunk.routes.entries());
-            words = S::most_words(0, had + count) + more_words;
-            blocks += S::most_blocks(had.max(chunk.built as usize)) + more_blocks;
-            most += had;
+        // What one route of a chunk holds others hold too.
+        for held in 0..new {
+            if let Err(error) = self.hold(prefix, len, value) {
+                (0..held).for_each(|_| self.shape.release(&mut self.memory, prefix, len, value));
+                return Err(error);
+            }
         }
-        self.ensure_runs((2 * most + 3).max(blocks).max(260))?;
-        self.memory.ensure_parts(2 * most + 3)?;
-        self.memory.ensure(words, blocks)
+        let found = self.find(prefix, 0);
+        let id = found.unwrap_or_else(|| {
+            let cover = self.cover(prefix, 0);
+            let tree = self.shape.root(&self.memory, Self::index(prefix));
+            self.add_chunk(prefix, 0, Chunk { cover, tree, ..Chunk::default() })
+        });
+        std::mem::swap(&mut self.chunks[id].routes, &mut routes);
+        let done = self.attempt(|writer| {
+            let tree = writer.rebuild(id, prefix, 0, writer.chunks[id].cover)?;
+            writer.finish(prefix, 0, Some(tree))
+        });
+        if done.is_ok() {
+            self.len += new;
+            return Ok(());
+        }
+        std::mem::swap(&mut self.chunks[id].routes, &mut routes);
+        if found.is_none() {
+            self.remove_chunk(prefix, 0);
+        }
+        (0..new).for_each(|_| self.shape.release(&mut self.memory, prefix, len, value));
+        done
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{Writer, top};
 use crate::fib::FibError;
+use crate::fib::chunks::Id;
 use crate::fib::routes::{Value, mask32};
 use crate::fib::shape::Shape;
 
@@ -35,89 +36,85 @@ impl<S: Shape> Writer<S> {
         if next <= u64::from(end) {
             spans.push(((next >> shift) as u32, end >> shift));
         }
-        self.ensure_spans(&spans)?;
         if let Some(value) = value {
-            self.shape.hold(&mut self.memory, prefix, len, value)?;
+            self.hold(prefix, len, value)?;
         }
-        for &(first, last) in &spans {
-            self.fill(first, last, new)?;
+        let filled = self.attempt(|writer| {
+            spans.iter().try_for_each(|&span| writer.build_span(span, new))?;
+            writer.memory.secure()?;
+            for &span in &spans {
+                writer.publish_span(span, new);
+            }
+            writer.memory.commit(S::publish);
+            Ok(())
+        });
+        match value {
+            Some(value) if filled.is_err() => self.shape.release(&mut self.memory, prefix, len, value),
+            Some(value) => self.short.set(top_bits, len, value)?,
+            None if filled.is_ok() => self.short.unset(top_bits, len),
+            None => {}
         }
-        if let Some(value) = value {
-            self.short.set(top_bits, len, value)?;
-        } else {
-            self.short.unset(top_bits, len);
-        }
+        filled?;
         if let Some(old) = old {
             self.shape.release(&mut self.memory, prefix, len, old);
         }
         Ok(())
     }
 
-    /// Makes sure that filling these spans of the root cannot fail half-way.
-    fn ensure_spans(&mut self, spans: &[(u32, u32)]) -> Result<(), FibError> {
-        let (mut words, mut blocks, mut parts, mut most) = (S::most_words(0, 2), 8, 8, 0);
-        for &(first, last) in spans {
-            let mut chunk = first;
-            loop {
-                let span = self.shape.span(chunk);
-                blocks += 1;
-                if span == 1
-                    && let Some(found) = self.chunk(Self::chunk_key(chunk), 0)
-                {
-                    let count = found.routes.entries().len();
-                    let (more_words, more_blocks) =
-                        self.most_below(Self::chunk_key(chunk), 0, found.routes.entries());
-                    words += S::most_words(0, count) + more_words;
-                    let of_chunk = S::most_blocks(count.max(found.built as usize)) + more_blocks;
-                    blocks += of_chunk;
-                    parts += of_chunk;
-                    most = most.max(of_chunk);
-                }
-                if last - chunk < span {
-                    break;
-                }
-                chunk += span;
-            }
-        }
-        // A tree has no more runs than it can have blocks, in IPv4 than there are addresses in a page.
-        self.ensure_runs(most.max(260))?;
-        self.memory.ensure_parts(parts)?;
-        self.memory.ensure(words, blocks)
-    }
-
     fn chunk_key(chunk: u32) -> u128 {
         u128::from(chunk) << (128 - S::STARTS[0])
     }
 
-    /// Makes `value` the cover of the chunks `first..=last`, and rebuilds those with routes whose cover it was not.
-    pub(super) fn fill(&mut self, first: u32, last: u32, value: Value) -> Result<(), FibError> {
+    /// Calls `each` for the entries of the root from one to another, but once for those that change together.
+    fn each_entry(
+        &mut self,
+        (first, last): (u32, u32),
+        mut each: impl FnMut(&mut Self, u32, Option<Id>) -> Result<(), FibError>,
+    ) -> Result<(), FibError> {
         let mut chunk = first;
         loop {
             let span = self.shape.span(chunk);
-            let prefix = Self::chunk_key(chunk);
-            let old = self.shape.root(&self.memory, chunk);
             // Most of the root has no list of routes; a span that is wider than one entry never has.
-            match self.find(prefix, 0).filter(|_| span == 1) {
-                Some(id) => {
-                    if self.chunks[id].cover != value {
-                        self.chunks[id].cover = value;
-                        let tree = self.build(id, prefix, 0)?;
-                        self.shape.set_root(&self.memory, chunk, tree);
-                        self.unlink(0, old);
-                    }
-                }
-                None => {
-                    if S::uniform_value(&self.memory, 0, old) != Some(value) {
-                        let tree = self.uniform(0, value)?;
-                        self.shape.set_root(&self.memory, chunk, tree);
-                        self.unlink(0, old);
-                    }
-                }
-            }
+            let id = if span == 1 { self.find(Self::chunk_key(chunk), 0) } else { None };
+            each(self, chunk, id)?;
             if last - chunk < span {
                 return Ok(());
             }
             chunk += span;
         }
+    }
+
+    /// Makes `value` the cover of the chunks in a span, and builds the trees of those whose cover it was not.
+    fn build_span(&mut self, span: (u32, u32), value: Value) -> Result<(), FibError> {
+        self.each_entry(span, |writer, chunk, id| {
+            if let Some(id) = id {
+                if writer.chunks[id].cover != value {
+                    writer.rebuild(id, Self::chunk_key(chunk), 0, value)?;
+                }
+                return Ok(());
+            }
+            let old = writer.shape.root(&writer.memory, chunk);
+            if S::uniform_value(&writer.memory, 0, old) != Some(value) {
+                writer.unlink(0, old)?;
+                writer.uniform(0, value)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Publishes them.
+    fn publish_span(&mut self, span: (u32, u32), value: Value) {
+        let uniform = self.memory.shared_tree(value);
+        // Nothing in it fails.
+        let _ = self.each_entry(span, |writer, chunk, id| {
+            let tree = id.map_or(uniform, |id| Some(writer.chunks[id].tree));
+            let old = writer.shape.root(&writer.memory, chunk);
+            if let Some(tree) = tree
+                && tree != old
+            {
+                writer.shape.set_root(&writer.memory, chunk, tree);
+            }
+            Ok(())
+        });
     }
 }
