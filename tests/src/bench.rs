@@ -199,13 +199,14 @@ prefix = \"2001:db8:dead::/48\"
 discard = true
 
 [bgp]
-listen = [\"127.0.0.1:{RELAY_PORT}\"]
+listen = [\"127.0.0.1:{RELAY_PORT}\", \"{}:{RELAY_PORT}\"]
 asn = {CUSTOMER_AS}
 router_id = \"10.0.0.2\"
 retain = 5
 hold_time = 9
 
-"
+",
+            ours(0, 1, false)
         );
         for (name, address) in [("speaker", "127.0.0.1"), ("rogue-1", ROGUES[0]), ("rogue-2", ROGUES[1])] {
             text += &format!(

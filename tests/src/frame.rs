@@ -1,7 +1,7 @@
 //! Ethernet frames, tags and the IP, UDP and ICMP headers that the suites build and look at. Written for the tests
 //! alone, so that a fault in the program's own code cannot hide itself.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// Ethertype of an 802.1Q tag.
 pub const TPID_8021Q: u16 = 0x8100;
@@ -13,6 +13,8 @@ pub const IPV4: u16 = 0x0800;
 pub const IPV6: u16 = 0x86dd;
 /// IP protocol number of UDP.
 pub const UDP: u8 = 17;
+/// IP protocol number of TCP.
+pub const TCP: u8 = 6;
 
 /// A MAC address.
 pub type Mac = [u8; 6];
@@ -236,6 +238,18 @@ pub fn udp(src: (IpAddr, u16), dst: (IpAddr, u16), ttl: u8, payload: &[u8]) -> V
     };
     datagram[6..8].copy_from_slice(&checksum.to_be_bytes());
     packet(src.0, dst.0, UDP, ttl, &datagram)
+}
+
+/// A TCP segment that opens a connection (SYN), of IPv4, all checksums right.
+pub fn syn(src: (Ipv4Addr, u16), dst: (Ipv4Addr, u16)) -> Vec<u8> {
+    let mut segment = [src.1.to_be_bytes(), dst.1.to_be_bytes()].concat();
+    // Sequence numbers, five words of header, SYN, window, checksum, urgent pointer.
+    segment.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff, 0, 0, 0, 0]);
+    let mut pseudo = [src.0.octets(), dst.0.octets()].concat();
+    pseudo.extend([0, TCP, 0, segment.len() as u8]);
+    pseudo.extend(&segment);
+    segment[16..18].copy_from_slice(&checksum(&pseudo).to_be_bytes());
+    packet(src.0.into(), dst.0.into(), TCP, 64, &segment)
 }
 
 /// The Internet checksum (RFC 1071) of bytes whose checksum field is zero.

@@ -173,7 +173,7 @@ impl Prefix for V6 {
 }
 
 /// An [`IpNetwork`] in the family that it is of.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum AnyPrefix {
     V4(V4),
     V6(V6),
@@ -181,14 +181,19 @@ pub enum AnyPrefix {
 
 impl From<IpNetwork> for AnyPrefix {
     fn from(network: IpNetwork) -> Self {
-        match network {
-            IpNetwork::V4(n) => Self::V4(V4::new(n.ip().to_bits(), n.prefix())),
-            IpNetwork::V6(n) => Self::V6(V6::new(n.ip().to_bits(), n.prefix())),
-        }
+        Self::new(network.ip(), network.prefix())
     }
 }
 
 impl AnyPrefix {
+    /// The prefix of that length that an address is in.
+    pub fn new(addr: IpAddr, len: u8) -> Self {
+        match addr {
+            IpAddr::V4(a) => Self::V4(V4::new(a.to_bits(), len)),
+            IpAddr::V6(a) => Self::V6(V6::new(a.to_bits(), len)),
+        }
+    }
+
     /// The prefix of one address.
     pub fn host(addr: IpAddr) -> Self {
         match addr {

@@ -89,7 +89,7 @@ impl Rib {
         group
     }
 
-    /// The paths of an entry that are used, and those that would be without them.
+    /// The paths of an entry that are used, and the best of those that lead over other next hops too.
     pub(super) fn used_paths<K: Prefix>(
         &self,
         vrf: VrfId,
@@ -114,7 +114,10 @@ impl Rib {
         if best.is_empty() || best.len() == paths.len() || !best.iter().all(leads) {
             return;
         }
-        let other = |path: Path, slot: &Slot| usable(path, slot) && leads(&path) && !best.contains(&path);
+        let of_best =
+            |nh| best.iter().any(|path| self.slots.get(path.slot).legs().iter().any(|leg| leg.nh == nh));
+        let other =
+            |path: Path, slot: &Slot| usable(path, slot) && slot.legs().iter().any(|leg| !of_best(leg.nh));
         select(paths, &self.slots, &self.sources, other, backup);
     }
 

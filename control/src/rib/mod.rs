@@ -9,7 +9,7 @@
 //! - `best`, `best_path`: which paths are used. `resolve`: where their next hops lead.
 //! - `hop_sets`: next hops that a source changes for all its routes at once.
 //! - `groups`, `buckets`, `adjacency`: what FIB entries point to.
-//! - `leaving`: next hops whose only source was lost.
+//! - `leaving`: next hops whose sources were all lost.
 //! - `leak`: routes of one VRF in another. `default_route`: those that are refused.
 //! - `own`: interfaces, links, neighbours. `sweep`: stale routes. `walk`: what concerns a whole table.
 //! - `commit`: out to the data plane; `decide`: where an entry leads; `write`: into the FIB.
@@ -245,7 +245,7 @@ impl Rib {
         let slot = self.learned_slot(source, attributes);
         self.slots.acquire(slot);
         for leg in self.slots.get(slot).legs() {
-            self.next_hops.stay(leg.nh);
+            self.next_hops.stay(leg.nh, source);
         }
         for nlri in announced {
             let prefix = AnyPrefix::from(nlri.prefix);

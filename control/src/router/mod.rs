@@ -11,6 +11,7 @@ mod hardware;
 mod hop_by_hop;
 mod icmp;
 mod ip_options;
+mod links;
 mod neighbours;
 mod newcomers;
 mod offloads;
@@ -49,6 +50,7 @@ use acl_reload::AclsInForce;
 use control::{Control, Inputs};
 pub use error::RouterError;
 use forward::Forwarder;
+use links::Links;
 use newcomers::Newcomers;
 use publish::{Fibs, Publisher};
 use punts::Punts;
@@ -111,7 +113,7 @@ impl Router {
         };
         let workers = Workers::start(&config, cores, ios, readers, &hardware)?;
         let limiter = icmp::Limiter::new(config.icmp, config.sub_interfaces.len(), Instant::now());
-        let newcomers = Newcomers::new(config.sub_interfaces.len(), Instant::now());
+        let newcomers = Newcomers::new(Links::new(&config), Instant::now());
         let forwarder = Forwarder::new(Arc::clone(&hardware.pool), workers.rings.clone());
         let inputs = Inputs {
             calls: call_queue,

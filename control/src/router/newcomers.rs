@@ -10,8 +10,8 @@ use dataplane::ids::SubIfId;
 use dataplane::verdict::PuntReason;
 
 use super::icmp::Bucket;
+use super::links::Links;
 use super::neighbours::Stranger;
-use crate::config::model::Config;
 
 /// Packets of new senders a second, and at once, of one kind.
 #[derive(Clone, Copy)]
@@ -54,8 +54,9 @@ impl Newcomer {
     }
 }
 
-/// The limits, by kind.
+/// The limits, by kind, and who is on which link.
 pub struct Newcomers {
+    links: Links,
     asking: Buckets,
     calling: Buckets,
 }
@@ -66,13 +67,13 @@ struct Buckets {
 }
 
 impl Newcomers {
-    /// The limits for so many sub-interfaces.
-    pub fn new(sub_interfaces: usize, now: Instant) -> Self {
+    /// The limits for these links.
+    pub fn new(links: Links, now: Instant) -> Self {
         let buckets = |kind: Newcomer| {
             let Limit { each, all } = kind.limit();
-            Buckets { all: Bucket::full(all, now), each: vec![Bucket::full(each, now); sub_interfaces] }
+            Buckets { all: Bucket::full(all, now), each: vec![Bucket::full(each, now); links.count()] }
         };
-        Self { asking: buckets(Newcomer::Asking), calling: buckets(Newcomer::Calling) }
+        Self { asking: buckets(Newcomer::Asking), calling: buckets(Newcomer::Calling), links }
     }
 
     /// Whether one more of `kind` is let through on `sub_if`. If so, it counts.
@@ -90,34 +91,24 @@ impl Newcomers {
         }
         allowed
     }
-}
 
-/// Whom the kernel would take for a neighbour, and on which sub-interface, were it given this packet (from its IP or ARP
-/// header on), received on `from`. The source need not be on that link: an answer goes where the address is.
-pub fn sender(
-    packet: &[u8],
-    reason: PuntReason,
-    from: SubIfId,
-    config: &Config,
-) -> Option<(SubIfId, IpAddr)> {
-    if reason == PuntReason::Arp {
-        return Stranger::of_arp(packet).map(|sender| (from, sender.address.into()));
+    /// Whom the kernel would take for a neighbour, and on which sub-interface, were it given this packet (from its IP or
+    /// ARP header on), received on `from`. The source need not be on that link: an answer goes where the address is.
+    pub fn sender(&self, packet: &[u8], reason: PuntReason, from: SubIfId) -> Option<(SubIfId, IpAddr)> {
+        if reason == PuntReason::Arp {
+            return Stranger::of_arp(packet).map(|sender| (from, sender.address.into()));
+        }
+        let source = match packet.first()? >> 4 {
+            4 => IpAddr::V4(ipv4::source(packet).into()),
+            6 => IpAddr::V6(ipv6::source(packet).into()),
+            _ => return None,
+        };
+        if matches!(source, IpAddr::V6(v6) if v6.is_unicast_link_local()) {
+            return Some((from, source));
+        }
+        // Whoever is on no link of the VRF is answered by way of a router, who is a neighbour already.
+        self.links.find(from, source).map(|sub_if| (sub_if, source))
     }
-    let source = match packet.first()? >> 4 {
-        4 => IpAddr::V4(ipv4::source(packet).into()),
-        6 => IpAddr::V6(ipv6::source(packet).into()),
-        _ => return None,
-    };
-    if matches!(source, IpAddr::V6(v6) if v6.is_unicast_link_local()) {
-        return Some((from, source));
-    }
-    // Whoever is on no link of the VRF is answered by way of a router, who is a neighbour already.
-    let vrf = config.sub_interfaces.get(usize::from(from.0))?.vrf;
-    super::sub_if_ids(config)
-        .filter(|(_, link)| link.vrf == vrf)
-        .flat_map(|(id, link)| link.addresses.iter().map(move |prefix| (id, prefix)))
-        .find(|(_, prefix)| prefix.contains(source))
-        .map(|(id, _)| (id, source))
 }
 
 #[cfg(test)]
@@ -128,7 +119,14 @@ mod tests {
     #[test]
     fn a_link_leaves_the_others_their_share() {
         let start = Instant::now();
-        let mut newcomers = Newcomers::new(2, start);
+        let text = r#"
+            port = [{ name = "p", device = "net_null0" }]
+            interface = [
+                { name = "a", port = "p", addresses = ["192.0.2.1/24"] },
+                { name = "b", port = "p", vlan = 2, addresses = ["198.51.100.1/24"] },
+            ]
+        "#;
+        let mut newcomers = Newcomers::new(Links::new(&crate::config::parse("test", text).unwrap()), start);
         let mut flood = |kind, sub_if, now| {
             (0..1000).filter(|_| newcomers.allows(kind, SubIfId(sub_if), now)).count() as u32
         };
@@ -147,7 +145,7 @@ mod tests {
         let text = r#"
             port = [{ name = "p", device = "net_null0" }]
             interface = [
-                { name = "lan", port = "p", addresses = ["192.0.2.1/24", "2001:db8::1/64"] },
+                { name = "lan", port = "p", addresses = ["192.0.2.1/24", "192.0.2.129/25", "2001:db8::1/64"] },
                 { name = "more", port = "p", vlan = 2, addresses = ["10.0.0.1/30"] },
                 { name = "far", port = "p", vlan = 3, vrf = "far", addresses = ["203.0.113.1/24"] },
             ]
@@ -155,7 +153,8 @@ mod tests {
         let config = crate::config::parse("test", text).unwrap();
         let on = |name| config.sub_interfaces.iter().position(|link| link.name == name).unwrap() as u16;
         let lan = SubIfId(on("lan"));
-        let of = |packet: &[u8], reason| sender(packet, reason, lan, &config);
+        let newcomers = Newcomers::new(Links::new(&config), Instant::now());
+        let of = |packet: &[u8], reason| newcomers.sender(packet, reason, lan);
         let near = |address: IpAddr| Some((lan, address));
         let v4 = |source: [u8; 4]| [&[0x45; 12][..], &source, &[192, 0, 2, 1]].concat();
         assert_eq!(of(&v4([192, 0, 2, 9]), PuntReason::Local), near([192, 0, 2, 9].into()));

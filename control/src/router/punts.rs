@@ -16,7 +16,7 @@ use dpdk_sys::Mbuf;
 use super::forward::{Decided, Forwarder, Outcome, Stage, header};
 use super::icmp::{self, Fault, Limiter};
 use super::neighbours::{Neighbours, Stranger};
-use super::newcomers::{self, Newcomer, Newcomers};
+use super::newcomers::{Newcomer, Newcomers};
 use super::publish::Publisher;
 use super::slow;
 use ipnetwork::IpNetwork;
@@ -144,7 +144,7 @@ impl Punts {
     /// that wait share the buffer space of one ICMP socket.
     fn give_kernel(&mut self, punted: Punted<Mbuf>, neighbours: &mut Neighbours<Held>, with: &Surroundings) {
         let (from, reason) = (punted.sub_if, punted.reason);
-        let sender = newcomers::sender(slow::l3(&punted), reason, from, with.config);
+        let sender = self.newcomers.sender(slow::l3(&punted), reason, from);
         let Some((sub_if, sender)) =
             sender.filter(|(sub_if, sender)| !neighbours.is_resolved(*sub_if, *sender))
         else {

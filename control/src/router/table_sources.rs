@@ -69,6 +69,11 @@ impl TableSources {
         if id.0 >= FIRST_NETLINK { SourceKind::Netlink } else { SourceKind::Fpm }.name().to_owned()
     }
 
+    /// FPM's connections that were closed: see [`FpmServer::closed`].
+    pub fn fpm_closed(&self) -> [u64; 2] {
+        self.fpm.as_ref().map_or([0; 2], FpmServer::closed)
+    }
+
     /// One entry for each table.
     pub fn status(&self) -> Vec<SourceStatus> {
         let fpm = self.fpm.iter().flat_map(FpmServer::status);

@@ -152,9 +152,14 @@ impl Control {
             }
         };
         let mut outcomes = self.punts.outcomes.all();
-        if let Some(refused) = self.bgp.as_ref().map(BgpSpeaker::refused).filter(|refused| *refused > 0) {
-            outcomes.insert("bgp_connection_refused".to_string(), refused);
-        }
+        let [fpm_refused, fpm_silent] = self.tables.fpm_closed();
+        let connections = [
+            ("bgp_connection_refused", self.bgp.as_ref().map_or(0, BgpSpeaker::refused)),
+            ("fpm_connection_refused", fpm_refused),
+            ("fpm_connection_silent", fpm_silent),
+        ];
+        let counted = connections.into_iter().filter(|(_, count)| *count > 0);
+        outcomes.extend(counted.map(|(name, count)| (name.to_owned(), count)));
         view::DropReport {
             ports: self.config.ports.iter().enumerate().map(one).collect(),
             control: view::Control { outcomes },

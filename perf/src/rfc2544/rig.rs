@@ -193,7 +193,7 @@ impl Rig {
     ) -> Outcome {
         self.number = self.number.wrapping_add(1);
         let receive = (1 << self.sides.len()) - 1;
-        let load = Load { rate, length, drain, latency_every, hops: self.hops, receive };
+        let load = Load { rate, length, drain, latency_every, hops: self.hops, receive, rest: None };
         let live = Live::default();
         let (station, stop, number) = (&mut self.station, &self.stop, self.number);
         let expected = match length {

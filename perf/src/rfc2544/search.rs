@@ -201,6 +201,7 @@ mod tests {
                 latency_every: None,
                 hops: 1,
                 receive: 0b11,
+                rest: None,
             };
             let stop = AtomicBool::new(false);
             Ok(run(sim, &traffic, number, &load, &stop, &Live::default(), &mut ()))

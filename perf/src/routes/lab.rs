@@ -1,8 +1,9 @@
 //! The laboratory: a pair of network namespaces, the programs in them, and the end of all of it, also at Ctrl-C.
 
 use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -75,6 +76,15 @@ impl Netns {
         run(&format!("ip -n {} {command}", self.name))
     }
 
+    /// An `ip` inside that waits for commands: its start, which may take tens of milliseconds, is over when it gets one.
+    pub fn waiting_ip(&self) -> Result<WaitingIp, String> {
+        let mut command = Command::new("ip");
+        command.args(["-n", &self.name, "-batch", "-"]).stdin(Stdio::piped());
+        let mut child = command.spawn().map_err(|error| format!("cannot run `ip`: {error}"))?;
+        let input = child.stdin.take().ok_or("`ip` has no input")?;
+        Ok(WaitingIp { input: Some(input), child })
+    }
+
     /// Sets a value under `/proc/sys`.
     pub fn sysctl(&self, key: &str, value: &str) -> Result<(), String> {
         run(&format!("ip netns exec {} sysctl -q -w {key}={value}", self.name)).map(|_| ())
@@ -109,6 +119,28 @@ impl Drop for Netns {
     fn drop(&mut self) {
         // There is nobody to tell.
         let _ = run(&format!("ip netns delete {}", self.name));
+    }
+}
+
+/// See [`Netns::waiting_ip`].
+pub struct WaitingIp {
+    input: Option<ChildStdin>,
+    child: Child,
+}
+
+impl WaitingIp {
+    /// Has it do something; what it says of that is on our own standard error.
+    pub fn tell(&mut self, command: &str) -> Result<(), String> {
+        let line = format!("{command}\n");
+        let input = self.input.as_mut().ok_or("`ip` has no input")?;
+        input.write_all(line.as_bytes()).map_err(|error| format!("`ip` has ended: {error}"))
+    }
+}
+
+impl Drop for WaitingIp {
+    fn drop(&mut self) {
+        self.input = None;
+        let _ = self.child.wait();
     }
 }
 
@@ -209,6 +241,11 @@ impl Favour {
             // On Linux it counts for the one thread.
             let _ = rustix::process::setpriority_process(rustix::process::Pid::from_raw(tid), -20);
         }
+        Self::laboratory()
+    }
+
+    /// Lets the whole laboratory go before other sessions, and no part of it before another.
+    pub fn laboratory() -> Self {
         // "/autogroup-17 nice 0"
         let now = std::fs::read_to_string(AUTOGROUP).unwrap_or_default();
         let now = now.split_whitespace().last().and_then(|nice| nice.parse().ok());

@@ -74,7 +74,7 @@ pub struct Args {
     /// The core of our worker.
     #[arg(long, default_value_t = 1)]
     core: usize,
-    /// Workers in `zero-loss`: with two, the second has the core of all others.
+    /// Workers in `zero-loss`: with two, the second shares its core with control, and the first with the generator.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=2))]
     workers: u8,
     /// Goes on with the table of another run.

@@ -4,17 +4,21 @@
 //!
 //! The routes have one recursive next hop that resolves to both neighbours; or two sessions bring them all, each over a neighbour
 //! of its own, and a lost session's routes go at once. The time is counted from just before the event is caused, so the
-//! asking, `ip`, and the socket are in it.
+//! asking, the word to an `ip` that runs, and the socket are in it.
+//!
+//! The worker sleeps when it is idle, and shares its core with the generator, which rests when it has nothing to do: so the
+//! generator sees what comes within some tenths of a millisecond, and control, the sessions' threads and the kernel have
+//! the other core.
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::feed::{self, Feed, NextHops, Path, Prefix};
-use super::lab::{Lab, Stop, usage};
+use super::lab::{Lab, Stop, WaitingIp, usage};
 use super::ours::{Turnpike, bgp_section};
 use super::report::{Frames, Report, Row};
-use super::rig::{self, Cables, Rig, neighbour_mac};
+use super::rig::{self, Cables, Cores, Rig, neighbour_mac};
 use super::speaker::Speaker;
 use super::subject::{Kind, Subject as _};
 use super::{Args, HOPS, SENDER};
@@ -86,7 +90,7 @@ fn configuration(cables: &Cables, setting: Setting, core: usize) -> String {
         Setting::TwoSessions => (Some(0), &[SENDER, SECOND][..]),
     };
     text += &format!(
-        "[workers]\ncores = [{core}]\n[memory]\nbuffers = 32768\n[api]\nsocket = \"{}\"\n{}",
+        "[workers]\ncores = [{core}]\nidle = \"sleep\"\n[memory]\nbuffers = 32768\n[api]\nsocket = \"{}\"\n{}",
         cables.lab.path("turnpike.sock").display(),
         bgp_section(retain, senders),
     );
@@ -158,10 +162,8 @@ fn flows(prefixes: &[Prefix]) -> Vec<Flow> {
 /// Runs the case: with ten routes, then with all.
 pub fn run(args: &Args, feed: &Feed, report: &mut Report, stop: &Stop) -> Result<(), String> {
     let other = usize::from(args.core == 0);
-    eprintln!("perf: repair: the worker has core {}; all else shares core {other}", args.core);
+    eprintln!("perf: repair: worker and generator share core {}, all else core {other}", args.core);
     crate::lpm::pin(other);
-    // Control is to have the core when it has something to do, not when the generator's time is over.
-    let _ = rustix::process::setpriority_process(None, 15);
     let lab = Lab::new(700)?;
     lab.sender.ip(&format!("address add {SECOND}/24 dev feed0"))?;
     let cables = Cables { lab: &lab, ring: 12, workers: 1 };
@@ -176,9 +178,10 @@ pub fn run(args: &Args, feed: &Feed, report: &mut Report, stop: &Stop) -> Result
         (10, Setting::Recursive, &some),
         (all, Setting::Recursive, &and_link),
     ];
+    let cores = Cores { generator: args.core, rest: other };
     for (count, setting, events) in runs {
         let prefixes = choose(feed, count);
-        let rig = Rig::new(station, flows(&prefixes), 0b110, Duration::from_millis(200))?;
+        let rig = Rig::new(station, flows(&prefixes), 0b110, Duration::from_millis(200), cores)?;
         let text = configuration(&cables, setting, args.core);
         let mut turnpike = Turnpike::start_with(&lab, &text, Some(other), stop)?;
         let _favour = rig.connect(&mut turnpike, stop)?;
@@ -265,14 +268,14 @@ impl Bench<'_> {
         let done = AtomicBool::new(false);
         let mut speaker =
             if matches!(event, Event::Session | Event::OneOfTwo) { self.speakers.pop() } else { None };
+        let mut ip = if event == Event::Neighbour { Some(self.lab.subject.waiting_ip()?) } else { None };
         let (caused, outcome) = std::thread::scope(|scope| {
-            let (at, done, this) = (&at, &done, (&self.turnpike, self.lab));
-            let (cable, speaker) = (&mut cable, &mut speaker);
+            let (at, done, turnpike) = (&at, &done, &self.turnpike);
+            let (ip, cable, speaker) = (&mut ip, &mut cable, &mut speaker);
             let rig = &mut self.rig;
             let driver = scope.spawn(move || {
-                let _ = rustix::process::setpriority_process(None, 0);
                 std::thread::sleep(Duration::from_millis(300));
-                let result = cause(event, this, at, cable, speaker);
+                let result = cause(event, turnpike, at, ip, cable, speaker);
                 std::thread::sleep(Duration::from_millis(700));
                 done.store(true, Ordering::Release);
                 result
@@ -337,15 +340,18 @@ fn order(down: bool) -> String {
 /// Has the event happen, and notes when.
 fn cause(
     event: Event,
-    (turnpike, lab): (&Turnpike, &Lab),
+    turnpike: &Turnpike,
     at: &AtomicU64,
+    ip: &mut Option<WaitingIp>,
     cable: &mut Option<Cable>,
     speaker: &mut Option<Speaker>,
 ) -> Result<(), String> {
     at.store(dpdk_sys::cycles(), Ordering::Release);
     match event {
         Event::Order => turnpike.ask(&order(true)).map(|_| ()),
-        Event::Neighbour => lab.subject.ip(&format!("neighbour delete {LOST} dev wanb")).map(|_| ()),
+        Event::Neighbour => {
+            ip.as_mut().map_or(Ok(()), |ip| ip.tell(&format!("neighbour delete {LOST} dev wanb")))
+        }
         Event::Session | Event::OneOfTwo => {
             if let Some(speaker) = speaker.take() {
                 speaker.cut();

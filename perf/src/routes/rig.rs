@@ -1,5 +1,6 @@
 //! The rig: a generator of numbered frames on cables to a turnpike's ports, for the cases in which frames are counted.
-//! The generator shares a core with all but the worker.
+//! The generator shares a core with all but the worker, or, where that is to be told apart from its own waiting, with a
+//! worker that sleeps when it has nothing to do.
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::AtomicBool;
@@ -17,6 +18,9 @@ use crate::traffic::{
 
 /// Bytes of a frame.
 const FRAME: u16 = 128;
+/// How long the generator rests when it has nothing to do and shares a core with a worker; the system makes it about twice
+/// as long.
+const REST: Duration = Duration::from_micros(50);
 
 /// The MAC address of a port: turnpike's, and the tester's at the other end of the cable.
 fn port_mac(side: usize, tester: bool) -> [u8; 6] {
@@ -123,13 +127,27 @@ pub struct Rig {
     /// Ports on which frames come back, as bits.
     receive: u32,
     drain: Duration,
+    cores: Cores,
     number: u16,
 }
 
+/// Where the generator runs, and where the thread that is the generator is before and after.
+#[derive(Clone, Copy, Debug)]
+pub struct Cores {
+    pub generator: usize,
+    pub rest: usize,
+}
+
 impl Rig {
-    pub fn new(station: Station, flows: Vec<Flow>, receive: u32, drain: Duration) -> Result<Self, String> {
+    pub fn new(
+        station: Station,
+        flows: Vec<Flow>,
+        receive: u32,
+        drain: Duration,
+        cores: Cores,
+    ) -> Result<Self, String> {
         let traffic = Traffic::new(flows, Sizes::Fixed(FRAME)).map_err(|error| error.to_string())?;
-        Ok(Self { station, traffic, receive, drain, number: 0 })
+        Ok(Self { station, traffic, receive, drain, cores, number: 0 })
     }
 
     /// Waits for the links, and lets the workers go before all others for as long as is kept what this gives.
@@ -151,7 +169,13 @@ impl Rig {
     ) -> Outcome {
         self.number += 1;
         let drain = self.drain;
-        let load = Load { rate, length, drain, latency_every: None, hops: 1, receive: self.receive };
-        traffic::run(&mut self.station, &self.traffic, self.number, &load, stop, &Live::default(), watch)
+        // A worker that shares the core wakes every few microseconds to look for frames, and would have no time for it.
+        let rest = (self.cores.generator != self.cores.rest).then_some(REST);
+        let load = Load { rate, length, drain, latency_every: None, hops: 1, receive: self.receive, rest };
+        crate::lpm::pin(self.cores.generator);
+        let outcome =
+            traffic::run(&mut self.station, &self.traffic, self.number, &load, stop, &Live::default(), watch);
+        crate::lpm::pin(self.cores.rest);
+        outcome
     }
 }

@@ -5,9 +5,10 @@
 //! lost by changes.
 //!
 //! One worker has a core of its own. The generator has another, and shares it with the rest of turnpike, the sender and
-//! whoever asks; with two workers, with the second worker as well. While the generator is off its core it sends nothing, which is
-//! told as frames not sent; the ports' queues hold what is under way meanwhile. A frame that the generator's port
-//! refused found its ring full: the worker was away for longer than the ring holds.
+//! whoever asks. Of two workers on two cores one shares its core with the generator, and the other with all the rest; so
+//! they sleep when they are idle, and go before all others when something has come. While the generator is off its core it
+//! sends nothing, which is told as frames not sent; the ports' queues hold what is under way meanwhile. A frame that the
+//! generator's port refused found its ring full: the worker was away for longer than the ring holds.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -17,7 +18,7 @@ use super::feed::{Feed, NextHops, Prefix};
 use super::lab::{Lab, Stop, usage};
 use super::ours::{Turnpike, bgp_section};
 use super::report::{Frames, Report, Row};
-use super::rig::{self, Cables, Rig, neighbour_mac};
+use super::rig::{self, Cables, Cores, Rig, neighbour_mac};
 use super::rounds::{Kept, Rounds};
 use super::speaker::Speaker;
 use super::subject::{Kind, Subject};
@@ -40,9 +41,10 @@ fn configuration(cables: &Cables, cores: &[usize]) -> String {
         text += &rig::neighbour("wan", address, neighbour_mac(number));
     }
     text += &rig::neighbour("lan", "192.0.2.10", neighbour_mac(HOST));
+    let idle = if cores.len() > 1 { "sleep" } else { "poll" };
     text += &format!(
-        "[[route]]\nprefix = \"0.0.0.0/0\"\nvia = \"{}\"\n[workers]\ncores = {cores:?}\n[kernel]\ntaps = false\n\
-         [memory]\nbuffers = {}\n[api]\nsocket = \"{}\"\n{}",
+        "[[route]]\nprefix = \"0.0.0.0/0\"\nvia = \"{}\"\n[workers]\ncores = {cores:?}\nidle = \"{idle}\"\n\
+         [kernel]\ntaps = false\n[memory]\nbuffers = {}\n[api]\nsocket = \"{}\"\n{}",
         gateways[0].0,
         131_072 * cores.len(),
         cables.lab.path("turnpike.sock").display(),
@@ -253,8 +255,11 @@ impl Bench<'_> {
 pub fn run(args: &Args, feed: &Feed, report: &mut Report, stop: &Stop) -> Result<(), String> {
     let other = usize::from(args.core == 0);
     let cores = &[args.core, other][..usize::from(args.workers)];
+    let places = Cores { generator: if cores.len() > 1 { args.core } else { other }, rest: other };
     eprintln!(
-        "perf: zero loss: workers on cores {cores:?}; generator, control, sender and questions share core {other}"
+        "perf: zero loss: workers on cores {cores:?}; the generator on core {}; control, sender and questions on core \
+         {other}",
+        places.generator
     );
     crate::lpm::pin(other);
     let lab = Lab::new(900)?;
@@ -263,7 +268,7 @@ pub fn run(args: &Args, feed: &Feed, report: &mut Report, stop: &Stop) -> Result
     let mut turnpike = Turnpike::start_with(&lab, &configuration(&cables, cores), Some(other), stop)?;
     let flows = flows(feed, cores.len());
     let watched = flows.len() / cores.len();
-    let rig = Rig::new(station, flows, 0b11, Duration::from_millis(500))?;
+    let rig = Rig::new(station, flows, 0b11, Duration::from_millis(500), places)?;
     let _favour = rig.connect(&mut turnpike, stop)?;
     let speaker = Speaker::connect(&lab.sender, turnpike.address(), SENDER, stop)?;
     let patience = Duration::from_secs(args.patience);

@@ -41,6 +41,8 @@ pub struct Load {
     pub hops: u8,
     /// Ports to receive on: bit `n` for port `n`.
     pub receive: u32,
+    /// How long to leave the core to others when there is nothing to do; none: not at all.
+    pub rest: Option<Duration>,
 }
 
 /// How far a trial is, for another thread to look at.
@@ -137,16 +139,21 @@ pub fn run<W: Wire, O: Observer>(
     loop {
         gap = gap.max(now - looked);
         looked = now;
-        trial.receive(wire, observer);
+        let mut worked = trial.receive(wire, observer);
         let mut busy = false;
         for sender in &mut senders {
             let most = BURST.min(usize::try_from(frames - sender.count).unwrap_or(BURST));
             busy |= most > 0;
-            trial.send(wire, sender, now, most);
+            worked |= trial.send(wire, sender, now, most);
+        }
+        if let Some(rest) = load.rest
+            && !worked
+        {
+            std::thread::sleep(rest);
         }
         now = wire.now();
         round = round.wrapping_add(1);
-        if round.is_multiple_of(1024) {
+        if round.is_multiple_of(1024) || load.rest.is_some() {
             live.sent.store(senders.iter().map(|s| s.count).sum(), Ordering::Relaxed);
             live.received.store(trial.received, Ordering::Relaxed);
             stopped = stop.load(Ordering::Relaxed);
@@ -214,13 +221,15 @@ impl<'a> Trial<'a> {
         self.sent_in_all - self.refused
     }
 
+    /// Whether anything came.
     #[inline]
-    fn receive<W: Wire, O: Observer>(&mut self, wire: &mut W, observer: &mut O) {
+    fn receive<W: Wire, O: Observer>(&mut self, wire: &mut W, observer: &mut O) -> bool {
         let mut ports = self.receive;
+        let mut came = 0;
         while ports != 0 {
             let port = ports.trailing_zeros() as usize;
             ports &= ports - 1;
-            wire.receive(port, |frame, now| {
+            came += wire.receive(port, |frame, now| {
                 let template = |flow, len| self.traffic.incoming(flow, len);
                 let (verdict, ticks) = self.checker.judge(frame, port, now, template, observer);
                 if !matches!(verdict, Verdict::Good(_)) {
@@ -236,17 +245,19 @@ impl<'a> Trial<'a> {
                 }
             });
         }
+        came > 0
     }
 
+    /// Whether anything was sent.
     #[inline]
-    fn send<W: Wire>(&mut self, wire: &mut W, sender: &mut Sender<'_>, now: u64, most: usize) {
+    fn send<W: Wire>(&mut self, wire: &mut W, sender: &mut Sender<'_>, now: u64, most: usize) -> bool {
         let due = sender.pacer.due(now, most);
         if due == 0 {
-            return;
+            return false;
         }
         let n = wire.room(sender.port, due);
         if n == 0 {
-            return;
+            return false;
         }
         let (mut picks, mut lens) = ([0_u32; BURST], [0_u16; BURST]);
         for (i, (pick, len)) in picks.iter_mut().zip(&mut lens).take(n).enumerate() {
@@ -265,6 +276,7 @@ impl<'a> Trial<'a> {
         sender.count += n as u64;
         self.sent_in_all += n as u64;
         sender.pacer.gave(n);
+        true
     }
 
     fn outcome(self, ticks: u64, gap: u64, missed: u64, stopped: bool) -> Outcome {

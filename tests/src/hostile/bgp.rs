@@ -1,19 +1,19 @@
 //! BGP peers that misbehave: each loses its connection with the right NOTIFICATION, and nobody else anything.
 
 use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 
-use crate::bench::{Bench, ROGUES};
+use crate::bench::{Bench, ROGUES, ours, theirs};
 use crate::hostile::floods::Random;
 use crate::lab::Netns;
 use crate::plan::{CUSTOMER_AS, RELAY_PORT};
 use crate::process::status_of;
 use crate::suite::SOON;
-use crate::{sys, wait};
+use crate::{frame, sys, wait};
 
 /// An address that no `[[bgp.peer]]` has.
 const STRANGER: &str = "127.0.0.3";
@@ -329,6 +329,41 @@ pub fn ten_thousand_connections(bench: &mut Bench) {
     let mut peer = Peer::connect(bench, source);
     peer.establish(bench, source);
     drop(peer);
+    bench.assert_unharmed();
+}
+
+/// Calls from the wire that nobody goes on with.
+const HALF_OPEN: u16 = 3000;
+/// How many of them the kernel remembers: our backlog, and some.
+const REMEMBERED: usize = 300;
+
+/// A neighbour on the wire calls our BGP port again and again, and never answers (SYN only). Few are remembered, they take no
+/// memory and no thread, packets and the session do not notice, and who calls rightly meanwhile is heard.
+pub fn half_open_connections(bench: &mut Bench) {
+    let (IpAddr::V4(from), IpAddr::V4(to)) = (theirs(0, 1, false), ours(0, 1, false)) else {
+        panic!("no IPv4 addresses")
+    };
+    let pid = bench.router.as_mut().expect("turnpike runs").daemon().pid();
+    let (memory, threads) = (status_of(pid, "VmRSS"), status_of(pid, "Threads"));
+    let lines = refusals(bench);
+    let calls: Vec<_> =
+        (0..HALF_OPEN).map(|n| Bench::wrap(1, &frame::syn((from, 10_000 + n), (to, RELAY_PORT)))).collect();
+    let counted = bench.send(&calls);
+    println!("    {counted:?}");
+    assert!(counted.punts.keys().all(|reason| reason == "local") && counted.punted > 0, "{counted:?}");
+    // Sockets of the namespace, with the state in the fourth column: 03 is SYN-RECV.
+    let sockets =
+        bench.vrf.enter(|| std::fs::read_to_string("/proc/thread-self/net/tcp")).expect("its sockets");
+    let half_open = sockets.lines().filter(|line| line.split_whitespace().nth(3) == Some("03")).count();
+    assert!((1..=REMEMBERED).contains(&half_open), "{half_open} are half open:\n{sockets}");
+    let mut stranger = bench.vrf.enter(|| TcpStream::connect((to, RELAY_PORT))).expect("a connection");
+    stranger.set_read_timeout(Some(SOON)).expect("a time limit");
+    assert!(matches!(stranger.read(&mut [0; 1]), Ok(0) | Err(_)), "a stranger was answered");
+    wait::until_true(SOON, "a line about the stranger", || refusals(bench) > lines);
+    assert!(refusals(bench) <= lines + 2, "a line for who never was there");
+    let grown = status_of(pid, "VmRSS").saturating_sub(memory);
+    assert!(grown < MEMORY, "{grown} kB more memory");
+    assert_eq!(status_of(pid, "Threads"), threads);
     bench.assert_unharmed();
 }
 

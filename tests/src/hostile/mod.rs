@@ -45,4 +45,5 @@ pub const STEPS: &[Step<Bench>] = &[
     ("bgp_crowd", bgp::crowd),
     ("bgp_ten_thousand_connections", bgp::ten_thousand_connections),
     ("api_garbage", api::garbage),
+    ("bgp_half_open_connections", bgp::half_open_connections),
 ];

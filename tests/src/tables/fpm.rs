@@ -263,6 +263,7 @@ fn hostile_connections_harm_nobody(yard: &mut Yard) {
     };
     closed(attempt());
     assert_eq!(yard.source("fpm")["up"], true);
+    assert_eq!(closed_of(yard, "refused"), 1);
     disconnect(yard);
     let start = Instant::now();
     let mut stream = attempt();
@@ -288,14 +289,25 @@ fn hostile_connections_harm_nobody(yard: &mut Yard) {
     }
     let grown = status_of(pid, "VmRSS").saturating_sub(memory);
     assert!(grown < MEMORY, "{grown} kB more memory");
+    // Each but the last made room for the next.
+    wait::until_true(SOON, "all to be counted", || closed_of(yard, "silent") >= ATTEMPTS as u64 - 1);
     println!("    after {:.1} s of that:", start.elapsed().as_secs_f64());
     connect(yard);
     yard.assert_equal("fpm", &frrs(yard));
     let log = yard.log();
     let lines = log.lines().filter(|line| line.contains("FPM: ")).count();
     assert!(lines < 200, "{lines} lines in the log");
+    for what in ["a second connection, from", "a connection that said nothing was closed"] {
+        assert!(log.contains(what), "no line about {what:?}:\n{log}");
+    }
     assert!(log.contains("version 71 of the FPM protocol"), "what was wrong is not in the log:\n{log}");
     assert!(!log.contains("panicked"), "{log}");
+}
+
+/// How many connections were closed for this reason.
+fn closed_of(yard: &Yard, why: &str) -> u64 {
+    let drops = yard.router().show("drops");
+    drops["control"]["outcomes"][format!("fpm_connection_{why}")].as_u64().unwrap_or(0)
 }
 
 /// A zebra that stays away takes its routes with it, after the retain time and not before.

@@ -267,8 +267,11 @@ impl Model {
         if all.is_empty() {
             return Some(Leads::Discard);
         }
-        let mut rest: Vec<usize> = (0..paths.len()).filter(|i| !top.contains(i)).collect();
-        rest.retain(|i| !paths[*i].2.is_empty());
+        // What leads over the same next hops only is no backup of theirs.
+        let named = |i: usize| paths[i].1.next_hops.iter().map(|nh| nh.address);
+        let of_top: BTreeSet<IpAddr> = top.iter().flat_map(|i| named(*i)).collect();
+        let mut rest: Vec<usize> = (0..paths.len()).collect();
+        rest.retain(|i| !paths[*i].2.is_empty() && named(*i).any(|address| !of_top.contains(&address)));
         let mut backup = Set::new();
         if top.iter().all(|i| !paths[*i].2.is_empty()) {
             backup = merged(&best(&rest));

@@ -203,6 +203,60 @@ fn a_lost_session_is_left_in_the_next_slice_with_ten_routes_and_with_a_million()
 }
 
 #[test]
+fn sources_that_share_a_next_hop_and_are_lost_together_are_left_in_the_next_slice() {
+    let (over0, over1) = ("forward 0 10.0.0.2 2", "forward 1 10.0.1.2 3");
+    // The second one's paths are equal to the first one's, or next best, before the way that is left.
+    for (routes, second) in [(10, 0), (10, 1), (300_000, 0), (300_000, 1)] {
+        let (mut rib, _) = two_links();
+        rib.add_source(SourceId(4), SourceKind::Bgp);
+        let mut fib = Counter::default();
+        for (source, as_path_len, gateway) in
+            [(2, 0, "10.0.0.2"), (3, second, "10.0.0.2"), (4, 2, "10.0.1.2")]
+        {
+            let attributes = Arc::new(Attributes { as_path_len, ..via(&[gateway]) });
+            for chunk in (0..routes).collect::<Vec<_>>().chunks(500) {
+                let prefix = |i: &u32| IpNetwork::new(Ipv4Addr::from_bits(0x2000_0000 + (i << 8)).into(), 24);
+                let announced = chunk.iter().map(|i| Nlri { prefix: prefix(i).unwrap(), path_id: 0 });
+                let (announced, attributes) = (announced.collect(), Arc::clone(&attributes));
+                send(&mut rib, source, RouteEvent::Update { withdrawn: vec![], announced, attributes });
+            }
+        }
+        let mut seen = GroupsSnapshot::default();
+        let _ = rib.commit(&mut |groups| seen = groups.clone(), &mut fib);
+        let group = rib.lookup(VRF, ip("32.0.0.1")).unwrap().group.unwrap();
+        let writes = fib.inserts + fib.removes;
+        for (lost, carrier) in [(2, over0), (3, over1)] {
+            send(&mut rib, lost, RouteEvent::Down { reason: "cut".into(), retain: None });
+            rib.sweep_source(SourceId(lost));
+            let _ = rib.commit_slice(&mut |groups| seen = groups.clone(), &mut fib, &mut || false);
+            assert_eq!(carriers(&seen, group), [carrier], "{routes} routes, without {lost}");
+        }
+        assert!(fib.inserts + fib.removes - writes <= 4 * SHARE);
+        slices(&mut rib, &mut fib);
+        let view = rib.lookup(VRF, ip("32.0.0.1")).unwrap();
+        assert!(view.members.len() == 1 && view.members[0].subif == 1);
+    }
+}
+
+#[test]
+fn who_vouched_last_and_withdraws_leaves_the_next_hop_to_the_lost_one() {
+    let (mut rib, mut plain) = two_links();
+    let more: Vec<String> = (0..5000u32).map(|i| format!("100.{}.{}.0/24", i / 256, i % 256)).collect();
+    let more: Vec<&str> = more.iter().map(String::as_str).collect();
+    announce(&mut rib, 2, &more, via(&["10.0.0.2"]));
+    announce(&mut rib, 3, &more, via(&["10.0.1.2"]));
+    announce(&mut rib, 3, &["198.51.100.0/24"], via(&["10.0.0.2"]));
+    let _ = plain.commit(&mut rib);
+    rib.source_down(SourceId(2));
+    rib.sweep_source(SourceId(2));
+    withdraw(&mut rib, 3, &["198.51.100.0/24"]);
+    let _ = plain.slice(&mut rib, 1);
+    assert_eq!(plain.forwards(more[4999]), [("forward 1 10.0.1.2 3".into(), 64)]);
+    let _ = plain.commit(&mut rib);
+    assert_all_returns(rib, plain, 2);
+}
+
+#[test]
 fn a_next_hop_that_somebody_vouches_for_is_not_left() {
     let (mut rib, mut plain) = two_links();
     let both = [("forward 0 10.0.0.2 2".to_string(), 32), ("forward 1 10.0.1.2 3".to_string(), 32)];

@@ -15,6 +15,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use dataplane::ids::{SubIfId, VrfId};
 
@@ -24,7 +25,7 @@ use super::{RouteSource, SourceId, SourceKind, SourceStatus, queue, receive_buff
 use crate::config::model;
 use crate::kernel::netns::{NetnsError, Place, run_in};
 use crate::kernel::wake::Wake;
-use server::Server;
+use server::{Closed, Server};
 
 /// Why the FPM server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +63,7 @@ pub struct FpmServer {
     threads: Threads,
     /// In the order of the configuration.
     tables: Vec<Followed>,
+    closed: Arc<Closed>,
 }
 
 /// Our TAPs in a VRF, by the index that the kernel gave them.
@@ -81,7 +83,7 @@ impl FpmServer {
         let mut namespaces: Vec<&Option<String>> = config.tables.iter().map(|t| &t.namespace).collect();
         namespaces.sort_unstable();
         namespaces.dedup();
-        let mut this = Self { threads: Threads::default(), tables: Vec::new() };
+        let mut this = Self { threads: Threads::default(), tables: Vec::new(), closed: Arc::default() };
         let stats: Vec<Arc<Stats>> = config.tables.iter().map(|_| Arc::default()).collect();
         for (i, (table, stats)) in config.tables.iter().zip(&stats).enumerate() {
             let status = SourceStatus::new(first.0 + i as u32, SourceKind::Fpm, table.vrf);
@@ -104,32 +106,43 @@ impl FpmServer {
             let feed = feed();
             here().for_each(|(i, _)| this.tables[i].feed = Some(feed.clone()));
             let replica = Replica::new(Manners::Zebra, tables, stats);
-            spawn(&mut this.threads, config, namespace.as_deref(), replica, Outlet::new(feed))?;
+            this.spawn(config, namespace.as_deref(), replica, Outlet::new(feed))?;
         }
         Ok(this)
     }
-}
 
-fn spawn(
-    threads: &mut Threads,
-    config: &model::Fpm,
-    namespace: Option<&str>,
-    replica: Replica,
-    outlet: Outlet,
-) -> Result<(), FpmError> {
-    let place = Place(namespace.map(Into::into));
-    let listener = run_in(namespace, || {
-        let listener = tcp::listen(config.listen, server::BACKLOG).and_then(|listener| {
-            // What connects to it has this buffer too.
-            receive_buffer::set(&listener, server::RECEIVE_BUFFER)?;
-            Ok(listener)
-        });
-        listener.map_err(|source| FpmError::Listen { address: config.listen, place: place.clone(), source })
-    })?;
-    tracing::info!(address = %config.listen, %place, "FPM listens");
-    let wake = Arc::new(Wake::new().map_err(|source| FpmError::Resources { source })?);
-    let server = Server::new(listener, place, config, Arc::clone(&wake), replica, outlet);
-    threads.spawn("fpm", wake, move || server.run()).map_err(|source| FpmError::Resources { source })
+    fn spawn(
+        &mut self,
+        config: &model::Fpm,
+        namespace: Option<&str>,
+        replica: Replica,
+        outlet: Outlet,
+    ) -> Result<(), FpmError> {
+        let place = Place(namespace.map(Into::into));
+        let listener = run_in(namespace, || {
+            let listener = tcp::listen(config.listen, server::BACKLOG).and_then(|listener| {
+                // What connects to it has this buffer too.
+                receive_buffer::set(&listener, server::RECEIVE_BUFFER)?;
+                Ok(listener)
+            });
+            listener.map_err(|source| FpmError::Listen {
+                address: config.listen,
+                place: place.clone(),
+                source,
+            })
+        })?;
+        tracing::info!(address = %config.listen, %place, "FPM listens");
+        let wake = Arc::new(Wake::new().map_err(|source| FpmError::Resources { source })?);
+        let closed = Arc::clone(&self.closed);
+        let server = Server::new(listener, place, config, Arc::clone(&wake), replica, outlet, closed);
+        self.threads.spawn("fpm", wake, move || server.run()).map_err(|source| FpmError::Resources { source })
+    }
+
+    /// Connections that were refused while a zebra was there, and those that were closed for another one after they had
+    /// said nothing.
+    pub fn closed(&self) -> [u64; 2] {
+        [&self.closed.refused, &self.closed.silent].map(|count| count.load(Ordering::Relaxed))
+    }
 }
 
 impl RouteSource for FpmServer {

@@ -4,7 +4,7 @@ use std::io;
 use std::net::TcpListener;
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -27,6 +27,15 @@ const NO_ROOM: Duration = Duration::from_millis(1);
 /// A zebra that never falls silent is looked after all the same, after so many quiet times.
 const LATEST: u32 = 10;
 
+/// Connections that were closed for another one's sake, of all threads.
+#[derive(Debug, Default)]
+pub(super) struct Closed {
+    /// While a zebra was there.
+    pub refused: AtomicU64,
+    /// After they had said nothing.
+    pub silent: AtomicU64,
+}
+
 /// What the thread owns.
 pub(super) struct Server {
     listener: TcpListener,
@@ -39,6 +48,7 @@ pub(super) struct Server {
     connection: Option<Connection>,
     /// When the last connection was lost, while what it told is kept for that.
     lost: Option<Instant>,
+    closed: Arc<Closed>,
     log: RateLimit,
 }
 
@@ -50,10 +60,12 @@ impl Server {
         wake: Arc<Wake>,
         replica: Replica,
         outlet: Outlet,
+        closed: Arc<Closed>,
     ) -> Self {
         let log = RateLimit::new(Instant::now());
         let (quiet, retain) = (config.quiet, config.retain);
-        Self { listener, place, wake, replica, outlet, quiet, retain, connection: None, lost: None, log }
+        let (connection, lost) = (None, None);
+        Self { listener, place, wake, replica, outlet, quiet, retain, connection, lost, closed, log }
     }
 
     /// Until told to stop, or nobody takes the routes any more.
@@ -125,10 +137,15 @@ impl Server {
         };
         // One that says nothing keeps nobody out.
         if self.connection.as_ref().is_some_and(Connection::has_spoken) {
+            add(&self.closed.refused, 1);
             self.warn(&format!(
                 "a second connection, from {from}, was refused: one zebra for each namespace"
             ));
             return;
+        }
+        if self.connection.take().is_some() {
+            add(&self.closed.silent, 1);
+            self.warn(&format!("a connection that said nothing was closed for one from {from}"));
         }
         match Connection::new(stream, self.quiet) {
             Ok(connection) => self.connection = Some(connection),

@@ -19,6 +19,7 @@ fn load(rate: f64, frames: u64) -> Load {
         latency_every: Some(1),
         hops: 1,
         receive: 0b11,
+        rest: None,
     }
 }
 
