@@ -76,6 +76,8 @@ pub struct Burst<P> {
     pub port: PortId,
     /// Whether they must stay in the order in which they came.
     pub pinned: bool,
+    /// Whether what lies before frames that may grow was asked for.
+    pub(crate) fetched: bool,
     /// Whether the NIC's word counts for IPv4 header checksums that it calls right.
     pub vouched: bool,
     /// What control has seen to already.
@@ -218,6 +220,7 @@ impl<P: Packet> Burst<P> {
             ipv6: 0,
             link_multicast: 0,
             link_local: 0,
+            fetched: false,
             vouched: false,
             seen_to: SeenTo::NOTHING,
             rule_counters: None,
@@ -251,6 +254,7 @@ impl<P: Packet> Burst<P> {
         self.ipv6 = 0;
         self.link_multicast = 0;
         self.link_local = 0;
+        self.fetched = false;
         self.vouched = false;
         self.seen_to = SeenTo::NOTHING;
         self.v4.len = 0;

@@ -96,8 +96,8 @@ pub unsafe fn kinds(frames: &Frames, len: &[u16; ROOM], from: usize) -> [u16; KI
 /// `ipv6::expected` ask for. The VLAN ids are not looked at, and IPv4's checksums only with `sum`.
 ///
 /// # Safety
-/// `from < to`, `to <= from + 16`, `to <= 64`, and each of the frames has at least [`end_of`] their kind bytes. The
-/// processor has the features that this is compiled with.
+/// `from < to`, `to <= from + 16`, `to <= 64`, `found.first6 <= from` of IPv6, and each of the frames has at least
+/// [`end_of`] their kind bytes. The processor has the features that this is compiled with.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi2")]
 #[allow(clippy::too_many_lines)] // One pass over vectors that would have to be handed on.
@@ -271,8 +271,8 @@ unsafe fn transposed(starts: &[*const u8; 16], at: usize) -> [__m512i; 4] {
     ]
 }
 
-/// The IPv6 destinations of sixteen frames, from byte `at` on, to `found` from `place` on. Returns those whose first byte makes them unusual, as
-/// `ipv6::expected` has it, as bits.
+/// The IPv6 destinations of sixteen frames, from byte `at` on, go to `found` from `place` on. Returns those whose first
+/// byte makes them unusual, as `ipv6::expected` has it, as bits.
 ///
 /// # Safety
 /// All have 16 bytes from there on; `place` is less than 64; and the processor has the features that this is compiled

@@ -197,7 +197,7 @@ fn with_length<P: Packet, const COMMON: u8>(
     tables: &Tables,
     range: [u8; 2],
 ) {
-    if least(&burst.l3_offset[..burst.len.min(BURST)]) < range[1] {
+    if !burst.fetched && least(&burst.l3_offset[..burst.len.min(BURST)]) < range[1] {
         prefetch(burst, chosen);
     }
     match range {

@@ -35,7 +35,7 @@ fn wide<P: Packet, const WIDE: bool>(burst: &mut Burst<P>, tables: &Tables) -> O
         // SAFETY: the caller says that the processor has the features.
         #[allow(unsafe_code)]
         unsafe {
-            return crate::stage::wide::run(burst, regular);
+            return crate::stage::wide::run(burst, regular, tables.exits().longest_l2);
         }
     }
     let _ = (burst, tables);

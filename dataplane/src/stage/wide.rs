@@ -1,6 +1,8 @@
 //! `wide`: the work of `parse` on a processor with AVX-512, sixteen packets at a time. The packets of a burst that are
 //! of several kinds (family and number of tags) are first lined up by kind, each flow's in their order.
 
+use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+
 use crate::burst::{BURST, Bits, Burst, IN_ORDER, ROOM};
 use crate::expected::HEAD;
 use crate::header::wide::{Found, Frames, KINDS, end_of, kinds, look};
@@ -8,15 +10,15 @@ use crate::packet::Packet;
 use crate::sub_interface::{NONE, Regular};
 
 /// Takes the packets that are as expected. Returns the others, as bits; `None`: this burst is not for here, and nothing
-/// was done.
+/// was done. `longest_l2`: length of the longest L2 header that any may get, in bytes.
 ///
 /// # Safety
 /// The processor has the features of `worker::Instructions::Avx512`.
 #[allow(unsafe_code)] // Called after a check for the features.
 #[inline(always)]
-pub unsafe fn run<P: Packet>(burst: &mut Burst<P>, regular: Regular<'_>) -> Option<u64> {
+pub unsafe fn run<P: Packet>(burst: &mut Burst<P>, regular: Regular<'_>, longest_l2: u8) -> Option<u64> {
     // SAFETY: the caller says so.
-    unsafe { expected(burst, regular) }
+    unsafe { expected(burst, regular, longest_l2) }
 }
 
 /// The packets from one number to the next that are of one kind.
@@ -24,7 +26,7 @@ type Ends = [usize; KINDS];
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,lzcnt,movbe,popcnt")]
-fn expected<P: Packet>(burst: &mut Burst<P>, regular: Regular<'_>) -> Option<u64> {
+fn expected<P: Packet>(burst: &mut Burst<P>, regular: Regular<'_>, longest_l2: u8) -> Option<u64> {
     let len = burst.len.min(BURST);
     let mut frames = Frames::none();
     let (packets, lens) = (&burst.packets[..len], &mut burst.frame_len);
@@ -49,11 +51,13 @@ fn expected<P: Packet>(burst: &mut Burst<P>, regular: Regular<'_>) -> Option<u64
         ends = line_up(burst, &mut frames);
         right = every(burst, &frames, ends, regular);
     }
+    fetch_fronts(&frames, ends, longest_l2);
+    burst.fetched = true;
     Some(lanes(burst, ends, right, regular))
 }
 
-/// Notes where the packets' frames are and how long; those too short for any IP packet are left out. Returns 0 if none of them is odd, and with `VOUCHED` the NIC calls all their
-/// checksums right.
+/// Notes where the packets' frames are and how long; those too short for any IP packet are left out. Returns 0 if none of
+/// them is odd, and with `VOUCHED` the NIC calls all their checksums right.
 #[inline(always)]
 fn gather<P: Packet, const VOUCHED: bool>(
     packets: &[Option<P>],
@@ -86,6 +90,25 @@ fn only_kind(frames: &Frames, lens: &[u16; ROOM], len: usize) -> Option<usize> {
     let kind = kinds.iter().position(|kind| *kind & first == first)?;
     let shortest = lens[..len].iter().fold(u16::MAX, |shortest, len| shortest.min(*len));
     (usize::from(shortest) >= end_of(kind)).then_some(kind)
+}
+
+/// Asks for what lies before frames that may grow, which is in no near cache.
+#[inline(always)]
+fn fetch_fronts(frames: &Frames, ends: Ends, longest_l2: u8) {
+    let mut start = 0;
+    for (kind, end) in ends.into_iter().enumerate() {
+        let grows = usize::from(longest_l2).saturating_sub(14 + 4 * (kind % 3));
+        if grows > 0 {
+            for frame in &frames.0[start..end.max(start)] {
+                // SAFETY: a prefetch is a hint, whatever the address.
+                #[allow(unsafe_code)]
+                unsafe {
+                    _mm_prefetch::<_MM_HINT_T0>(frame.wrapping_sub(grows).cast());
+                }
+            }
+        }
+        start = end;
+    }
 }
 
 /// Puts the packets of each kind together, those of none at the end.
@@ -152,7 +175,8 @@ fn every<P: Packet>(burst: &mut Burst<P>, frames: &Frames, ends: Ends, regular: 
 /// Looks at the packets `start..end`, which are of one kind. Returns those that are right, as bits.
 ///
 /// # Safety
-/// `start < end <= 64`, `first6 <= start` of IPv6, the frames are as long as their kind's headers, and the processor has the features.
+/// `start < end <= 64`, `first6 <= start` of IPv6, the frames are as long as their kind's headers, and the processor has
+/// the features.
 #[allow(unsafe_code)]
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,lzcnt,movbe,popcnt")]
