@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{Router, Routes, Target, ethernet, ipv4, ipv6, sub_if, tag};
-use dataplane::burst::BURST;
 use dataplane::hand_over::{HandOver, INBOX, Shared};
 use dataplane::ids::PortId;
 use dataplane::offload::{Checks, Offload, PortOffloads, State};
