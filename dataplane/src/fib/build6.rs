@@ -71,9 +71,8 @@ fn cells(memory: &Memory, leaf: Node) -> usize {
     values.iter().map(|two| (two.load(Ordering::Relaxed) & 0x8000_8000).count_ones() as usize).sum()
 }
 
-/// Where run `rank` of a leaf leads.
-fn goal(memory: &Memory, leaf: Node, rank: u32) -> Goal {
-    let said = run(blocks(memory), leaf, rank);
+/// Where a run of a leaf leads, by its value.
+fn goal(memory: &Memory, leaf: Node, said: u16) -> Goal {
     if !is_escape(said) {
         return Goal::Value(said.into());
     }
@@ -81,12 +80,43 @@ fn goal(memory: &Memory, leaf: Node, rank: u32) -> Goal {
     if found & LITERAL != 0 { Goal::Value(found & !LITERAL) } else { Goal::Tree(found) }
 }
 
-/// The runs of a leaf that ends at `last`: where each ends and leads.
-pub(super) fn leaf_runs(memory: &Memory, leaf: Node, last: u32) -> impl Iterator<Item = (u32, Goal)> {
-    let lasts = (0..leaf.lasts()).map(move |rank| cell(memory, leaf.at() + rank as usize));
-    // What fills a leaf up is all ones, which is no run's last address but the final one's.
-    let lasts = lasts.take_while(|&last| last < u32::MAX).chain([last]);
-    (0..).zip(lasts).map(move |(rank, last)| (last, goal(memory, leaf, rank)))
+/// The runs of a leaf.
+pub(super) struct LeafRuns {
+    runs: [Run; RUNS],
+    count: usize,
+}
+
+impl std::ops::Deref for LeafRuns {
+    type Target = [Run];
+
+    fn deref(&self) -> &[Run] {
+        &self.runs[..self.count]
+    }
+}
+
+/// Reads the runs of a leaf that ends at `last`.
+pub(super) fn leaf_runs(memory: &Memory, leaf: Node, last: u32) -> LeafRuns {
+    let room = leaf.lasts() as usize;
+    let (lasts, values) = blocks(memory)[leaf.at()..][..cells_at(room)].split_at(room);
+    let mut read = LeafRuns { runs: [Run { end: last, goal: Goal::Value(0) }; RUNS], count: room + 1 };
+    for (rank, run) in read.runs.iter_mut().enumerate().take(room + 1) {
+        run.goal = goal(memory, leaf, (values[rank / 2].load(Ordering::Relaxed) >> (rank % 2 * 16)) as u16);
+        match lasts.get(rank).map(|last| last.load(Ordering::Relaxed)) {
+            Some(last) if last < u32::MAX => run.end = last,
+            // What fills a leaf up is all ones, which is no run's last address but the final one's.
+            _ => {
+                read.count = rank + 1;
+                break;
+            }
+        }
+    }
+    read
+}
+
+/// How many runs a leaf has.
+fn leaf_len(memory: &Memory, leaf: Node) -> usize {
+    let lasts = &blocks(memory)[leaf.at()..][..leaf.lasts() as usize];
+    lasts.iter().take_while(|last| last.load(Ordering::Relaxed) < u32::MAX).count() + 1
 }
 
 /// Appends the runs of a tree.
@@ -97,7 +127,9 @@ pub(super) fn each_run(
     runs: &mut Vec<Run>,
 ) -> Result<(), FibError> {
     let Some(shift) = node.table_shift() else {
-        return leaf_runs(memory, node, range.last()).try_for_each(|(last, goal)| push(runs, last, goal));
+        return leaf_runs(memory, node, range.last())
+            .iter()
+            .try_for_each(|run| push(runs, run.end, run.goal));
     };
     range.entries(shift).try_for_each(|entry| {
         let child = follow(memory, table_cell(node, entry, shift));
@@ -107,7 +139,7 @@ pub(super) fn each_run(
 
 /// How many runs a tree has, but at most `limit`: no more is counted then.
 pub(super) fn count_runs(memory: &Memory, node: Node, range: Range, limit: usize) -> usize {
-    let Some(shift) = node.table_shift() else { return leaf_runs(memory, node, range.last()).count() };
+    let Some(shift) = node.table_shift() else { return leaf_len(memory, node) };
     let (mut count, mut before) = (0, None);
     for entry in range.entries(shift) {
         let child = follow(memory, table_cell(node, entry, shift));
@@ -133,7 +165,7 @@ pub(super) fn uniform_value(memory: &Memory, leaf: Node) -> Option<Value> {
     if leaf.table_shift().is_some() || leaf.lasts() > 0 {
         return None;
     }
-    match goal(memory, leaf, 0) {
+    match goal(memory, leaf, run(blocks(memory), leaf, 0)) {
         Goal::Value(value) => Some(value),
         Goal::Tree(_) => None,
     }

@@ -1,5 +1,5 @@
-//! The control side's chunks: each a part of the address space with its own list of routes, found by a number once
-//! the number has been found by a hash of the prefix.
+//! The control side's chunks: each a part of the address space with its own list of routes, found by a number. The
+//! number of one under the root is beside the root's entry; that of a deeper one is found by a hash of its prefix.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -35,7 +35,7 @@ impl Id {
     }
 }
 
-/// The chunks by their keys: the prefix, left-aligned, with the level in the last byte.
+/// The chunks, and the deeper ones by their keys: the prefix, left-aligned, with the level in the last byte.
 #[derive(Default)]
 pub(super) struct Chunks {
     ids: HashMap<u128, u32, Seeds>,
@@ -62,26 +62,30 @@ impl Chunks {
         self.all.try_reserve(count.saturating_sub(self.free.len())).map_err(|_| error)
     }
 
-    pub(super) fn insert(&mut self, key: u128, chunk: Chunk) -> Id {
+    pub(super) fn insert(&mut self, key: Option<u128>, chunk: Chunk) -> Id {
         let id = self.free.pop().unwrap_or(self.all.len() as u32);
         if id as usize == self.all.len() {
             self.all.push(chunk);
         } else {
             self.all[id as usize] = chunk;
         }
-        self.ids.insert(key, id);
+        if let Some(key) = key {
+            self.ids.insert(key, id);
+        }
         Id(id)
     }
 
-    pub(super) fn remove(&mut self, key: u128) -> Option<Chunk> {
-        let id = self.ids.remove(&key)?;
-        self.free.push(id);
-        Some(std::mem::take(&mut self.all[id as usize]))
+    pub(super) fn remove(&mut self, key: Option<u128>, id: Id) {
+        if let Some(key) = key {
+            self.ids.remove(&key);
+        }
+        self.free.push(id.0);
+        self.all[id.0 as usize] = Chunk::default();
     }
 
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.ids.is_empty()
+        self.ids.is_empty() && self.free.len() == self.all.len()
     }
 
     pub(super) fn bytes(&self) -> usize {

@@ -110,6 +110,21 @@ pub(super) const BEHIND: [u8; 64] = {
     behind
 };
 
+/// By how many last addresses a leaf holds: for how many it has room, and the code of one that begins its line. The codes
+/// of those that begin later follow.
+const FORMS: [(u8, u8); LINE + 1] = {
+    let mut forms = [(0, 0); LINE + 1];
+    let (mut lasts, mut code) = (0, 0);
+    while lasts <= LINE {
+        while (LEAVES[code].1 as usize) < lasts {
+            code += 1;
+        }
+        forms[lasts] = (LEAVES[code].1, code as u8);
+        lasts += 1;
+    }
+    forms
+};
+
 /// A handle, taken apart.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Node(pub(super) u32);
@@ -117,16 +132,15 @@ pub(super) struct Node(pub(super) u32);
 impl Node {
     /// For how many last addresses a leaf that holds `lasts` has room.
     pub(super) fn room(lasts: usize) -> usize {
-        let room = ROOM.iter().find(|&&room| usize::from(room) >= lasts);
-        debug_assert!(room.is_some());
-        usize::from(*room.unwrap_or(&0))
+        debug_assert!(lasts <= LINE);
+        FORMS.get(lasts).map_or(0, |form| form.0.into())
     }
 
     /// A leaf at a 64-bit word, with room for this many last addresses.
     pub(super) fn leaf(offset: u32, room: usize) -> Self {
-        let code = LEAVES.iter().position(|&leaf| leaf == (offset as u8 % 8, room as u8));
-        debug_assert!(code.is_some());
-        Self((offset & !7) << 3 | code.unwrap_or(0) as u32)
+        let code = FORMS.get(room).map_or(0, |form| u32::from(form.1)) + offset % 8;
+        debug_assert_eq!(LEAVES[code as usize], (offset as u8 % 8, room as u8));
+        Self((offset & !7) << 3 | code)
     }
 
     /// A table at a 64-bit word that begins a line, for keys from `first` on, with `shift` bits behind the index.

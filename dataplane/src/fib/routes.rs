@@ -80,19 +80,31 @@ impl Routes {
         }
     }
 
-    fn find(&self, place: u64) -> Result<usize, usize> {
+    /// Where a route is, or else where it would be.
+    pub(super) fn find(&self, suffix: u32, len: u8) -> Result<usize, usize> {
+        let place = place(suffix, len);
         self.0.binary_search_by_key(&place, |entry| entry.place())
     }
 
     pub(super) fn get(&self, suffix: u32, len: u8) -> Option<Value> {
-        self.find(place(suffix, len)).ok().map(|at| self.0[at].value())
+        self.find(suffix, len).ok().map(|at| self.0[at].value())
     }
 
     /// Adds or replaces a route; returns the value it had. Nothing has changed on an error.
     pub(super) fn set(&mut self, suffix: u32, len: u8, value: Value) -> Result<Option<Value>, FibError> {
-        let place = place(suffix, len);
-        let entry = Entry(place << VALUE_BITS | u64::from(value));
-        match self.find(place) {
+        self.put(self.find(suffix, len), suffix, len, value)
+    }
+
+    /// The same, where [`find`](Self::find) found it.
+    pub(super) fn put(
+        &mut self,
+        at: Result<usize, usize>,
+        suffix: u32,
+        len: u8,
+        value: Value,
+    ) -> Result<Option<Value>, FibError> {
+        let entry = Entry(place(suffix, len) << VALUE_BITS | u64::from(value));
+        match at {
             Ok(at) => Ok(Some(std::mem::replace(&mut self.0[at], entry).value())),
             Err(at) => {
                 self.reserve(1)?;
@@ -103,16 +115,14 @@ impl Routes {
     }
 
     /// Takes a route away, and keeps the room for it.
-    pub(super) fn unset(&mut self, suffix: u32, len: u8) -> Option<Value> {
-        let at = self.find(place(suffix, len)).ok()?;
-        Some(self.0.remove(at).value())
+    pub(super) fn take(&mut self, at: usize) -> Value {
+        self.0.remove(at).value()
     }
 
-    /// Takes back a [`set`](Self::set) or [`unset`](Self::unset), for which there is room still.
+    /// Takes back a [`put`](Self::put) or [`take`](Self::take), for which there is room still.
     pub(super) fn put_back(&mut self, suffix: u32, len: u8, value: Option<Value>) {
-        let place = place(suffix, len);
-        let entry = |value| Entry(place << VALUE_BITS | u64::from(value));
-        match (self.find(place), value) {
+        let entry = |value| Entry(place(suffix, len) << VALUE_BITS | u64::from(value));
+        match (self.find(suffix, len), value) {
             (Ok(at), Some(value)) => self.0[at] = entry(value),
             (Err(at), Some(value)) => self.0.insert(at, entry(value)),
             (Ok(at), None) => {
@@ -168,10 +178,14 @@ impl Routes {
     }
 
     /// The value of the longest route that covers `suffix` and is at most `len` long.
-    pub(super) fn cover(&self, suffix: u32, mut len: u8) -> Option<Value> {
+    pub(super) fn cover(&self, suffix: u32, len: u8) -> Option<Value> {
+        let last = place(suffix & mask32(len), len);
+        self.cover_before(self.0.partition_point(|entry| entry.place() <= last), suffix, len)
+    }
+
+    /// The same, where what is after such a route in the list begins at `before`.
+    pub(super) fn cover_before(&self, mut before: usize, suffix: u32, mut len: u8) -> Option<Value> {
         while len > 0 {
-            let last = place(suffix & mask32(len), len);
-            let before = self.0.partition_point(|entry| entry.place() <= last);
             let entry = self.0[..before].last()?;
             // A cover of `suffix` covers all between itself and `suffix`, this entry among it.
             let common = (entry.suffix() ^ suffix).leading_zeros() as u8;
@@ -179,6 +193,16 @@ impl Routes {
                 return Some(entry.value());
             }
             len = common.min(len);
+            // The cover is likely to be near.
+            let (last, mut step) = (place(suffix & mask32(len), len), 1);
+            while before > 0 {
+                let from = before.saturating_sub(step);
+                if self.0[from].place() <= last {
+                    before = from + self.0[from..before].partition_point(|entry| entry.place() <= last);
+                    break;
+                }
+                (before, step) = (from, step * 2);
+            }
         }
         None
     }
@@ -186,8 +210,18 @@ impl Routes {
     /// The routes, and marks of deeper chunks, that begin in `first..=last`, but only those after (`first`, `len`).
     pub(super) fn under(&self, first: u32, len: u8, last: u32) -> &[Entry] {
         let from = self.0.partition_point(|entry| entry.place() <= place(first, len));
-        let to = self.0[from..].partition_point(|entry| entry.suffix() <= last);
-        &self.0[from..from + to]
+        self.under_from(from, last)
+    }
+
+    /// Those from `from` on that begin in up to `last`.
+    pub(super) fn under_from(&self, from: usize, last: u32) -> &[Entry] {
+        let rest = &self.0[from..];
+        // Mostly there is none.
+        let to = match rest.first() {
+            Some(entry) if entry.suffix() <= last => rest.partition_point(|entry| entry.suffix() <= last),
+            _ => 0,
+        };
+        &rest[..to]
     }
 }
 
@@ -233,8 +267,10 @@ impl ShortRoutes {
 
     pub(super) fn unset(&mut self, prefix: u32, len: u8) {
         let list = self.list_mut(prefix, len);
-        list.unset(prefix, len);
-        list.shrink();
+        if let Ok(at) = list.find(prefix, len) {
+            list.take(at);
+            list.shrink();
+        }
     }
 
     /// The value of the longest route that covers `prefix` and is at most `len` long; 0 when there is none.

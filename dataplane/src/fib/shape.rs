@@ -40,8 +40,10 @@ pub(super) trait Shape {
     fn root(&self, memory: &Memory, chunk: u32) -> u32;
     /// Asks for the memory of an entry of the root.
     fn prefetch_root(&self, memory: &Memory, chunk: u32);
-    /// Asks for the memory of a tree's first block, and of what says that it is in use.
-    fn prefetch(memory: &Memory, tree: u32);
+    /// Asks for the memory of a tree's first block where it will be read for `suffix`, and of what says that it is in use.
+    fn prefetch(memory: &Memory, tree: u32, suffix: u32);
+    /// Asks for what that block leads to.
+    fn prefetch_part(memory: &Memory, tree: u32, suffix: u32);
     /// Publishes the tree under an entry of the root.
     fn set_root(&self, memory: &Memory, chunk: u32, tree: u32);
     /// The word beside an entry of the root in which the writer keeps the number of the chunk there, 0 for none; `None`

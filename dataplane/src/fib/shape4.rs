@@ -253,10 +253,12 @@ impl Shape for Shape4 {
         super::prefetch(memory.pages().heads().as_ptr().wrapping_add(chunk as usize));
     }
 
-    fn prefetch(memory: &Memory, tree: u32) {
+    fn prefetch(memory: &Memory, tree: u32, _: u32) {
         super::prefetch(memory.words().as_ptr().wrapping_add(tree as usize));
         memory.prefetch(tree);
     }
+
+    fn prefetch_part(_: &Memory, _: u32, _: u32) {}
 
     fn number<'a>(&self, memory: &'a Memory, chunk: u32) -> Option<&'a AtomicU32> {
         memory.pages().heads().get((1 << ROOT_BITS) + chunk as usize)

@@ -10,8 +10,8 @@ use super::build6::{
 };
 use super::memory::{Cell, Memory};
 use super::node6::{
-    CODE, ESCAPE, FIRST_MIDDLE, FIRST_NUMBER, MIDDLE, MIDDLE_BITS, MIDDLES, Node, STARTS, TOP_BITS,
-    is_escape, link, rank, root_cell, run, tops,
+    ESCAPE, FIRST_MIDDLE, FIRST_NUMBER, MIDDLE, MIDDLE_BITS, MIDDLES, Node, STARTS, TOP_BITS, is_escape,
+    link, rank, root_cell, run, tops,
 };
 use super::routes::Value;
 use super::shape::Shape;
@@ -143,9 +143,20 @@ impl Shape for Shape6 {
         super::prefetch(memory.pages().heads().as_ptr().wrapping_add(Self::cell(memory, chunk)));
     }
 
-    fn prefetch(memory: &Memory, tree: u32) {
-        super::prefetch(blocks(memory).as_ptr().wrapping_add((tree & !CODE) as usize / 4));
-        memory.prefetch((tree & !CODE) / 8);
+    fn prefetch(memory: &Memory, tree: u32, suffix: u32) {
+        match link(Node(tree), suffix) {
+            Some(at) => super::prefetch(blocks(memory).as_ptr().wrapping_add(at)),
+            None => prefetch_leaf(memory, Node(tree)),
+        }
+    }
+
+    fn prefetch_part(memory: &Memory, tree: u32, suffix: u32) {
+        if let Some(at) = link(Node(tree), suffix) {
+            let node = follow(memory, Cell(at));
+            if node.table_shift().is_none() {
+                prefetch_leaf(memory, node);
+            }
+        }
     }
 
     fn number<'a>(&self, memory: &'a Memory, chunk: u32) -> Option<&'a AtomicU32> {
@@ -212,6 +223,15 @@ impl Shape for Shape6 {
     }
 }
 
+/// Asks for a leaf, and for what says that it is in use.
+fn prefetch_leaf(memory: &Memory, leaf: Node) {
+    let first = blocks(memory).as_ptr().wrapping_add(leaf.at());
+    super::prefetch(first);
+    // The values of a long one are in the next line.
+    super::prefetch(first.wrapping_add(leaf.lasts() as usize));
+    memory.prefetch(leaf.offset());
+}
+
 /// Builds what replaces the runs of `span`, which is a prefix, in the tree of a table: as little as holds them. Whether
 /// there may now be few enough under one of the tables that led there.
 fn splice(memory: &mut Memory, mut table: Node, span: Range, mut runs: &[Run]) -> Result<bool, FibError> {
@@ -233,11 +253,10 @@ fn splice(memory: &mut Memory, mut table: Node, span: Range, mut runs: &[Run]) -
             return Ok(under);
         }
         if node.table_shift().is_none() {
-            let mut new = memory.take_runs();
-            let before = leaf_runs(memory, node, part.last()).count();
-            splice_runs(memory, node, part, span, runs, &mut new)?;
+            let (mut new, old) = (memory.take_runs(), leaf_runs(memory, node, part.last()));
+            splice_runs(&old, part.first, span, runs, &mut new)?;
             replace(memory, link, part, &new)?;
-            under &= new.len() < before;
+            under &= new.len() < old.len();
             memory.return_runs(new);
             return Ok(under);
         }
@@ -270,27 +289,24 @@ fn fold(memory: &mut Memory, mut table: Node, key: u32) -> Result<(), FibError> 
     Ok(())
 }
 
-/// The runs of a leaf, with others in a part of it: what comes before, up to where the span begins; then those of the
-/// span; then what is left behind it.
+/// The runs of a leaf from address `start` on, with others in a part of it: what comes before, up to where the span
+/// begins; then those of the span; then what is left behind it.
 fn splice_runs(
-    memory: &Memory,
-    leaf: Node,
-    range: Range,
+    old: &[Run],
+    mut start: u32,
     span: Range,
     runs: &[Run],
     new: &mut Vec<Run>,
 ) -> Result<(), FibError> {
-    let mut start = range.first;
-    for (last, goal) in leaf_runs(memory, leaf, range.last()) {
-        if start < span.first {
-            push(new, last.min(span.first - 1), goal)?;
+    for run in old {
+        if start >= span.first {
+            break;
         }
-        start = last.saturating_add(1);
+        push(new, run.end.min(span.first - 1), run.goal)?;
+        start = run.end.saturating_add(1);
     }
     for run in runs {
         push(new, run.end.min(span.last()), run.goal)?;
     }
-    leaf_runs(memory, leaf, range.last())
-        .filter(|run| run.0 > span.last())
-        .try_for_each(|(last, goal)| push(new, last, goal))
+    old.iter().filter(|run| run.end > span.last()).try_for_each(|run| push(new, run.end, run.goal))
 }

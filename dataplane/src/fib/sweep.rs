@@ -41,6 +41,9 @@ pub(super) fn sweep(
     bits: u8,
     mut deeper: impl FnMut(u32, Value) -> Result<u32, FibError>,
 ) -> Result<(), FibError> {
+    if entries.is_empty() {
+        return push(runs, last, Goal::Value(cover));
+    }
     // The routes that cover the current address, longest last, with their ends. Lengths differ, so 33 suffice.
     let mut open = [(last, cover); 34];
     let mut depth = 0;

@@ -66,12 +66,15 @@ impl<S: Shape> Writer<S> {
         if let Some(id) = self.find(prefix, 0) {
             self.chunks.prefetch(id);
         }
-        S::prefetch(&self.memory, self.shape.root(&self.memory, Self::index(prefix)));
+        let tree = self.shape.root(&self.memory, Self::index(prefix));
+        S::prefetch(&self.memory, tree, Self::suffix(prefix, 0));
     }
 
     fn ask_routes(&self, prefix: u128) {
         if let Some(chunk) = self.chunk(prefix, 0) {
-            chunk.routes.prefetch(Self::suffix(prefix, 0));
+            let suffix = Self::suffix(prefix, 0);
+            chunk.routes.prefetch(suffix);
+            S::prefetch_part(&self.memory, chunk.tree, suffix);
         }
     }
 }

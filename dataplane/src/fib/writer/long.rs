@@ -2,17 +2,18 @@
 
 use super::{LEVELS, Writer};
 use crate::fib::FibError;
-use crate::fib::chunks::Chunk;
+use crate::fib::chunks::{Chunk, Id};
 use crate::fib::routes::{DEEPER, Routes, Value, mask32};
 use crate::fib::shape::Shape;
 
 impl<S: Shape> Writer<S> {
-    /// Announces or replaces a longer route.
+    /// Announces or replaces a longer route, which its chunk's list has at `at`, or would.
     pub(super) fn set_long(
         &mut self,
         prefix: u128,
         len: u8,
         level: usize,
+        at: Result<usize, usize>,
         value: Value,
     ) -> Result<(), FibError> {
         // New chunks, each hanging in the one above it, the first of them in one that exists, or in the root.
@@ -31,13 +32,20 @@ impl<S: Shape> Writer<S> {
                 return writer.finish(prefix, 0, tree);
             };
             let Some(id) = writer.find(prefix, above) else { return Ok(()) };
-            let (len, value) = if above == level { (len, value) } else { (DEEPER, 0) };
-            writer.edit(id, prefix, above, len, Some(value))
+            let (place, value) =
+                if above == level { ((len, at), value) } else { (writer.mark(id, prefix, above), 0) };
+            writer.edit(id, prefix, above, place, Some(value))
         });
         if done.is_err() {
-            (first..=level).for_each(|above| drop(self.remove_chunk(prefix, above)));
+            (first..=level).for_each(|above| self.remove_chunk(prefix, above));
         }
         done
+    }
+
+    /// Where a chunk's list marks that a deeper one hangs in it.
+    fn mark(&self, id: Id, prefix: u128, level: usize) -> (u8, Result<usize, usize>) {
+        let suffix = Self::suffix(prefix, level) & mask32(S::WINDOWS[level]);
+        (DEEPER, self.chunks[id].routes.find(suffix, DEEPER))
     }
 
     /// New chunks of these levels for a route in the last, whose trees are still to be built.
@@ -66,8 +74,14 @@ impl<S: Shape> Writer<S> {
         Ok(())
     }
 
-    /// Withdraws a longer route.
-    pub(super) fn unset_long(&mut self, prefix: u128, len: u8, level: usize) -> Result<(), FibError> {
+    /// Withdraws a longer route, which its chunk's list has at `at`.
+    pub(super) fn unset_long(
+        &mut self,
+        prefix: u128,
+        len: u8,
+        level: usize,
+        at: Result<usize, usize>,
+    ) -> Result<(), FibError> {
         // Chunks in which nothing else is go with it: those from `first` on.
         let mut first = level + 1;
         while let Some(above) = first.checked_sub(1)
@@ -86,10 +100,11 @@ impl<S: Shape> Writer<S> {
                 return writer.finish(prefix, 0, Some(tree));
             };
             let Some(id) = writer.find(prefix, above) else { return Ok(()) };
-            let len = if above == level { len - S::STARTS[level] } else { DEEPER };
-            writer.edit(id, prefix, above, len, None)
+            let place =
+                if above == level { (len - S::STARTS[level], at) } else { writer.mark(id, prefix, above) };
+            writer.edit(id, prefix, above, place, None)
         })?;
-        (first..=level).for_each(|above| drop(self.remove_chunk(prefix, above)));
+        (first..=level).for_each(|above| self.remove_chunk(prefix, above));
         Ok(())
     }
 }
