@@ -10,24 +10,53 @@ use crate::verdict::{DropReason, PuntReason, Verdict};
 /// Most packets in a burst. A set of packets is the bits of a `u64`.
 pub const BURST: usize = 64;
 
+/// Entries of an array that is written sixteen at a time from any packet on: a whole number of cache lines of two-byte
+/// entries, as [`BURST`] is of any.
+pub(crate) const ROOM: usize = BURST + 32;
+
 /// Up to [`BURST`] packets and what the stages found out about each. Index `i` of every array is packet `i`;
 /// an array's entry means something only after the stage that fills it.
+///
+/// Arrays come first, and each begins with a cache line: a vector over two of them takes twice as long to load.
+#[repr(C, align(64))]
 pub struct Burst<P> {
-    /// Packets in it, from index 0 on.
-    pub len: usize,
-    /// The port all of them came from.
-    pub port: PortId,
     /// The buffers.
     pub packets: [Option<P>; BURST],
     /// Room to put them in another order; empty between uses.
     pub(crate) spare: [Option<P>; BURST],
-    /// Whether they must stay in the order in which they came.
-    pub pinned: bool,
-    /// What `stage::wide` finds.
+    /// The IPv6 packets to look up.
+    pub v6: Lane<u128>,
+    /// The IPv4 packets to look up.
+    pub v4: Lane<u32>,
+    /// Of those that are as expected: TTL and checksum as they are to leave (`ipv4::aged`).
+    pub aged: [u32; ROOM],
+    /// The adjacency that its route led to.
+    pub adjacency: [AdjId; BURST],
+    /// Length of the frame as received, in bytes, without FCS and with all tags.
+    pub frame_len: [u16; ROOM],
+    /// Length of the IP packet, in bytes.
+    pub l3_len: [u16; ROOM],
+    /// Length of the frame as sent, in bytes, without FCS.
+    pub out_len: [u16; BURST],
+    /// Sub-interface it came in on.
+    pub sub_if: [SubIfId; BURST],
+    /// The VRF it is routed in.
+    pub vrf: [VrfId; BURST],
+    /// Sub-interface it leaves on.
+    pub out_sub_if: [SubIfId; BURST],
+    /// Port it leaves on.
+    pub out_port: [PortId; BURST],
+    /// VLAN ids, outer and inner, as `stage::wide` finds them.
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    pub(crate) found: crate::header::wide::Found,
+    pub(crate) vids: [[u16; ROOM]; 2],
+    /// Where the IP header starts, in bytes from the frame's start.
+    pub l3_offset: [u8; BURST],
+    /// Priority of the outermost tag it came with, 0 to 7.
+    pub pcp: [u8; ROOM],
     /// What becomes of each that is not alive.
     pub verdict: [Verdict; BURST],
+    /// Packets in it, from index 0 on.
+    pub len: usize,
     /// Packets that are to be forwarded, as bits.
     pub alive: u64,
     /// Packets that have a sub-interface, as bits.
@@ -41,40 +70,20 @@ pub struct Burst<P> {
     /// Packets from a link-local source, or to an IPv4 link-local destination, which may be for us but not for
     /// beyond the link, as bits.
     pub link_local: u64,
+    /// Where rules of access lists count, if anybody wants to know.
+    pub rule_counters: Option<Arc<RuleCounters>>,
+    /// The port all of them came from.
+    pub port: PortId,
+    /// Whether they must stay in the order in which they came.
+    pub pinned: bool,
+    /// Whether what lies before frames that may grow was asked for.
+    pub(crate) fetched: bool,
     /// Whether the NIC's word counts for IPv4 header checksums that it calls right.
     pub vouched: bool,
     /// What control has seen to already.
     pub seen_to: SeenTo,
-    /// Where rules of access lists count, if anybody wants to know.
-    pub rule_counters: Option<Arc<RuleCounters>>,
     /// Whether packets that are dropped in `transmit` are to stay in `packets`, for a session of `watch` to look at.
     pub keep_unsent: bool,
-    /// Length of the frame as received, in bytes, without FCS and with all tags.
-    pub frame_len: [u16; BURST],
-    /// Where the IP header starts, in bytes from the frame's start.
-    pub l3_offset: [u8; BURST],
-    /// Length of the IP packet, in bytes.
-    pub l3_len: [u16; BURST],
-    /// Sub-interface it came in on.
-    pub sub_if: [SubIfId; BURST],
-    /// The VRF it is routed in.
-    pub vrf: [VrfId; BURST],
-    /// Priority of the outermost tag it came with, 0 to 7.
-    pub pcp: [u8; BURST],
-    /// The IPv4 packets to look up.
-    pub v4: Lane<u32>,
-    /// Of those that are as expected: TTL and checksum as they are to leave (`ipv4::aged`).
-    pub aged: [u32; BURST],
-    /// The IPv6 packets to look up.
-    pub v6: Lane<u128>,
-    /// The adjacency that its route led to.
-    pub adjacency: [AdjId; BURST],
-    /// Sub-interface it leaves on.
-    pub out_sub_if: [SubIfId; BURST],
-    /// Length of the frame as sent, in bytes, without FCS.
-    pub out_len: [u16; BURST],
-    /// Port it leaves on.
-    pub out_port: [PortId; BURST],
 }
 
 /// What the control thread has seen to already for the packets that it forwards itself, so that it is not done again.
@@ -93,16 +102,17 @@ impl SeenTo {
     pub const NOTHING: Self = Self { options: false, ingress: false, egress: false };
 }
 
-/// The packets of one address family on their way through the look-up, without gaps.
+/// The packets of one address family on their way through the look-up, without gaps, in the order of their numbers.
+#[repr(C, align(64))]
 pub struct Lane<A> {
-    /// How many there are.
-    pub len: usize,
-    /// Which packet each is.
-    pub packet: [u8; BURST],
     /// Its destination, host byte order.
-    pub destination: [A; BURST],
+    pub destination: [A; ROOM],
     /// What the FIB says.
     pub group: [GroupId; BURST],
+    /// Which packet each is.
+    pub packet: [u8; BURST],
+    /// How many there are.
+    pub len: usize,
 }
 
 impl<A: Copy + Default> Lane<A> {
@@ -111,7 +121,7 @@ impl<A: Copy + Default> Lane<A> {
         Self {
             len: 0,
             packet: [0; BURST],
-            destination: [A::default(); BURST],
+            destination: [A::default(); ROOM],
             group: [GroupId::NO_ROUTE; BURST],
         }
     }
@@ -202,7 +212,7 @@ impl<P: Packet> Burst<P> {
             spare: [const { None }; BURST],
             pinned: false,
             #[cfg(all(target_arch = "x86_64", not(miri)))]
-            found: crate::header::wide::Found::NOTHING,
+            vids: [[0; ROOM]; 2],
             verdict: [Verdict::Forward; BURST],
             alive: 0,
             classified: 0,
@@ -210,18 +220,19 @@ impl<P: Packet> Burst<P> {
             ipv6: 0,
             link_multicast: 0,
             link_local: 0,
+            fetched: false,
             vouched: false,
             seen_to: SeenTo::NOTHING,
             rule_counters: None,
             keep_unsent: false,
-            frame_len: [0; BURST],
+            frame_len: [0; ROOM],
             l3_offset: [0; BURST],
-            l3_len: [0; BURST],
+            l3_len: [0; ROOM],
             sub_if: [SubIfId(0); BURST],
             vrf: [VrfId(0); BURST],
-            pcp: [0; BURST],
+            pcp: [0; ROOM],
             v4: Lane::new(),
-            aged: [0; BURST],
+            aged: [0; ROOM],
             v6: Lane::new(),
             adjacency: [AdjId::NO_ROUTE; BURST],
             out_sub_if: [SubIfId(0); BURST],
@@ -243,6 +254,7 @@ impl<P: Packet> Burst<P> {
         self.ipv6 = 0;
         self.link_multicast = 0;
         self.link_local = 0;
+        self.fetched = false;
         self.vouched = false;
         self.seen_to = SeenTo::NOTHING;
         self.v4.len = 0;

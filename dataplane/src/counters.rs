@@ -105,7 +105,7 @@ impl Traffic {
 
     /// Counts one packet. `WIDE`: the caller is compiled for, and runs on, a processor with AVX2.
     #[inline(always)]
-    pub fn add_one<const WIDE: bool>(&self, packet: Counted) {
+    pub fn add_one<const WIDE: bool>(&self, packet: &Counted) {
         #[cfg(all(target_arch = "x86_64", not(miri)))]
         if WIDE {
             // SAFETY: the caller says that the processor has AVX2.
@@ -120,19 +120,18 @@ impl Traffic {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     #[inline]
     #[target_feature(enable = "avx2")]
-    fn add_vector(&self, packet: Counted) {
-        // SAFETY: adds to the 32 bytes of `self`. Others may read its words meanwhile; Rust's rules forbid a plain wide
+    fn add_vector(&self, packet: &Counted) {
+        // SAFETY: reads the 8 bytes of `packet`, and adds to the 32 bytes of `self`. Others may read its words meanwhile; Rust's rules forbid a plain wide
         // store then, so this is assembly, which does no more than four relaxed atomic loads and stores in some order
         // could: the processor writes each aligned word as a whole. This thread is the only writer.
         #[allow(unsafe_code)]
         unsafe {
             std::arch::asm!(
-                "vmovq {sum:x}, {packet}",
-                "vpmovzxwq {sum}, {sum:x}",
+                "vpmovzxwq {sum}, qword ptr [{packet}]",
                 "vpaddq {sum}, {sum}, ymmword ptr [{row}]",
                 "vmovdqa ymmword ptr [{row}], {sum}",
                 sum = out(ymm_reg) _,
-                packet = in(reg) packet.0,
+                packet = in(reg) std::ptr::from_ref(packet),
                 row = in(reg) std::ptr::from_ref(self),
                 options(nostack, preserves_flags),
             );
@@ -203,7 +202,28 @@ impl WorkerCounters {
 
     /// Those of a sub-interface. An id out of range gets counters that nobody shows.
     pub fn sub_interface(&self, id: SubIfId) -> &SubInterfaceCounters {
-        self.sub_interfaces.get(usize::from(id.0)).unwrap_or(&self.spare_sub_interface)
+        self.rows().get(id)
+    }
+
+    /// Those of all sub-interfaces.
+    #[inline(always)]
+    pub(crate) fn rows(&self) -> Rows<'_> {
+        Rows { all: &self.sub_interfaces, spare: &self.spare_sub_interface }
+    }
+}
+
+/// The counters of all sub-interfaces, at hand for a burst: nothing that is counted could change where they are.
+#[derive(Clone, Copy)]
+pub(crate) struct Rows<'a> {
+    all: &'a [CachePadded<SubInterfaceCounters>],
+    spare: &'a SubInterfaceCounters,
+}
+
+impl<'a> Rows<'a> {
+    /// As [`WorkerCounters::sub_interface`].
+    #[inline(always)]
+    pub(crate) fn get(self, id: SubIfId) -> &'a SubInterfaceCounters {
+        self.all.get(usize::from(id.0)).map_or(self.spare, |row| row)
     }
 }
 
@@ -215,10 +235,10 @@ mod tests {
     fn a_vector_counts_as_words_do() {
         let (words, vectors) = (Traffic::default(), Traffic::default());
         for (l2, l3) in [(60, 46), (0, 0), (u16::MAX, 1), (9018, u16::MAX)] {
-            words.add_one::<false>(Counted::new(l2, l3));
+            words.add_one::<false>(&Counted::new(l2, l3));
             #[cfg(all(target_arch = "x86_64", not(miri)))]
             if is_x86_feature_detected!("avx2") {
-                vectors.add_one::<true>(Counted::new(l2, l3));
+                vectors.add_one::<true>(&Counted::new(l2, l3));
                 let all = |t: &Traffic| [t.packets.get(), t.l2_bytes.get(), t.l3_bytes.get(), t.spare.get()];
                 assert_eq!(all(&vectors), all(&words));
             }

@@ -2,7 +2,7 @@
 //! group and one cache line by adjacency. They say nothing that groups and adjacencies do not say.
 
 use crate::adjacency::{Adjacency, Forward, MAX_L2_LEN};
-use crate::ids::{AdjId, PortId, SubIfId};
+use crate::ids::{AdjId, GroupId, PortId, SubIfId};
 
 /// Where a packet leaves: adjacency, sub-interface, port and length of the L2 header in one word, from its lowest bit
 /// on in 32, 16, 8 and 8 bits. A length of 0: not known here, the long way knows.
@@ -88,11 +88,19 @@ pub struct Exits {
     pub(crate) lines: Vec<Line>,
     /// An IP packet no longer than this, in bytes, may leave by any.
     pub(crate) least_mtu: u16,
+    /// Length of the longest L2 header, in bytes.
+    pub(crate) longest_l2: u8,
 }
 
 impl Default for Exits {
     fn default() -> Self {
-        Self { by_group: Vec::new(), by_adjacency: Vec::new(), lines: Vec::new(), least_mtu: u16::MAX }
+        Self {
+            by_group: Vec::new(),
+            by_adjacency: Vec::new(),
+            lines: Vec::new(),
+            least_mtu: u16::MAX,
+            longest_l2: 0,
+        }
     }
 }
 
@@ -104,6 +112,7 @@ impl Exits {
         self.lines.push(match adjacency {
             Adjacency::Forward(forward) => {
                 self.least_mtu = self.least_mtu.min(forward.mtu);
+                self.longest_l2 = self.longest_l2.max(forward.l2_len);
                 Line::of(forward)
             }
             _ => Line::default(),
@@ -116,6 +125,12 @@ impl Exits {
             [only] => self.of_adjacency(*only),
             _ => Exit::NONE,
         });
+    }
+
+    /// That of a group.
+    #[inline(always)]
+    pub(crate) fn of_group(&self, id: GroupId) -> Exit {
+        self.by_group.get(id.0 as usize).copied().unwrap_or(Exit::NONE)
     }
 
     /// That of an adjacency.
@@ -155,7 +170,7 @@ mod tests {
         );
         assert_eq!(exits.by_group[1..], [Exit::NONE; 3]);
         assert_eq!(exits.of_adjacency(AdjId(2)), Exit::NONE, "a port that has no room in the word");
-        assert_eq!(exits.least_mtu, 1400);
+        assert_eq!((exits.least_mtu, exits.longest_l2), (1400, 18));
         let l2 = exits.lines[1].l2;
         assert_eq!(l2, [0, 0, 0, 0, 4, 4, 4, 4, 4, 4, 2, 2, 2, 2, 2, 2, 0x81, 0, 0x60, 5, 0, 0]);
     }

@@ -3,8 +3,10 @@
 //! the order, so its packets stay in order. What is handed over is counted as received by the worker that takes it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crossbeam::queue::ArrayQueue;
+use crossbeam::utils::CachePadded;
 
 use crate::burst::{BURST, Burst};
 use crate::counters::WorkerCounters;
@@ -14,8 +16,11 @@ use crate::offload::{Offload, PortOffloads, State};
 use crate::packet::Packet;
 use crate::verdict::DropReason;
 
-/// Batches that wait for one worker at most; each is what one poll brought for it.
-pub const INBOX: usize = 128;
+/// Packets that wait for one worker at most.
+pub const INBOX: usize = 128 * BURST;
+
+/// Packets in a batch at most: with more, a packet that comes alone would take up more room.
+const BATCH: usize = 16;
 
 /// When a port's flows are shared out.
 #[derive(Clone, Debug)]
@@ -33,25 +38,52 @@ pub enum Shared {
 struct Batch<P> {
     port: PortId,
     len: usize,
-    packets: [Option<P>; BURST],
+    packets: [Option<P>; BATCH],
 }
 
 /// What waits for one worker. Batches go round: from `free` to whoever fills them, over `full` to the worker, and back.
 struct Inbox<P> {
     full: ArrayQueue<Box<Batch<P>>>,
+    /// There are as many batches as packets may wait, so that each may be alone in one.
     free: ArrayQueue<Box<Batch<P>>>,
+    /// Packets that wait or are about to, and [`CLOSED`] once the worker takes no more.
+    waiting: CachePadded<AtomicUsize>,
 }
+
+/// Whoever finds this in `waiting` keeps away.
+const CLOSED: usize = 1 << (usize::BITS - 1);
 
 impl<P> Inbox<P> {
     fn new() -> Self {
-        let this = Self { full: ArrayQueue::new(INBOX), free: ArrayQueue::new(INBOX) };
+        let waiting = CachePadded::new(AtomicUsize::new(0));
+        let this = Self { full: ArrayQueue::new(INBOX), free: ArrayQueue::new(INBOX), waiting };
         for _ in 0..INBOX {
-            let batch = Batch { port: PortId(0), len: 0, packets: [const { None }; BURST] };
+            let batch = Batch { port: PortId(0), len: 0, packets: [const { None }; BATCH] };
             // There is room for as many.
             let _ = this.free.push(Box::new(batch));
         }
         this
     }
+
+    /// Sees to room for `wanted` packets, or for as many as there is room for. Returns how many.
+    fn reserve(&self, wanted: usize) -> usize {
+        let room = |waiting: usize| wanted.min(INBOX.saturating_sub(waiting));
+        let more = |waiting| Some(waiting + room(waiting)).filter(|after| *after > waiting);
+        // With `CLOSED` in it there is none.
+        self.waiting.fetch_update(Ordering::AcqRel, Ordering::Acquire, more).map_or(0, room)
+    }
+
+    /// Ends what was reserved.
+    fn release(&self, count: usize) {
+        self.waiting.fetch_sub(count, Ordering::AcqRel);
+    }
+}
+
+/// What is being filled for a worker.
+struct Open<P> {
+    /// Packets that are still to come, and have room.
+    room: usize,
+    batch: Option<Box<Batch<P>>>,
 }
 
 /// One worker's part in it.
@@ -61,8 +93,10 @@ pub struct HandOver<P> {
     worker: usize,
     /// By port.
     shared: Box<[Shared]>,
-    /// What is being filled for each worker.
-    open: Box<[Option<Box<Batch<P>>>]>,
+    /// By worker.
+    open: Box<[Open<P>]>,
+    /// The batch that did not go into the last burst.
+    next: Option<Box<Batch<P>>>,
 }
 
 impl<P: Packet> HandOver<P> {
@@ -71,10 +105,26 @@ impl<P: Packet> HandOver<P> {
         let inboxes: Arc<[_]> = (0..workers).map(|_| Inbox::new()).collect();
         let part = |worker| {
             let (inboxes, shared) = (Arc::clone(&inboxes), shared.into());
-            let open = (0..workers).map(|_| None).collect();
-            Self { inboxes, worker, shared, open }
+            let open = (0..workers).map(|_| Open { room: 0, batch: None }).collect();
+            Self { inboxes, worker, shared, open, next: None }
         };
         (0..workers).map(part).collect()
+    }
+
+    /// From here on others may hand packets to this worker.
+    pub fn open(&self) {
+        self.inboxes[self.worker].waiting.fetch_and(!CLOSED, Ordering::AcqRel);
+    }
+
+    /// From here on nobody can, and drops them instead. What was handed over is still to be taken, as long as
+    /// [`Self::is_empty`] says that there is any.
+    pub fn close(&self) {
+        self.inboxes[self.worker].waiting.fetch_or(CLOSED, Ordering::AcqRel);
+    }
+
+    /// Whether nothing waits, nor is about to.
+    pub fn is_empty(&self) -> bool {
+        self.inboxes[self.worker].waiting.load(Ordering::Acquire) & !CLOSED == 0
     }
 
     /// Hands those of a burst that was just received to other workers which are theirs. Returns how many are left.
@@ -90,22 +140,32 @@ impl<P: Packet> HandOver<P> {
             return burst.len;
         }
         let (port, len) = (burst.port, burst.len.min(BURST));
+        let mut homes = [self.worker; BURST];
+        for (home, packet) in homes.iter_mut().zip(burst.packets[..len].iter().flatten()) {
+            *home = self.home(packet);
+            self.open[*home].room += 1;
+        }
+        let mut handed = 0;
+        for (home, (inbox, open)) in self.inboxes.iter().zip(&mut self.open).enumerate() {
+            if home != self.worker && open.room > 0 {
+                open.room = inbox.reserve(open.room);
+                handed += open.room as u64;
+            }
+        }
+        self.open[self.worker].room = 0;
         let (mut kept, mut lost, mut lost_bytes) = (0, 0, 0);
-        for i in 0..len {
+        for (i, home) in homes[..len].iter().enumerate() {
             let Some(packet) = burst.packets[i].take() else { continue };
-            let home = self.home(&packet);
-            if home == self.worker {
+            if *home == self.worker {
                 burst.packets[kept] = Some(packet);
                 kept += 1;
-            } else if let Err(packet) = self.add(home, port, packet) {
+            } else if let Err(packet) = self.add(*home, port, packet) {
                 lost += 1;
                 lost_bytes += packet.bytes().len() as u64;
             }
         }
-        let mut handed = 0;
         for (inbox, open) in self.inboxes.iter().zip(&mut self.open) {
-            if let Some(batch) = open.take() {
-                handed += batch.len as u64;
+            if let Some(batch) = open.batch.take() {
                 // There are no more batches than it has room for.
                 let _ = inbox.full.push(batch);
             }
@@ -121,25 +181,37 @@ impl<P: Packet> HandOver<P> {
         kept
     }
 
-    /// Takes a batch that was handed over into `burst`, whose slots are empty. Returns how many packets.
+    /// Takes what was handed over into `burst`, whose slots are empty: as many batches of one port as it has room for.
+    /// Returns how many packets.
     pub fn take(&mut self, burst: &mut Burst<P>) -> usize {
         let inbox = &self.inboxes[self.worker];
-        let Some(mut batch) = inbox.full.pop() else { return 0 };
-        let len = batch.len.min(BURST);
-        for (to, from) in burst.packets.iter_mut().zip(&mut batch.packets[..len]) {
-            *to = from.take();
+        let (mut port, mut count) = (PortId(0), 0);
+        while let Some(mut batch) = self.next.take().or_else(|| inbox.full.pop()) {
+            let len = batch.len.min(BATCH);
+            if count > 0 && (batch.port != port || count + len > BURST) {
+                self.next = Some(batch);
+                break;
+            }
+            for (to, from) in burst.packets[count..].iter_mut().zip(&mut batch.packets[..len]) {
+                *to = from.take();
+            }
+            port = batch.port;
+            count += len;
+            batch.len = 0;
+            // There are no more batches than it has room for.
+            let _ = inbox.free.push(batch);
         }
-        burst.begin(batch.port, len);
-        batch.len = 0;
-        // There are no more batches than it has room for.
-        let _ = inbox.free.push(batch);
-        len
+        if count > 0 {
+            inbox.release(count);
+            burst.begin(port, count);
+        }
+        count
     }
 
     /// The worker whose flow a packet is of. What is no IP stays.
     fn home(&self, packet: &P) -> usize {
         // By the high bits: the low ones choose the members of next-hop groups.
-        let by_hash = |flow: flow::Flow| ((u64::from(flow.hash) * self.inboxes.len() as u64) >> 32) as usize;
+        let by_hash = |hash| ((u64::from(hash) * self.inboxes.len() as u64) >> 32) as usize;
         flow::of_frame(packet.bytes()).map_or(self.worker, by_hash)
     }
 
@@ -148,16 +220,25 @@ impl<P: Packet> HandOver<P> {
         let (Some(open), Some(inbox)) = (self.open.get_mut(home), self.inboxes.get(home)) else {
             return Err(packet);
         };
-        let batch = match open {
-            Some(batch) => batch,
-            None => match inbox.free.pop() {
-                Some(batch) => open.insert(batch),
-                None => return Err(packet),
-            },
+        if open.room == 0 {
+            return Err(packet);
+        }
+        open.room -= 1;
+        // Each batch that is not free has a packet that was reserved for, and is free before that is released: there
+        // is one.
+        let Some(mut batch) = open.batch.take().or_else(|| inbox.free.pop()) else {
+            inbox.release(1);
+            return Err(packet);
         };
         batch.port = port;
-        batch.packets[batch.len & (BURST - 1)] = Some(packet);
+        batch.packets[batch.len % BATCH] = Some(packet);
         batch.len += 1;
+        if batch.len == BATCH {
+            // There are no more batches than it has room for.
+            let _ = inbox.full.push(batch);
+        } else {
+            open.batch = Some(batch);
+        }
         Ok(())
     }
 }

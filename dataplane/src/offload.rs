@@ -99,7 +99,7 @@ const SILENCE: u64 = 4 * ENOUGH;
 const AUDIT: u32 = 64;
 /// Flows after which it must have been seen that they are dealt out.
 const FLOWS: u64 = 256;
-/// Flows that are remembered, by the low bits of their hashes.
+/// Flows that are remembered, by the low bits of their fingerprints.
 const PLACES: usize = 1024;
 
 /// A port's offloads, and what was seen of them. All workers share it.
@@ -110,7 +110,7 @@ pub struct PortOffloads {
     agreed: AtomicU64,
     /// Checksums of which it said nothing.
     silent: AtomicU64,
-    /// Flows, each with the queue that it came on: hash, then queue and 1; 0 where there is none.
+    /// Flows, each with the queue that it came on: 48 bits of its fingerprint, then queue and 1; 0 where there is none.
     flows: Box<[AtomicU64]>,
     /// How many there are.
     count: AtomicU64,
@@ -171,10 +171,10 @@ impl PortOffloads {
     }
 
     /// Notes the queue on which a packet of a flow came.
-    fn flow(&self, hash: u32, queue: u16) {
-        let place = &self.flows[hash as usize % PLACES];
+    fn flow(&self, fingerprint: u64, queue: u16) {
+        let place = &self.flows[fingerprint as usize % PLACES];
         let queue = u64::from(queue) + 1;
-        let entry = u64::from(hash) << 32 | queue;
+        let entry = fingerprint & !0xffff | queue & 0xffff;
         let old = place.load(Relaxed);
         if old == 0 {
             place.store(entry, Relaxed);
@@ -186,7 +186,7 @@ impl PortOffloads {
                 let dealt = self.dealt.load(Relaxed);
                 self.set(Offload::Rss, if dealt { State::InUse } else { State::OneQueue });
             }
-        } else if old >> 32 == u64::from(hash) && old != entry {
+        } else if old >> 16 == entry >> 16 && old != entry {
             self.set(Offload::Rss, State::FlowSplit);
         }
     }
@@ -225,9 +225,9 @@ impl Checks {
             return;
         };
         if matches!(port.state(Offload::Rss), State::Checking | State::InUse)
-            && let Some(flow) = flow::of_frame(packet.bytes()).filter(|flow| flow.ports)
+            && let Some(fingerprint) = flow::fingerprint(packet.bytes())
         {
-            port.flow(flow.hash, (self.worker << 8 | queue & 0xff) as u16);
+            port.flow(fingerprint, (self.worker << 8 | queue & 0xff) as u16);
         }
     }
 

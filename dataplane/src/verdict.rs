@@ -63,7 +63,7 @@ reasons! {
         InterfaceDown = "interface_down", "The route leads to a port or sub-interface that is not there.";
         NoHeadroom = "no_headroom", "No room in the buffer for the new L2 header.";
         TxQueueFull = "tx_queue_full", "The egress port's TX queue had no room.";
-        HandOverFull = "hand_over_full", "For another worker by its flow, but that worker's inbox was full.";
+        HandOverFull = "hand_over_full", "For another worker by its flow, but that worker's inbox was full, or it had ended.";
         PuntPoliced = "punt_policed", "For the control thread, over the rate of its reason.";
         PuntRingFull = "punt_ring_full", "For the control thread, but its ring was full.";
     }

@@ -121,6 +121,9 @@ impl<I: PortIo> Worker<I> {
     /// Forwards until `stop` is set; then sends what control has left in the ring, and ends.
     pub fn run(&mut self, stop: &AtomicBool) {
         self.tables.online();
+        if let Some(hand_over) = &self.hand_over {
+            hand_over.open();
+        }
         let mut idle = 0u32;
         let mut last = self.io.cycles();
         let mut busy = last;
@@ -143,8 +146,21 @@ impl<I: PortIo> Worker<I> {
             }
         }
         while self.drain_injected() {}
-        while self.hand_over.is_some() && self.poll(Source::Inbox) {}
+        self.take_the_last();
         self.tables.offline();
+    }
+
+    /// Takes what other workers have handed over, after which they cannot any more.
+    fn take_the_last(&mut self) {
+        if let Some(hand_over) = &self.hand_over {
+            hand_over.close();
+        }
+        while self.hand_over.as_ref().is_some_and(|hand_over| !hand_over.is_empty()) {
+            if !self.poll(Source::Inbox) {
+                // Another worker is about to put it there.
+                std::thread::yield_now();
+            }
+        }
     }
 
     /// Polls each RX queue once and sends what control injected. Returns whether there was anything to do.

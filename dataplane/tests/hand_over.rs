@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use common::{Router, Routes, Target, ethernet, ipv4, ipv6, sub_if, tag};
-use dataplane::burst::BURST;
 use dataplane::hand_over::{HandOver, INBOX, Shared};
 use dataplane::ids::PortId;
 use dataplane::offload::{Checks, Offload, PortOffloads, State};
@@ -141,33 +140,106 @@ fn what_is_no_ip_stays_and_so_does_a_port_that_is_not_shared_out() {
     routers[0].assert_adds_up();
 }
 
-#[test]
-fn what_does_not_fit_is_dropped_and_counted() {
-    let mut routers = routers(2);
-    // A flow of the other's.
-    let flow = (0..100).find(|flow| {
-        let mut probe = self::routers(2);
+/// A flow that is not the first of two workers'.
+fn flow_of_the_other() -> u16 {
+    let is_the_others = |flow: &u16| {
+        let mut probe = routers(2);
         probe[0].receive(0, &frame(*flow, 0));
         probe[0].run();
         received(&probe[0]) == 0
-    });
-    let flow = flow.unwrap();
-    let polls = INBOX + 10;
-    for number in 0..(polls * BURST) as u32 {
+    };
+    (0..100).find(is_the_others).unwrap()
+}
+
+#[test]
+fn what_does_not_fit_is_dropped_and_counted() {
+    let mut routers = routers(2);
+    let flow = flow_of_the_other();
+    for number in 0..INBOX as u32 + 100 {
         routers[0].receive(0, &frame(flow, number));
     }
     routers[0].run();
     routers[0].assert_adds_up();
-    assert_eq!(routers[0].ends(0), [("hand_over_full", 10 * BURST as u64)]);
+    assert_eq!(routers[0].ends(0), [("hand_over_full", 100)]);
     routers[1].run();
-    assert_eq!(received(&routers[0]) + received(&routers[1]), (polls * BURST) as u64);
+    assert_eq!(received(&routers[0]) + received(&routers[1]), INBOX as u64 + 100);
     // And there is room again.
     routers[0].receive(0, &frame(flow, u32::MAX));
     routers[0].run();
     routers[1].run();
     let sent = [routers[0].sent(1), routers[1].sent(1)];
-    assert_eq!(assert_order(&sent), INBOX * BURST + 1);
+    assert_eq!(assert_order(&sent), INBOX + 1);
     routers[1].assert_adds_up();
+}
+
+#[test]
+fn packets_that_come_alone_take_no_more_room() {
+    let mut routers = routers(2);
+    let flow = flow_of_the_other();
+    let alone = if cfg!(miri) { 200 } else { INBOX as u32 };
+    for number in 0..alone {
+        routers[0].receive(0, &frame(flow, number));
+        routers[0].run();
+    }
+    assert_eq!(routers[0].ends(0), []);
+    routers[1].run();
+    let sent = [routers[0].sent(1), routers[1].sent(1)];
+    assert_eq!(assert_order(&sent), alone as usize);
+    // They are taken together.
+    let work = &routers[1].counters.work;
+    assert!(work.polls.get() - work.empty_polls.get() < u64::from(alone) / 32);
+    routers[1].assert_adds_up();
+}
+
+#[test]
+fn what_is_handed_over_at_the_end_is_counted() {
+    let mut routers = routers(2);
+    let flow = flow_of_the_other();
+    routers[0].receive(0, &frame(flow, 0));
+    routers[0].run();
+    // The other one is told to stop, takes what is there, and has ended when more comes.
+    routers[1].worker.run(&AtomicBool::new(true));
+    for number in 1..10 {
+        routers[0].receive(0, &frame(flow, number));
+    }
+    routers[0].run();
+    assert_eq!((received(&routers[0]), received(&routers[1])), (9, 1));
+    assert_eq!(routers[0].ends(0), [("hand_over_full", 9)]);
+    routers.iter().for_each(Router::assert_adds_up);
+}
+
+#[test]
+fn workers_that_end_while_others_go_on_lose_nothing_uncounted() {
+    const FRAMES: u32 = if cfg!(miri) { 300 } else { 60_000 };
+    let routers = routers(3);
+    for number in 0..FRAMES {
+        routers[0].receive(0, &frame((number % 97) as u16, number));
+    }
+    let stop: Vec<_> = (0..3).map(|_| AtomicBool::new(false)).collect();
+    let first = Arc::clone(&routers[0].counters);
+    let routers: Vec<_> = std::thread::scope(|scope| {
+        let run = |(mut router, stop): (Router, &AtomicBool)| {
+            router.worker.run(stop);
+            router
+        };
+        let together = routers.into_iter().zip(&stop);
+        let threads: Vec<_> = together.map(|both| scope.spawn(move || run(both))).collect();
+        // The others end early, one after the other, and the first once it has received all.
+        let seen = || first.port(PortId(0)).received.get() + first.work.handed.get();
+        for (stop, enough) in stop[1..].iter().zip([FRAMES / 4, FRAMES / 2]) {
+            while seen() < u64::from(enough) {
+                std::thread::yield_now();
+            }
+            stop.store(true, Ordering::Relaxed);
+        }
+        while seen() < u64::from(FRAMES) {
+            std::thread::yield_now();
+        }
+        stop[0].store(true, Ordering::Relaxed);
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(routers.iter().map(received).sum::<u64>(), u64::from(FRAMES));
+    routers.iter().for_each(Router::assert_adds_up);
 }
 
 #[test]

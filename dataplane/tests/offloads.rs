@@ -6,6 +6,7 @@ mod common;
 use std::sync::Arc;
 
 use common::{Router, Routes, Target, ethernet, ipv4, ipv6, sub_if};
+use dataplane::header::flow;
 use dataplane::offload::{Checks, ENOUGH, Offload, PortOffloads, State};
 use dataplane::packet::{Checksum, HeapPacket};
 use dataplane::sub_interface::Tags;
@@ -172,6 +173,29 @@ fn rss_must_deal_flows_out_and_never_split_one() {
         State::FlowSplit
     );
     assert_eq!(rss(20, |_, _| 0), State::Checking, "too few to tell");
+}
+
+#[test]
+fn flows_that_hash_alike_may_have_a_queue_each() {
+    // Two hosts, each with the other's number of the network as its own, in the place of the interface.
+    let frame = |source: u128| {
+        let mut packet = ipv6(source, 0x2001 << 112 | 1, 64, 18);
+        packet[40..44].copy_from_slice(&[0, 123, 0, 123]);
+        [ethernet(&[], 0x86dd), packet].concat()
+    };
+    let [one, other] = [(1 << 64 | 2), (2 << 64 | 1)].map(|host: u128| frame(0x2002 << 112 | host));
+    assert_eq!(flow::of_frame(&one), flow::of_frame(&other));
+    let state = |frames: [&Vec<u8>; 2]| {
+        let offloads = Arc::new(PortOffloads::new([State::NotAsked, State::Checking]));
+        for (worker, frame) in frames.into_iter().enumerate() {
+            let (mut router, _) = router(State::NotAsked, State::NotAsked);
+            router.worker = router.worker.with_checks(Checks::new(&[Arc::clone(&offloads)], worker));
+            receive(&mut router, &[(frame.clone(), Checksum::Unknown)]);
+        }
+        offloads.state(Offload::Rss)
+    };
+    assert_eq!(state([&one, &other]), State::Checking);
+    assert_eq!(state([&one, &one]), State::FlowSplit);
 }
 
 #[test]

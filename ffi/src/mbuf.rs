@@ -246,7 +246,10 @@ impl Mbuf {
                 *layout::pkt_len(self.0) =
                     (*layout::pkt_len(self.0)).wrapping_add((ahead + len).wrapping_sub(old) as u32);
             }
-            Some(&mut *(*layout::buf_addr(self.0)).add(start - lead).cast())
+            let array = (*layout::buf_addr(self.0)).add(start - lead);
+            // Buffers are never at address 0; said, since an array that could be there would have to be checked.
+            core::hint::assert_unchecked(!array.is_null());
+            Some(&mut *array.cast())
         }
     }
 

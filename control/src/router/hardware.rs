@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dataplane::burst::BURST;
 use dataplane::dpdk::DpdkIo;
 use dataplane::hand_over::INBOX;
 use dataplane::ids::PortId;
@@ -156,7 +155,7 @@ impl Plan {
             })
             .sum();
         let in_flight = workers * (2 * PUNT_RING as u32 + 2 * CACHE) + 2 * CACHE;
-        let handed = if config.workers.hand_over { workers * (INBOX * BURST) as u32 } else { 0 };
+        let handed = if config.workers.hand_over { workers * INBOX as u32 } else { 0 };
         let in_flight = in_flight + handed;
         let buffers = config.memory.buffers.unwrap_or(on_ports + in_flight).max(4 * CACHE);
         let mtu = config.ports.iter().map(|port| port.mtu).max().unwrap_or(1500);

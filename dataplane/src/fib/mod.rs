@@ -11,6 +11,7 @@ mod build6;
 mod chunks;
 mod default;
 mod error;
+mod front;
 mod memory;
 mod node6;
 mod pages;
@@ -28,6 +29,7 @@ mod view6;
 mod writer;
 
 pub use error::FibError;
+pub use front::{FibWriter, Table};
 pub use v4::{Fib4, Fib4Writer};
 pub use v6::{Fib6, Fib6Writer};
 

@@ -5,18 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::FibError;
-use super::default::{DefaultRoute, DefaultWriter, value};
+use super::default::DefaultRoute;
+use super::front::{Family, FibWriter, Table};
 use super::pages::{Pages, Room, written_bytes};
-use super::routes::{Value, mask32};
+use super::routes::Value;
 use super::shape4::{Blocks, ROOT_BITS, Shape4, escape, is_escape, resolve, run_value, slot_of};
-use super::writer::{Load, Writer};
+use super::writer::Writer;
 use crate::grace::GracePeriod;
 use crate::ids::GroupId;
 
 /// Entries of the root.
 const ROOT: usize = 1 << ROOT_BITS;
-/// The bytes of blocks that a table can grow to: address space, of which the kernel gives what is used.
-const MOST: usize = 1 << 30;
 /// Addresses that a look-up takes at once.
 const BATCH: usize = 64;
 
@@ -208,7 +207,7 @@ mod x86 {
             ) {
                 let mut writer = Fib4Writer::new(Arc::new(NoReaders)).unwrap();
                 for &(addr, len, group) in &routes {
-                    writer.insert(addr & super::super::mask32(len), len, GroupId(group)).unwrap();
+                    writer.insert(addr & crate::fib::routes::mask32(len), len, GroupId(group)).unwrap();
                 }
                 let near = near.iter().filter(|_| !routes.is_empty()).map(|(at, off)| at.get(&routes).0.wrapping_add(*off));
                 let addrs: Vec<u32> = near.chain(addrs.iter().copied()).take(BATCH).collect();
@@ -235,161 +234,36 @@ mod x86 {
 }
 
 /// The side of an IPv4 table that control writes. There is one for each table.
-pub struct Fib4Writer {
-    fib: Arc<Fib4>,
-    writer: Writer<Shape4>,
-    default: DefaultWriter,
+pub type Fib4Writer = FibWriter<Fib4>;
+
+impl Table for Fib4 {
+    type Addr = u32;
 }
 
-impl Fib4Writer {
-    /// An empty table whose readers are watched by `grace`.
-    ///
-    /// # Errors
-    /// [`FibError::Memory`] when there is no memory for the empty table.
-    pub fn new(grace: Arc<dyn GracePeriod>) -> Result<Self, FibError> {
-        Self::with_room(grace, MOST)
-    }
+impl Family for Fib4 {
+    type Shape = Shape4;
+    const WIDTH: u8 = 32;
+    const MOST: usize = 1 << 30;
+    #[cfg(test)]
+    const FIRST_BLOCK: usize = 2;
 
-    /// An empty table whose blocks take `most` bytes at most.
-    pub(super) fn with_room(grace: Arc<dyn GracePeriod>, most: usize) -> Result<Self, FibError> {
+    fn empty(grace: Arc<dyn GracePeriod>, most: usize) -> Result<(Self, Writer<Shape4>), FibError> {
         // The root, and behind it the writer's own numbers of what is under each entry.
         let pages = Arc::new(Pages::reserve(2 * ROOT, Room::Words(most))?);
         let mut writer = Writer::new(Shape4, Arc::clone(&pages), 0, grace);
         writer.start()?;
-        let fib = Arc::new(Fib4 { pages, default: DefaultRoute::default() });
-        Ok(Self { fib, writer, default: DefaultWriter::default() })
+        Ok((Self { pages, default: DefaultRoute::default() }, writer))
     }
 
-    /// The side for workers.
-    pub fn reader(&self) -> Arc<Fib4> {
-        Arc::clone(&self.fib)
+    fn default_route(&self) -> &DefaultRoute {
+        &self.default
     }
 
-    /// Announces `prefix/len` or replaces its group; returns the group it had.
-    ///
-    /// # Errors
-    /// Any [`FibError`]; the table is unchanged then.
-    pub fn insert(&mut self, prefix: u32, len: u8, group: GroupId) -> Result<Option<GroupId>, FibError> {
-        check(prefix, len)?;
-        let value = value(group)?;
-        if len == 0 {
-            return Ok(self.default.change(&self.fib.default, Some(group)));
-        }
-        Ok(self.writer.change(widen(prefix), len, Some(value))?.map(group_of))
+    fn widen(addr: u32) -> u128 {
+        u128::from(addr) << 96
     }
 
-    /// Withdraws `prefix/len`; returns the group it had.
-    ///
-    /// # Errors
-    /// [`FibError::Length`], [`FibError::HostBits4`], or [`FibError::Memory`]: taking a route away can need
-    /// a new block too. The table is unchanged then.
-    pub fn remove(&mut self, prefix: u32, len: u8) -> Result<Option<GroupId>, FibError> {
-        check(prefix, len)?;
-        if len == 0 {
-            return Ok(self.default.change(&self.fib.default, None));
-        }
-        Ok(self.writer.change(widen(prefix), len, None)?.map(group_of))
-    }
-
-    /// Many changes in order: `Some` announces or replaces, `None` withdraws. The same as [`insert`](Self::insert) or
-    /// [`remove`](Self::remove) for each, but the memory that they need is asked for ahead.
-    ///
-    /// # Errors
-    /// Any [`FibError`], with the number of the change that was refused; the changes before it are done.
-    pub fn apply(&mut self, changes: &[(u32, u8, Option<GroupId>)]) -> Result<(), (usize, FibError)> {
-        let (default, fib) = (&mut self.default, &self.fib);
-        self.writer.apply(
-            changes,
-            |&(prefix, len, group)| {
-                check(prefix, len)?;
-                let value = group.map(value).transpose()?;
-                if len == 0 {
-                    default.change(&fib.default, group);
-                    return Ok(None);
-                }
-                Ok(Some((widen(prefix), len, value)))
-            },
-            |&(prefix, len, _)| (widen(prefix), len),
-        )
-    }
-
-    /// The group of exactly `prefix/len`.
-    pub fn get(&self, prefix: u32, len: u8) -> Option<GroupId> {
-        if check(prefix, len).is_err() {
-            return None;
-        }
-        if len == 0 { self.default.get() } else { self.writer.get(widen(prefix), len).map(group_of) }
-    }
-
-    /// Announces many routes at once: the same as an [`insert`](Self::insert) for each in order, but faster.
-    ///
-    /// # Errors
-    /// Any [`FibError`]. The table is unchanged then, but for [`FibError::Memory`], after which some of the routes
-    /// may be in.
-    pub fn load(&mut self, routes: impl IntoIterator<Item = (u32, u8, GroupId)>) -> Result<(), FibError> {
-        let mut load = Load::default();
-        let mut default = None;
-        for (prefix, len, group) in routes {
-            check(prefix, len)?;
-            let value = value(group)?;
-            if len == 0 {
-                default = Some(group);
-            } else {
-                load.add(widen(prefix), len, value)?;
-            }
-        }
-        self.writer.load(load)?;
-        if default.is_some() {
-            self.default.change(&self.fib.default, default);
-        }
-        Ok(())
-    }
-
-    /// How many routes there are.
-    pub fn len(&self) -> usize {
-        self.writer.len() + usize::from(self.default.get().is_some())
-    }
-
-    /// Whether there is no route.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// Frees what was unlinked and whose grace period has passed. Changes do this too; call it when there are
-    /// none.
-    pub fn reclaim(&mut self) {
-        self.writer.reclaim();
-    }
-
-    /// Bytes that the control side's own copy of the routes occupies.
-    pub fn control_memory(&self) -> usize {
-        self.writer.control_bytes()
-    }
-}
-
-fn widen(prefix: u32) -> u128 {
-    u128::from(prefix) << 96
-}
-
-fn group_of(value: Value) -> GroupId {
-    GroupId(value - 1)
-}
-
-fn check(prefix: u32, len: u8) -> Result<(), FibError> {
-    if len > 32 {
-        return Err(FibError::Length { len, max: 32 });
-    }
-    if prefix & !mask32(len) != 0 {
-        return Err(FibError::HostBits4 { prefix: Ipv4Addr::from_bits(prefix), len });
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-impl Fib4Writer {
-    /// Whether nothing is left of the routes that were ever here.
-    pub(super) fn is_as_new(&mut self) -> bool {
-        // The block for "follow the default route".
-        self.writer.is_as_new(2)
+    fn host_bits(prefix: u32, len: u8) -> FibError {
+        FibError::HostBits4 { prefix: Ipv4Addr::from_bits(prefix), len }
     }
 }

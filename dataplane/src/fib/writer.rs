@@ -13,6 +13,8 @@ mod batch;
 mod bulk;
 mod long;
 mod short;
+mod tree;
+mod whole;
 
 pub(super) use bulk::Load;
 
@@ -23,16 +25,14 @@ use super::FibError;
 use super::chunks::{Chunk, Chunks, Id};
 use super::memory::Memory;
 use super::pages::Pages;
-use super::routes::{DEEPER, Entry, ShortRoutes, Value, mask32};
+use super::routes::{ShortRoutes, Value};
 use super::shape::Shape;
-use super::sweep::{Goal, Run, sweep};
+use super::sweep::Run;
 use crate::grace::GracePeriod;
+use whole::Undo;
 
 /// The most levels that a family has.
 const LEVELS: usize = 4;
-
-/// Lists up to this long are rebuilt as a whole for each change.
-const SMALL: usize = 4;
 
 pub(super) struct Writer<S> {
     shape: S,
@@ -44,14 +44,6 @@ pub(super) struct Writer<S> {
     runs: [Vec<Run>; LEVELS],
     /// What the change under way has done to chunks.
     undo: Vec<Undo>,
-}
-
-/// What a chunk had before a change.
-enum Undo {
-    /// What a tree was built from, beside the routes, and how.
-    Tree { id: Id, cover: Value, tree: u32, built: u32 },
-    /// A route.
-    Route { id: Id, suffix: u32, len: u8, value: Option<Value> },
 }
 
 /// The first `len` bits set.
@@ -182,42 +174,6 @@ impl<S: Shape> Writer<S> {
         self.memory.reclaim();
     }
 
-    /// Prepares the root for one more route, or changes nothing.
-    fn hold(&mut self, prefix: u128, len: u8, value: Value) -> Result<(), FibError> {
-        self.attempt(|writer| writer.shape.hold(&mut writer.memory, prefix, len, value))
-    }
-
-    /// Does a change, which ends by [`finish`](Self::finish) or by the same two steps, or nothing of it.
-    fn attempt(&mut self, change: impl FnOnce(&mut Self) -> Result<(), FibError>) -> Result<(), FibError> {
-        let done = change(self);
-        if done.is_err() {
-            for undo in self.undo.drain(..).rev() {
-                match undo {
-                    Undo::Tree { id, cover, tree, built } => {
-                        let chunk = &mut self.chunks[id];
-                        (chunk.cover, chunk.tree, chunk.built) = (cover, tree, built);
-                    }
-                    Undo::Route { id, suffix, len, value } => {
-                        self.chunks[id].routes.put_back(suffix, len, value);
-                    }
-                }
-            }
-            self.memory.undo();
-        }
-        self.undo.clear();
-        done
-    }
-
-    /// Publishes what the change under way has built, and a chunk's new tree if there is one. It fails before.
-    fn finish(&mut self, prefix: u128, level: usize, tree: Option<u32>) -> Result<(), FibError> {
-        self.memory.secure()?;
-        if let Some(tree) = tree {
-            self.publish(prefix, level, tree);
-        }
-        self.memory.commit(S::publish);
-        Ok(())
-    }
-
     /// The level whose lists hold routes of this length; `None` for short ones.
     fn level(len: u8) -> Option<usize> {
         S::STARTS.iter().rposition(|&start| start < len)
@@ -287,166 +243,6 @@ impl<S: Shape> Writer<S> {
             }
         }
         self.short.cover(top(prefix), S::STARTS[0])
-    }
-
-    /// The first address of the deeper chunk at `suffix`.
-    fn below(prefix: u128, level: usize, suffix: u32) -> u128 {
-        prefix & mask128(S::STARTS[level]) | u128::from(suffix) << 96 >> S::STARTS[level]
-    }
-
-    /// Sets or takes away the route of a chunk at this prefix and length (within the window), `DEEPER` for a deeper
-    /// chunk, and publishes what that changes in its tree. `at` is where its list has the route, or would.
-    fn edit(
-        &mut self,
-        id: Id,
-        prefix: u128,
-        level: usize,
-        (len, at): (u8, Result<usize, usize>),
-        value: Option<Value>,
-    ) -> Result<(), FibError> {
-        let within = len.min(S::WINDOWS[level]);
-        let first = Self::suffix(prefix, level) & mask32(within);
-        self.reserve_undo()?;
-        let routes = &mut self.chunks[id].routes;
-        let old = match value {
-            Some(value) => routes.put(at, first, len, value)?,
-            None => at.ok().map(|at| routes.take(at)),
-        };
-        let at = at.unwrap_or_else(|at| at);
-        self.undo.push(Undo::Route { id, suffix: first, len, value: old });
-        if !self.splices(id) {
-            let tree = self.rebuild(id, prefix, level, self.chunks[id].cover)?;
-            self.finish(prefix, level, Some(tree))?;
-        } else if self.splice(id, prefix, level, (first, within), (at, value.filter(|_| len != DEEPER)))? {
-            self.finish(prefix, level, None)?;
-            self.undo.clear();
-            // What is there already will do where there is no memory for less.
-            let tree = self.chunks[id].tree;
-            let _ = self.attempt(|writer| {
-                S::fold(&mut writer.memory, tree, first)?;
-                writer.finish(prefix, level, None)
-            });
-        } else {
-            self.finish(prefix, level, None)?;
-        }
-        if value.is_none() {
-            self.chunks[id].routes.shrink();
-        }
-        Ok(())
-    }
-
-    /// Whether a change of a part of a chunk's tree is done in that part only.
-    fn splices(&self, id: Id) -> bool {
-        // What has grown or shrunk much since it was built wants another form.
-        let (chunk, count) = (&self.chunks[id], self.chunks[id].routes.entries().len());
-        let built = chunk.built as usize;
-        S::splices(chunk.tree) && count > SMALL && count > built / 4 && count <= built.max(8) * 2
-    }
-
-    /// Builds the part of a chunk's tree that is under a prefix. `at` is where its list has what is under it; before that
-    /// is the route of the prefix itself, if there is one, with this value.
-    fn splice(
-        &mut self,
-        id: Id,
-        prefix: u128,
-        level: usize,
-        (first, len): (u32, u8),
-        (at, value): (usize, Option<Value>),
-    ) -> Result<bool, FibError> {
-        let last = first | !mask32(len);
-        let (routes, cover) = (std::mem::take(&mut self.chunks[id].routes), self.chunks[id].cover);
-        let cover = value.or_else(|| routes.cover_before(at, first, len)).unwrap_or(cover);
-        let under = routes.under_from(at + usize::from(value.is_some()), last);
-        let runs = self.sweep(prefix, level, (first, last), cover, under);
-        self.chunks[id].routes = routes;
-        let runs = runs?;
-        let spliced = S::splice(&mut self.memory, self.chunks[id].tree, (first, len), &runs);
-        self.runs[level] = runs;
-        spliced
-    }
-
-    /// Builds a chunk's tree again, for this cover, and notes the old one as unlinked.
-    fn rebuild(&mut self, id: Id, prefix: u128, level: usize, cover: Value) -> Result<u32, FibError> {
-        self.reserve_undo()?;
-        let chunk = &mut self.chunks[id];
-        let old = chunk.tree;
-        self.undo.push(Undo::Tree { id, cover: chunk.cover, tree: old, built: chunk.built });
-        chunk.cover = cover;
-        let tree = self.build(id, prefix, level)?;
-        self.unlink(level, old)?;
-        Ok(tree)
-    }
-
-    fn reserve_undo(&mut self) -> Result<(), FibError> {
-        let error = FibError::Memory { bytes: (self.undo.len() + 1) * size_of::<Undo>() };
-        self.undo.try_reserve(1).map_err(|_| error)
-    }
-
-    /// Builds a chunk's tree from its routes.
-    fn build(&mut self, id: Id, prefix: u128, level: usize) -> Result<u32, FibError> {
-        let chunk = &mut self.chunks[id];
-        let (routes, cover) = (std::mem::take(&mut chunk.routes), chunk.cover);
-        let runs = self.sweep(prefix, level, (0, u32::MAX), cover, routes.entries());
-        self.chunks[id].built = routes.entries().len() as u32;
-        self.chunks[id].routes = routes;
-        let runs = runs?;
-        let tree = match runs.as_slice() {
-            [Run { goal: Goal::Value(value), .. }] => self.uniform(level, *value),
-            runs => S::build(&mut self.memory, level, runs),
-        };
-        self.runs[level] = runs;
-        let tree = tree?;
-        self.chunks[id].tree = tree;
-        Ok(tree)
-    }
-
-    /// The runs of a part of a chunk. Deeper chunks whose cover has changed are rebuilt on the way.
-    fn sweep(
-        &mut self,
-        prefix: u128,
-        level: usize,
-        span: (u32, u32),
-        cover: Value,
-        entries: &[Entry],
-    ) -> Result<Vec<Run>, FibError> {
-        let mut runs = std::mem::take(&mut self.runs[level]);
-        runs.clear();
-        sweep(&mut runs, span, cover, entries, S::WINDOWS[level], |suffix, cover| {
-            let below = Self::below(prefix, level, suffix);
-            let Some(id) = self.find(below, level + 1) else { return Ok(0) };
-            let chunk = &self.chunks[id];
-            if chunk.cover == cover { Ok(chunk.tree) } else { self.rebuild(id, below, level + 1, cover) }
-        })?;
-        Ok(runs)
-    }
-
-    /// Leads readers to a chunk's new tree.
-    fn publish(&mut self, prefix: u128, level: usize, tree: u32) {
-        if level == 0 {
-            self.shape.set_root(&self.memory, Self::index(prefix), tree);
-        } else if let Some(parent) = self.chunk(prefix, level - 1) {
-            let suffix = Self::suffix(prefix, level - 1);
-            if let Some(cell) = S::link(&self.memory, parent.tree, suffix) {
-                S::publish(&self.memory, cell, tree);
-            }
-        }
-    }
-
-    /// The shared tree of one value, with one link more.
-    fn uniform(&mut self, level: usize, value: Value) -> Result<u32, FibError> {
-        let run = Run { end: u32::MAX, goal: Goal::Value(value) };
-        if level > 0 && !S::DEEP_UNIFORM {
-            return S::build(&mut self.memory, level, &[run]);
-        }
-        self.memory.uniform(value, |memory| S::build(memory, 0, &[run]))
-    }
-
-    /// Notes a tree as unlinked; a shared one when its last link goes.
-    fn unlink(&mut self, level: usize, tree: u32) -> Result<(), FibError> {
-        match S::uniform_value(&self.memory, level, tree) {
-            Some(value) => self.memory.link(value, -1),
-            None => S::unlink(&mut self.memory, level, tree),
-        }
     }
 }
 

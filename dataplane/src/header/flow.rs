@@ -29,18 +29,44 @@ pub fn hash6(packet: &[u8]) -> u32 {
     mix(addresses, ports(next_header, packet, ipv6::HEADER_LEN))
 }
 
-/// The flow that a frame is of by the first look, before anything of it is checked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Flow {
-    /// Its hash, as [`hash4`] and [`hash6`] have it.
-    pub hash: u32,
-    /// Whether ports are in it: not for fragments, nor protocols without.
-    pub ports: bool,
+/// The hash of a frame with up to two tags and a priority tag, as [`hash4`] and [`hash6`] have it, by the first look, before
+/// anything of it is checked; `None` where it is not IP.
+#[inline]
+pub fn of_frame(frame: &[u8]) -> Option<u32> {
+    Some(match ip(frame)? {
+        Ip::V4(l3) => hash4(l3),
+        Ip::V6(l3) => hash6(l3),
+    })
 }
 
-/// The flow of a frame with up to two tags and a priority tag; `None` where it is not IP.
+/// A hash that tells flows apart for good: of 64 bits, and with each half of an IPv6 address in it by itself, as hosts that
+/// have them swapped need it. `None` where there are no ports: in fragments, and protocols without.
+pub fn fingerprint(frame: &[u8]) -> Option<u64> {
+    let halves = |address: u128| [(address >> 64) as u64, address as u64];
+    let (ports, words) = match ip(frame)? {
+        Ip::V4(l3) if has_ports4(l3) => {
+            let addresses = u64::from(ipv4::source(l3)) << 32 | u64::from(ipv4::destination(l3));
+            (ports(ipv4::protocol(l3), l3, ipv4::header_len(l3)), [addresses, 0, 0, 0])
+        }
+        Ip::V6(l3) if has_ports(ipv6::next_header(l3)) => {
+            let ([a, b], [c, d]) = (halves(ipv6::source(l3)), halves(ipv6::destination(l3)));
+            (ports(ipv6::next_header(l3), l3, ipv6::HEADER_LEN), [a, b, c, d])
+        }
+        _ => return None,
+    };
+    let add = |hash, word| step(hash ^ word ^ 0x9e37_79b9_7f4a_7c15, 0xd6e8_feb8_6659_fd93);
+    Some(words.into_iter().fold(ports, add))
+}
+
+/// An IP packet that is as long as its family's header.
+enum Ip<'a> {
+    V4(&'a [u8]),
+    V6(&'a [u8]),
+}
+
+/// That of a frame with up to two tags and a priority tag.
 #[inline]
-pub fn of_frame(frame: &[u8]) -> Option<Flow> {
+fn ip(frame: &[u8]) -> Option<Ip<'_>> {
     let mut at = ethernet::HEADER_LEN - 2;
     for _ in 0..3 {
         if !ethernet::is_tpid(be16(frame, at)) {
@@ -50,15 +76,14 @@ pub fn of_frame(frame: &[u8]) -> Option<Flow> {
     }
     let l3 = frame.get(at + 2..)?;
     match be16(frame, at) {
-        ethernet::IPV4 if l3.len() >= ipv4::MIN_HEADER_LEN => {
-            let ports = !ipv4::is_fragment(l3) && has_ports(ipv4::protocol(l3));
-            Some(Flow { hash: hash4(l3), ports })
-        }
-        ethernet::IPV6 if l3.len() >= ipv6::HEADER_LEN => {
-            Some(Flow { hash: hash6(l3), ports: has_ports(ipv6::next_header(l3)) })
-        }
+        ethernet::IPV4 if l3.len() >= ipv4::MIN_HEADER_LEN => Some(Ip::V4(l3)),
+        ethernet::IPV6 if l3.len() >= ipv6::HEADER_LEN => Some(Ip::V6(l3)),
         _ => None,
     }
+}
+
+fn has_ports4(packet: &[u8]) -> bool {
+    !ipv4::is_fragment(packet) && has_ports(ipv4::protocol(packet))
 }
 
 fn has_ports(protocol: u8) -> bool {
@@ -72,12 +97,13 @@ fn ports(protocol: u8, packet: &[u8], at: usize) -> u64 {
 
 /// Multiply and fold twice: every input bit reaches the low bits, by which buckets are chosen.
 fn mix(a: u64, b: u64) -> u32 {
-    let step = |x: u64, k: u64| {
-        let product = u128::from(x) * u128::from(k);
-        (product as u64) ^ (product >> 64) as u64
-    };
     let hash = step(step(a ^ 0x9e37_79b9_7f4a_7c15, 0xd6e8_feb8_6659_fd93) ^ b, 0xa076_1d64_78bd_642f);
     (hash ^ hash >> 32) as u32
+}
+
+fn step(x: u64, k: u64) -> u64 {
+    let product = u128::from(x) * u128::from(k);
+    (product as u64) ^ (product >> 64) as u64
 }
 
 #[cfg(test)]
@@ -106,7 +132,6 @@ mod tests {
     #[test]
     fn the_flow_of_a_frame_is_that_of_its_packet() {
         let packet = udp4(1, 2, 1000, 0);
-        let flow = Flow { hash: hash4(&packet), ports: true };
         for tags in [vec![], vec![0x8100u16], vec![0x88a8, 0x8100], vec![0x8100, 0x88a8, 0x8100]] {
             let mut frame = vec![0; 12];
             for tpid in tags {
@@ -115,10 +140,11 @@ mod tests {
             }
             frame.extend(ethernet::IPV4.to_be_bytes());
             frame.extend(&packet);
-            assert_eq!(of_frame(&frame), Some(flow));
+            assert_eq!(of_frame(&frame), Some(hash4(&packet)));
+            assert!(fingerprint(&frame).is_some());
             // Whatever is cut off, and whatever header length is claimed, it does not fail.
             for end in 0..frame.len() {
-                let _ = of_frame(&frame[..end]);
+                let _ = (of_frame(&frame[..end]), fingerprint(&frame[..end]));
             }
             let l3 = frame.len() - packet.len();
             frame[l3] = 0x4f;

@@ -6,62 +6,41 @@
 
 use std::arch::x86_64::*;
 
-use crate::burst::BURST;
+use crate::burst::ROOM;
 use crate::header::ethernet;
 use crate::sub_interface::Pattern;
-
-/// Entries that arrays have for sixteen from any packet of a burst on.
-pub const ROOM: usize = BURST + 16;
 
 /// What is read in place of a frame.
 static NO_FRAME: [u8; 64] = [0; 64];
 
-/// The starts of frames and their lengths, those of a burst from the front.
-pub struct Frames {
-    /// Where they start.
-    pub start: [*const u8; ROOM],
-    /// Bytes.
-    pub len: [u16; ROOM],
-}
+/// The starts of a burst's frames, from the front.
+#[repr(align(64))]
+pub struct Frames(pub [*const u8; ROOM]);
 
 impl Frames {
     /// None.
     #[inline(always)]
     pub fn none() -> Self {
-        Self { start: [NO_FRAME.as_ptr(); ROOM], len: [0; ROOM] }
+        Self([NO_FRAME.as_ptr(); ROOM])
     }
 }
 
-/// What is found. An entry means something only for packets that are right.
-#[derive(Debug)]
-pub struct Found {
-    /// VID of the outer tag.
-    pub outer: [u16; ROOM],
-    /// VID of the inner tag.
-    pub inner: [u16; ROOM],
+/// Where what is found goes. An entry means something only for packets that are right.
+pub struct Found<'a> {
+    /// VIDs of the outer tag and of the inner one.
+    pub vids: &'a mut [[u16; ROOM]; 2],
     /// Priority of the outer tag, 0 to 7; 0 without a tag.
-    pub pcp: [u8; ROOM],
+    pub pcp: &'a mut [u8; ROOM],
     /// Length of the IP packet, in bytes.
-    pub l3_len: [u16; ROOM],
+    pub l3_len: &'a mut [u16; ROOM],
     /// IPv4 destination, host byte order.
-    pub destination4: [u32; ROOM],
+    pub destination4: &'a mut [u32; ROOM],
     /// `ipv4::aged`.
-    pub aged: [u32; ROOM],
-    /// IPv6 destination, host byte order.
-    pub destination6: [u128; ROOM],
-}
-
-impl Found {
-    /// Nothing.
-    pub const NOTHING: Self = Self {
-        outer: [0; ROOM],
-        inner: [0; ROOM],
-        pcp: [0; ROOM],
-        l3_len: [0; ROOM],
-        destination4: [0; ROOM],
-        aged: [0; ROOM],
-        destination6: [0; ROOM],
-    };
+    pub aged: &'a mut [u32; ROOM],
+    /// IPv6 destination, host byte order; that of the first IPv6 packet first.
+    pub destination6: &'a mut [u128; ROOM],
+    /// The first IPv6 packet.
+    pub first6: usize,
 }
 
 /// The ethertype as a half of a word that was read little-endian.
@@ -81,16 +60,16 @@ pub const fn end_of(kind: usize) -> usize {
 /// none.
 ///
 /// # Safety
-/// `from` is less than 64. Each frame has 34 bytes, and those of length 0 are at a valid pointer to 34 bytes. The
-/// processor has the features that this is compiled with.
+/// `from` is less than 64. Each frame has 34 bytes, and `len` says how many, and in the place of any other there is a
+/// valid pointer to 34 bytes. The processor has the features that this is compiled with.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-pub unsafe fn kinds(frames: &Frames, from: usize) -> [u16; KINDS] {
+pub unsafe fn kinds(frames: &Frames, len: &[u16; ROOM], from: usize) -> [u16; KINDS] {
     let half = _mm512_set1_epi32(0xffff);
     // SAFETY: as above: 12 + 16 is less than 34, and `from + 16` at most `ROOM`.
     let ([first, second, third, _], len) = unsafe {
-        let starts = &*frames.start.as_ptr().add(from).cast();
-        (transposed(starts, 12), _mm256_loadu_si256(frames.len.as_ptr().add(from).cast()))
+        let starts = &*frames.0.as_ptr().add(from).cast();
+        (transposed(starts, 12), _mm256_loadu_si256(len.as_ptr().add(from).cast()))
     };
     let len = _mm512_cvtepu16_epi32(len);
     let is = |word, ethertype| {
@@ -117,18 +96,19 @@ pub unsafe fn kinds(frames: &Frames, from: usize) -> [u16; KINDS] {
 /// `ipv6::expected` ask for. The VLAN ids are not looked at, and IPv4's checksums only with `sum`.
 ///
 /// # Safety
-/// `from < to`, `to <= from + 16`, `to <= 64`, and each of the frames has at least [`end_of`] their kind bytes. The
-/// processor has the features that this is compiled with.
+/// `from < to`, `to <= from + 16`, `to <= 64`, `found.first6 <= from` of IPv6, and each of the frames has at least
+/// [`end_of`] their kind bytes. The processor has the features that this is compiled with.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi2")]
 #[allow(clippy::too_many_lines)] // One pass over vectors that would have to be handed on.
 pub unsafe fn look<const TAGS: usize, const V6: bool>(
     frames: &Frames,
+    len: &[u16; ROOM],
     from: usize,
     to: usize,
     pattern: &Pattern,
     sum: bool,
-    found: &mut Found,
+    found: &mut Found<'_>,
 ) -> u16 {
     let l3_offset = 14 + 4 * TAGS;
     let ones = _mm512_set1_epi32(-1);
@@ -138,15 +118,15 @@ pub unsafe fn look<const TAGS: usize, const V6: bool>(
 
     // The others of the sixteen are none.
     let mut some = [NO_FRAME.as_ptr(); 16];
-    let starts = match frames.start[from..].first_chunk() {
+    let starts = match frames.0[from..].first_chunk() {
         Some(starts) if to - from == 16 => starts,
         _ => {
-            some.iter_mut().zip(&frames.start[from..to]).for_each(|(some, start)| *some = *start);
+            some.iter_mut().zip(&frames.0[from..to]).for_each(|(some, start)| *some = *start);
             &some
         }
     };
     // SAFETY: `from + 16` is at most `ROOM`.
-    let len = unsafe { _mm256_loadu_si256(frames.len.as_ptr().add(from).cast()) };
+    let len = unsafe { _mm256_loadu_si256(len.as_ptr().add(from).cast()) };
     let len = _mm512_cvtepu16_epi32(len);
     let room = _mm512_sub_epi32(len, _mm512_set1_epi32(l3_offset as i32));
     // SAFETY: all are within the frame up to the end of an IPv4 header.
@@ -185,10 +165,10 @@ pub unsafe fn look<const TAGS: usize, const V6: bool>(
     // SAFETY: `from + 16` is at most `ROOM`.
     unsafe {
         if TAGS > 0 {
-            _mm256_storeu_si256(found.outer.as_mut_ptr().add(from).cast(), outer);
+            _mm256_storeu_si256(found.vids[0].as_mut_ptr().add(from).cast(), outer);
         }
         if TAGS > 1 {
-            _mm256_storeu_si256(found.inner.as_mut_ptr().add(from).cast(), inner);
+            _mm256_storeu_si256(found.vids[1].as_mut_ptr().add(from).cast(), inner);
         }
         _mm_storeu_si128(found.pcp.as_mut_ptr().add(from).cast(), pcp);
     }
@@ -202,7 +182,8 @@ pub unsafe fn look<const TAGS: usize, const V6: bool>(
             _mm512_cmple_epu32_mask(first, _mm512_set1_epi32(2))
         };
         // SAFETY: a frame of this kind has 40 bytes from `l3` on, `NO_FRAME` 64 in all.
-        let special = unsafe { destinations6(starts, l3_offset + 24, from, found) };
+        let special =
+            unsafe { destinations6(starts, l3_offset + 24, from - found.first6, found.destination6) };
         let right = _mm512_cmpeq_epi32_mask(
             _mm512_and_si512(first, _mm512_set1_epi32(0xf0)),
             _mm512_set1_epi32(0x60),
@@ -290,26 +271,26 @@ unsafe fn transposed(starts: &[*const u8; 16], at: usize) -> [__m512i; 4] {
     ]
 }
 
-/// The IPv6 destinations of sixteen frames, from byte `at` on. Returns those whose first byte makes them unusual, as
-/// `ipv6::expected` has it, as bits.
+/// The IPv6 destinations of sixteen frames, from byte `at` on, go to `found` from `place` on. Returns those whose first
+/// byte makes them unusual, as `ipv6::expected` has it, as bits.
 ///
 /// # Safety
-/// All have 16 bytes from there on; `from` is less than 64; and the processor has the features that this is compiled
+/// All have 16 bytes from there on; `place` is less than 64; and the processor has the features that this is compiled
 /// with.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi2")]
-unsafe fn destinations6(starts: &[*const u8; 16], at: usize, from: usize, found: &mut Found) -> u16 {
+unsafe fn destinations6(starts: &[*const u8; 16], at: usize, place: usize, found: &mut [u128; ROOM]) -> u16 {
     let reversed = _mm512_set4_epi32(0x0001_0203, 0x0405_0607, 0x0809_0a0b, 0x0c0d_0e0f);
     let mut special = 0;
     for first in [0, 4, 8, 12] {
-        // SAFETY: as above; `from + 16` is at most `ROOM`.
+        // SAFETY: as above; `place + 16` is at most `ROOM`.
         let unusual = unsafe {
             let lane = |k: usize| _mm_loadu_si128(starts[first + k].add(at).cast());
             let all = _mm512_castsi128_si512(lane(0));
             let all = _mm512_inserti32x4::<1>(all, lane(1));
             let all = _mm512_inserti32x4::<2>(all, lane(2));
             let all = _mm512_inserti32x4::<3>(all, lane(3));
-            let to = found.destination6.as_mut_ptr().add(from + first).cast();
+            let to = found.as_mut_ptr().add(place + first).cast();
             _mm512_storeu_si512(to, _mm512_shuffle_epi8(all, reversed));
             _mm512_cmple_epu8_mask(_mm512_add_epi8(all, _mm512_set1_epi8(2)), _mm512_set1_epi8(2))
         };

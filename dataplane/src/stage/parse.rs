@@ -2,7 +2,7 @@
 //! expects it, which nearly all are, is known by a few comparisons; any other goes through `classify` and `validate`,
 //! which know what it is.
 
-use crate::burst::{BURST, Bits, Burst, IN_ORDER, Lane};
+use crate::burst::{BURST, Bits, Burst, IN_ORDER, Lane, ROOM};
 use crate::expected::{Arrival, Frame, HEAD, OnPort, outer_pcp};
 use crate::header::{ipv4, ipv6};
 use crate::ids::{SubIfId, VrfId};
@@ -35,7 +35,7 @@ fn wide<P: Packet, const WIDE: bool>(burst: &mut Burst<P>, tables: &Tables) -> O
         // SAFETY: the caller says that the processor has the features.
         #[allow(unsafe_code)]
         unsafe {
-            return crate::stage::wide::run(burst, regular);
+            return crate::stage::wide::run(burst, regular, tables.exits().longest_l2);
         }
     }
     let _ = (burst, tables);
@@ -87,7 +87,7 @@ fn expected<P: Packet>(burst: &mut Burst<P>, on_port: OnPort<'_>) -> u64 {
         return odd;
     }
     let all = if count == BURST { u64::MAX } else { (1 << count) - 1 };
-    let mut lens = [0; BURST];
+    let mut lens = [0; ROOM];
     // Without gaps, packets have the numbers of their places in the lane.
     let in_place = count == len;
     let found_len = if in_place { &mut burst.l3_len } else { &mut lens };
@@ -121,9 +121,9 @@ fn headers4<const SUM: bool>(
     headers: &Headers<'_>,
     room: &[u16; BURST],
     count: usize,
-    destination: &mut [u32; BURST],
-    l3_len: &mut [u16; BURST],
-    aged: &mut [u32; BURST],
+    destination: &mut [u32; ROOM],
+    l3_len: &mut [u16; ROOM],
+    aged: &mut [u32; ROOM],
 ) -> u64 {
     let mut right = 0;
     for k in 0..count.min(BURST) {
@@ -140,7 +140,7 @@ fn headers4<const SUM: bool>(
 /// Keeps only these entries of a lane. Returns the packets of the others, as bits.
 #[cold]
 #[inline(never)]
-fn keep(lane: &mut Lane<u32>, aged: &mut [u32; BURST], right: u64) -> u64 {
+fn keep(lane: &mut Lane<u32>, aged: &mut [u32; ROOM], right: u64) -> u64 {
     lane.keep(right, |from, to| aged[to] = aged[from])
 }
 
@@ -155,12 +155,12 @@ struct Pass<'a, 'b, P> {
     room: &'b mut [u16; BURST],
     v4: &'b mut Lane<u32>,
     v6: &'b mut Lane<u128>,
-    frame_len: &'b mut [u16; BURST],
+    frame_len: &'b mut [u16; ROOM],
     l3_offset: &'b mut [u8; BURST],
-    l3_len: &'b mut [u16; BURST],
+    l3_len: &'b mut [u16; ROOM],
     sub_if: &'b mut [SubIfId; BURST],
     vrf: &'b mut [VrfId; BURST],
-    pcp: &'b mut [u8; BURST],
+    pcp: &'b mut [u8; ROOM],
 }
 
 impl<P: Packet> Pass<'_, '_, P> {

@@ -64,7 +64,8 @@ fn all_to<I: PortIo, const WIDE: bool>(
     let len = burst.len.min(BURST);
     let sent = io.tx(port, &mut burst.packets[..len]).min(len);
     let (l2, l3) = (&burst.out_len[..sent], &burst.l3_len[..sent]);
-    count::<WIDE, _>(&burst.out_sub_if[..sent], l2, l3, |id| &counters.sub_interface(id).sent);
+    let rows = counters.rows();
+    count::<WIDE, _>(&burst.out_sub_if[..sent], l2, l3, |id| &rows.get(id).sent);
     let bytes = sum(l2);
     count_sent(port, burst.port, sent, bytes, counters);
     if sent < len {
@@ -110,7 +111,7 @@ fn apart<I: PortIo, const WIDE: bool>(
         let mut bytes = 0;
         for i in batch.index[..sent].iter().map(|i| usize::from(*i) & (BURST - 1)) {
             let packet = Counted::new(burst.out_len[i], burst.l3_len[i]);
-            counters.sub_interface(burst.out_sub_if[i]).sent.add_one::<WIDE>(packet);
+            counters.sub_interface(burst.out_sub_if[i]).sent.add_one::<WIDE>(&packet);
             bytes += u64::from(burst.out_len[i]);
         }
         count_sent(port, burst.port, sent, bytes, counters);
@@ -180,17 +181,17 @@ fn finish<P: Packet>(burst: &mut Burst<P>, i: usize, punts: &mut PuntPath<P>, co
 #[inline(always)]
 fn count_received<P: Packet, const WIDE: bool>(burst: &Burst<P>, counters: &WorkerCounters) {
     let port = counters.port(burst.port);
+    let rows = counters.rows();
     let len = burst.len.min(BURST);
     let l2 = &burst.frame_len[..len];
     port.received.add(len as u64);
     port.received_bytes.add(sum(l2));
     if burst.classified == burst.all() {
-        let row = |id| &counters.sub_interface(id).received;
-        count::<WIDE, _>(&burst.sub_if[..len], l2, &burst.l3_len[..len], row);
+        count::<WIDE, _>(&burst.sub_if[..len], l2, &burst.l3_len[..len], |id| &rows.get(id).received);
     } else {
         for i in Bits(burst.classified) {
             let packet = Counted::new(burst.frame_len[i], burst.l3_len[i]);
-            counters.sub_interface(burst.sub_if[i]).received.add_one::<WIDE>(packet);
+            rows.get(burst.sub_if[i]).received.add_one::<WIDE>(&packet);
         }
     }
 }
@@ -210,7 +211,7 @@ fn count<'a, const WIDE: bool, F: Fn(SubIfId) -> &'a Traffic>(
     for ((packet, l2), l3) in packets.iter_mut().zip(l2).zip(l3) {
         *packet = Counted::new(*l2, *l3);
     }
-    for (sub_if, packet) in sub_if.iter().zip(packets) {
+    for (sub_if, packet) in sub_if.iter().zip(&packets) {
         row(*sub_if).add_one::<WIDE>(packet);
     }
 }

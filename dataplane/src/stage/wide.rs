@@ -1,22 +1,24 @@
 //! `wide`: the work of `parse` on a processor with AVX-512, sixteen packets at a time. The packets of a burst that are
 //! of several kinds (family and number of tags) are first lined up by kind, each flow's in their order.
 
-use crate::burst::{BURST, Bits, Burst, IN_ORDER};
+use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+
+use crate::burst::{BURST, Bits, Burst, IN_ORDER, ROOM};
 use crate::expected::HEAD;
-use crate::header::wide::{Frames, KINDS, end_of, kinds, look};
+use crate::header::wide::{Found, Frames, KINDS, end_of, kinds, look};
 use crate::packet::Packet;
 use crate::sub_interface::{NONE, Regular};
 
 /// Takes the packets that are as expected. Returns the others, as bits; `None`: this burst is not for here, and nothing
-/// was done.
+/// was done. `longest_l2`: length of the longest L2 header that any may get, in bytes.
 ///
 /// # Safety
 /// The processor has the features of `worker::Instructions::Avx512`.
 #[allow(unsafe_code)] // Called after a check for the features.
 #[inline(always)]
-pub unsafe fn run<P: Packet>(burst: &mut Burst<P>, regular: Regular<'_>) -> Option<u64> {
+pub unsafe fn run<P: Packet>(burst: &mut Burst<P>, regular: Regular<'_>, longest_l2: u8) -> Option<u64> {
     // SAFETY: the caller says so.
-    unsafe { expected(burst, regular) }
+    unsafe { expected(burst, regular, longest_l2) }
 }
 
 /// The packets from one number to the next that are of one kind.
@@ -24,20 +26,20 @@ type Ends = [usize; KINDS];
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,lzcnt,movbe,popcnt")]
-fn expected<P: Packet>(burst: &mut Burst<P>, regular: Regular<'_>) -> Option<u64> {
+fn expected<P: Packet>(burst: &mut Burst<P>, regular: Regular<'_>, longest_l2: u8) -> Option<u64> {
     let len = burst.len.min(BURST);
     let mut frames = Frames::none();
-    let packets = &burst.packets[..len];
-    if !burst.vouched || gather::<P, true>(packets, &mut frames)? != 0 {
+    let (packets, lens) = (&burst.packets[..len], &mut burst.frame_len);
+    if !burst.vouched || gather::<P, true>(packets, &mut frames, lens)? != 0 {
         burst.vouched = false;
-        if gather::<P, false>(packets, &mut frames)? != 0 {
+        if gather::<P, false>(packets, &mut frames, lens)? != 0 {
             return None;
         }
     }
     let mut right = 0;
     let mut ends = [0; KINDS];
     // As a rule a port's packets are alike.
-    match only_kind(&frames, len) {
+    match only_kind(&frames, &burst.frame_len, len) {
         Some(kind) => {
             ends[kind..].fill(len);
             right = every(burst, &frames, ends, regular);
@@ -49,22 +51,28 @@ fn expected<P: Packet>(burst: &mut Burst<P>, regular: Regular<'_>) -> Option<u64
         ends = line_up(burst, &mut frames);
         right = every(burst, &frames, ends, regular);
     }
-    burst.frame_len.copy_from_slice(&frames.len[..BURST]);
+    fetch_fronts(&frames, ends, longest_l2);
+    burst.fetched = true;
     Some(lanes(burst, ends, right, regular))
 }
 
-/// Notes where the packets' frames are. Returns 0 if none of them is odd, and with `VOUCHED` the NIC calls all their
-/// checksums right.
+/// Notes where the packets' frames are and how long; those too short for any IP packet are left out. Returns 0 if none of
+/// them is odd, and with `VOUCHED` the NIC calls all their checksums right.
 #[inline(always)]
-fn gather<P: Packet, const VOUCHED: bool>(packets: &[Option<P>], frames: &mut Frames) -> Option<u64> {
+fn gather<P: Packet, const VOUCHED: bool>(
+    packets: &[Option<P>],
+    frames: &mut Frames,
+    lens: &mut [u16; ROOM],
+) -> Option<u64> {
     let mut oddity = 0;
     for (i, packet) in packets.iter().enumerate() {
         let packet = packet.as_ref()?;
         packet.prefetch();
         oddity |= if VOUCHED { packet.oddity_or_doubt() } else { packet.oddity() };
         let bytes = packet.bytes();
+        lens[i] = 0;
         if bytes.len() >= HEAD {
-            (frames.start[i], frames.len[i]) = (bytes.as_ptr(), bytes.len() as u16);
+            (frames.0[i], lens[i]) = (bytes.as_ptr(), bytes.len() as u16);
         }
     }
     Some(oddity)
@@ -74,14 +82,33 @@ fn gather<P: Packet, const VOUCHED: bool>(packets: &[Option<P>], frames: &mut Fr
 #[allow(unsafe_code)]
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-fn only_kind(frames: &Frames, len: usize) -> Option<usize> {
+fn only_kind(frames: &Frames, lens: &[u16; ROOM], len: usize) -> Option<usize> {
     // SAFETY: frames have 34 bytes, and where there is none there are as many; nothing was done to a packet since they
     // were looked up.
-    let kinds = unsafe { kinds(frames, 0) };
+    let kinds = unsafe { kinds(frames, lens, 0) };
     let first = u16::MAX >> (16 - len.clamp(1, 16));
     let kind = kinds.iter().position(|kind| *kind & first == first)?;
-    let shortest = frames.len[..len].iter().fold(u16::MAX, |shortest, len| shortest.min(*len));
+    let shortest = lens[..len].iter().fold(u16::MAX, |shortest, len| shortest.min(*len));
     (usize::from(shortest) >= end_of(kind)).then_some(kind)
+}
+
+/// Asks for what lies before frames that may grow, which is in no near cache.
+#[inline(always)]
+fn fetch_fronts(frames: &Frames, ends: Ends, longest_l2: u8) {
+    let mut start = 0;
+    for (kind, end) in ends.into_iter().enumerate() {
+        let grows = usize::from(longest_l2).saturating_sub(14 + 4 * (kind % 3));
+        if grows > 0 {
+            for frame in &frames.0[start..end.max(start)] {
+                // SAFETY: a prefetch is a hint, whatever the address.
+                #[allow(unsafe_code)]
+                unsafe {
+                    _mm_prefetch::<_MM_HINT_T0>(frame.wrapping_sub(grows).cast());
+                }
+            }
+        }
+        start = end;
+    }
 }
 
 /// Puts the packets of each kind together, those of none at the end.
@@ -93,7 +120,7 @@ fn line_up<P: Packet>(burst: &mut Burst<P>, frames: &mut Frames) -> Ends {
     for from in (0..burst.len.min(BURST)).step_by(16) {
         // SAFETY: as above; `from` is less than 64. Packets are moved only further below, and `Packet` promises that
         // their bytes stay where they are.
-        let sixteen = unsafe { kinds(frames, from) };
+        let sixteen = unsafe { kinds(frames, &burst.frame_len, from) };
         for (all, sixteen) in of_kind.iter_mut().zip(sixteen) {
             *all |= u64::from(sixteen) << from;
         }
@@ -109,11 +136,11 @@ fn line_up<P: Packet>(burst: &mut Burst<P>, frames: &mut Frames) -> Ends {
             ends[kind] = count;
         }
     }
-    let mut lined_up = Frames::none();
+    let (mut lined_up, lens) = (Frames::none(), burst.frame_len);
     for (to, from) in order[..count.min(BURST)].iter().enumerate() {
         let from = usize::from(*from) & (BURST - 1);
         std::mem::swap(&mut burst.spare[to], &mut burst.packets[from]);
-        (lined_up.start[to], lined_up.len[to]) = (frames.start[from], frames.len[from]);
+        (lined_up.0[to], burst.frame_len[to]) = (frames.0[from], lens[from]);
     }
     std::mem::swap(&mut burst.spare, &mut burst.packets);
     *frames = lined_up;
@@ -123,8 +150,7 @@ fn line_up<P: Packet>(burst: &mut Burst<P>, frames: &mut Frames) -> Ends {
 /// Looks at all packets, which are lined up by kind. Returns those that are right, as bits.
 #[inline(always)]
 fn every<P: Packet>(burst: &mut Burst<P>, frames: &Frames, ends: Ends, regular: Regular<'_>) -> u64 {
-    let mut start = 0;
-    let mut right = 0;
+    let (mut start, mut right, first6) = (0, 0, ends[2]);
     for (kind, end) in ends.into_iter().enumerate() {
         if start < end {
             // SAFETY: `line_up` and `only_kind` saw that the frames are long enough. Packets may have been moved since
@@ -132,12 +158,12 @@ fn every<P: Packet>(burst: &mut Burst<P>, frames: &Frames, ends: Ends, regular: 
             #[allow(unsafe_code)]
             unsafe {
                 right |= match kind {
-                    0 => of_kind::<P, 0, false>(burst, frames, start, end, regular),
-                    1 => of_kind::<P, 1, false>(burst, frames, start, end, regular),
-                    2 => of_kind::<P, 2, false>(burst, frames, start, end, regular),
-                    3 => of_kind::<P, 0, true>(burst, frames, start, end, regular),
-                    4 => of_kind::<P, 1, true>(burst, frames, start, end, regular),
-                    _ => of_kind::<P, 2, true>(burst, frames, start, end, regular),
+                    0 => of_kind::<P, 0, false>(burst, frames, start, end, first6, regular),
+                    1 => of_kind::<P, 1, false>(burst, frames, start, end, first6, regular),
+                    2 => of_kind::<P, 2, false>(burst, frames, start, end, first6, regular),
+                    3 => of_kind::<P, 0, true>(burst, frames, start, end, first6, regular),
+                    4 => of_kind::<P, 1, true>(burst, frames, start, end, first6, regular),
+                    _ => of_kind::<P, 2, true>(burst, frames, start, end, first6, regular),
                 }
             }
         }
@@ -149,7 +175,8 @@ fn every<P: Packet>(burst: &mut Burst<P>, frames: &Frames, ends: Ends, regular: 
 /// Looks at the packets `start..end`, which are of one kind. Returns those that are right, as bits.
 ///
 /// # Safety
-/// `start < end <= 64`, the frames are as long as their kind's headers, and the processor has the features.
+/// `start < end <= 64`, `first6 <= start` of IPv6, the frames are as long as their kind's headers, and the processor has
+/// the features.
 #[allow(unsafe_code)]
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,lzcnt,movbe,popcnt")]
@@ -159,15 +186,27 @@ unsafe fn of_kind<P: Packet, const TAGS: usize, const V6: bool>(
     frames: &Frames,
     start: usize,
     end: usize,
+    first6: usize,
     regular: Regular<'_>,
 ) -> u64 {
     let Some(pattern) = regular.pattern(TAGS) else { return 0 };
     let sum = !burst.vouched;
-    let found = &mut burst.found;
+    let mut found = Found {
+        vids: &mut burst.vids,
+        pcp: &mut burst.pcp,
+        l3_len: &mut burst.l3_len,
+        destination4: &mut burst.v4.destination,
+        aged: &mut burst.aged,
+        destination6: &mut burst.v6.destination,
+        first6,
+    };
     let mut right = 0;
     for from in (start..end).step_by(16) {
         // SAFETY: the caller says so.
-        let sixteen = unsafe { look::<TAGS, V6>(frames, from, end.min(from + 16), pattern, sum, found) };
+        let sixteen = unsafe {
+            let to = end.min(from + 16);
+            look::<TAGS, V6>(frames, &burst.frame_len, from, to, pattern, sum, &mut found)
+        };
         right |= u64::from(sixteen) << from;
     }
     burst.l3_offset[start..end].fill(14 + 4 * TAGS as u8);
@@ -175,9 +214,8 @@ unsafe fn of_kind<P: Packet, const TAGS: usize, const V6: bool>(
     if TAGS == 0 {
         sub_if.fill(regular.find::<0>(0, 0));
     } else {
-        for ((sub_if, outer), inner) in
-            sub_if.iter_mut().zip(&found.outer[start..]).zip(&found.inner[start..])
-        {
+        let [outer, inner] = found.vids;
+        for ((sub_if, outer), inner) in sub_if.iter_mut().zip(&outer[start..]).zip(&inner[start..]) {
             *sub_if = regular.find::<TAGS>(*outer, *inner);
         }
     }
@@ -193,9 +231,6 @@ unsafe fn of_kind<P: Packet, const TAGS: usize, const V6: bool>(
 #[inline(always)]
 fn lanes<P: Packet>(burst: &mut Burst<P>, ends: Ends, right: u64, regular: Regular<'_>) -> u64 {
     let (four, six) = (ends[2].min(BURST), ends[5].min(BURST));
-    let found = &burst.found;
-    burst.pcp.copy_from_slice(&found.pcp[..BURST]);
-    burst.l3_len.copy_from_slice(&found.l3_len[..BURST]);
     match regular.vrf() {
         Some(vrf) => burst.vrf.fill(vrf),
         None => {
@@ -205,16 +240,11 @@ fn lanes<P: Packet>(burst: &mut Burst<P>, ends: Ends, right: u64, regular: Regul
         }
     }
     if four > 0 {
-        burst.v4.destination.copy_from_slice(&found.destination4[..BURST]);
-        burst.aged.copy_from_slice(&found.aged[..BURST]);
         burst.v4.packet = IN_ORDER;
         burst.v4.len = four;
     }
     if six > four {
-        let places = burst.v6.destination.iter_mut().zip(&mut burst.v6.packet);
-        for (i, (destination, packet)) in (four..six).zip(places) {
-            (*destination, *packet) = (found.destination6[i], i as u8);
-        }
+        burst.v6.packet[..six - four].copy_from_slice(&IN_ORDER[four..six]);
         burst.v6.len = six - four;
     }
     let odd = burst.all() & !right;

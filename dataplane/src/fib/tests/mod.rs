@@ -4,5 +4,6 @@
 mod exhaustion;
 mod large;
 mod model;
+mod operations;
 mod race;
 mod real;
