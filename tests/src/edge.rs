@@ -11,6 +11,10 @@ use crate::wire::End;
 
 /// Route map on what the edge tells the customer.
 const OUT: &str = "TO-CUSTOMER";
+/// How many prefixes of its region the edge tells the customer besides, which nothing is behind: IPv4 and IPv6.
+pub const REGION: [usize; 2] = [2000, 100];
+/// The region's community, which all that it tells the customer has.
+pub const COMMUNITY: &str = "12076:51004";
 
 /// One edge router of one peering.
 #[derive(Debug)]
@@ -83,6 +87,14 @@ impl Edge {
     }
 }
 
+/// Prefix `number` of the region.
+pub fn region(v6: bool, number: usize) -> String {
+    match v6 {
+        false => format!("20.{}.{}.0/24", 64 + number / 256, number % 256),
+        true => format!("2603:1000:{:x}::/48", number + 1),
+    }
+}
+
 fn config(name: &str, number: usize, link: &LinkPlan) -> String {
     let [(cloud4, _), (cloud6, _)] = plan::cloud_veth(number);
     let (ours4, ours6) = (link.v4.ours, link.v6.ours);
@@ -91,6 +103,11 @@ fn config(name: &str, number: usize, link: &LinkPlan) -> String {
 log stdout
 bgp route-map delay-timer 0
 route-map {OUT} permit 10
+ set community {COMMUNITY}
+ip prefix-list FABRIC deny 20.64.0.0/12 le 24
+ip prefix-list FABRIC permit 0.0.0.0/0 le 32
+ipv6 prefix-list FABRIC deny 2603:1000::/32 le 48
+ipv6 prefix-list FABRIC permit ::/0 le 128
 router bgp {MICROSOFT_AS}
  bgp router-id 10.255.255.{number}
  bgp graceful-restart-disable
@@ -121,10 +138,15 @@ router bgp {MICROSOFT_AS}
   neighbor {customer} route-map {OUT} out
   neighbor {cloud} activate
   neighbor {cloud} next-hop-self
- exit-address-family
+  neighbor {cloud} prefix-list FABRIC out
 ",
             site.prefix
         );
+        let v6 = family == "ipv6";
+        for number in 0..REGION[usize::from(v6)] {
+            text += &format!("  network {}\n", region(v6, number));
+        }
+        text += " exit-address-family\n";
     }
     text
 }

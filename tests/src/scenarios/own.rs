@@ -1,12 +1,16 @@
 //! What is turnpike's own: how it treats priorities and neighbours, how long it keeps routes, how it counts, and how
 //! it ends.
 
+use std::collections::BTreeSet;
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
+
+use serde_json::json;
 
 use crate::circuit::{Circuit, QUIET};
 use crate::counters::Counters;
 use crate::echo;
+use crate::edge::{self, COMMUNITY, REGION};
 use crate::frame::{ethernet, ip};
 use crate::plan::{CLOUD, LAN, NETDEVS};
 use crate::scenarios::{PRIVATE, is_marked, is_request, stream, wait_for_both_links};
@@ -178,10 +182,14 @@ pub fn counters_add_up(circuit: &mut Circuit) {
     assert_eq!((lan.missed, lan.dropped), (0, 0), "{lan:?}");
 }
 
-/// `turnpike show` has the routes with all their links, sub-interfaces with their tags, and neighbours with MACs.
+/// `turnpike show` has the routes with all their links and the region's with its community, sub-interfaces with their tags, and neighbours with MACs.
 pub fn what_it_shows_is_right(circuit: &mut Circuit) {
     let (routes, interfaces) = (circuit.turnpike().show("routes"), circuit.turnpike().show("interfaces"));
     let neighbours = circuit.turnpike().show("neighbours");
+    let way = |kind: &str, v6| json!({"show": "routes", "target": edge::region(v6, 7), "vrf": kind});
+    let kinds = circuit.peerings.iter().map(|peering| peering.plan.kind);
+    let questions: Vec<_> = kinds.flat_map(|kind| [way(kind, false), way(kind, true)]).collect();
+    let mut ways = circuit.turnpike().ask(questions).into_iter();
     for peering in &circuit.peerings {
         let kind = peering.plan.kind;
         for (number, cloud) in CLOUD.iter().enumerate() {
@@ -196,6 +204,20 @@ pub fn what_it_shows_is_right(circuit: &mut Circuit) {
                 found[0]["installed"] == true && via == edges,
                 "not installed by both links: {}",
                 found[0]
+            );
+        }
+        for v6 in [false, true] {
+            let region: BTreeSet<_> = (0..REGION[usize::from(v6)]).map(|n| edge::region(v6, n)).collect();
+            let both = |r: &&serde_json::Value| r["via"].as_array().is_some_and(|via| via.len() == 2);
+            let fits = |r: &&serde_json::Value| r["vrf"] == kind && r["installed"] == true && both(r);
+            let found = routes.as_array().unwrap().iter().filter(fits).filter_map(|r| r["prefix"].as_str());
+            let found = found.filter(|prefix| region.contains(*prefix)).count();
+            assert_eq!(found, region.len(), "of the region's prefixes in {kind}");
+            let shown = ways.next().flatten().expect("the region's route");
+            let paths = shown[0]["paths"].as_array().expect("its paths");
+            assert!(
+                paths.len() == 2 && paths.iter().all(|path| path["communities"] == json!([COMMUNITY])),
+                "two paths with the region's community: {shown:#}"
             );
         }
         for link in peering.plan.links {
