@@ -89,9 +89,10 @@ impl Edge {
 
 /// Prefix `number` of the region.
 pub fn region(v6: bool, number: usize) -> String {
-    match v6 {
-        false => format!("20.{}.{}.0/24", 64 + number / 256, number % 256),
-        true => format!("2603:1000:{:x}::/48", number + 1),
+    if v6 {
+        format!("2603:1000:{:x}::/48", number + 1)
+    } else {
+        format!("20.{}.{}.0/24", 64 + number / 256, number % 256)
     }
 }
 
