@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::burst::{BURST, Burst};
 use crate::counters::WorkerCounters;
@@ -30,6 +30,8 @@ const LONGEST_NAP: Duration = Duration::from_micros(500);
 
 /// Rounds in which a packet of the control thread is tried again on a full queue.
 const INJECT_TRIES: u32 = 100;
+/// How long a worker that ends waits for what another has announced: one that ended by a fault never brings it.
+const LAST: Duration = Duration::from_secs(1);
 
 /// One worker: all that it needs to run on its core.
 pub struct Worker<I: PortIo> {
@@ -155,7 +157,9 @@ impl<I: PortIo> Worker<I> {
         if let Some(hand_over) = &self.hand_over {
             hand_over.close();
         }
-        while self.hand_over.as_ref().is_some_and(|hand_over| !hand_over.is_empty()) {
+        let start = Instant::now();
+        while self.hand_over.as_ref().is_some_and(|hand_over| !hand_over.is_empty()) && start.elapsed() < LAST
+        {
             if !self.poll(Source::Inbox) {
                 // Another worker is about to put it there.
                 std::thread::yield_now();

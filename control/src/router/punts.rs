@@ -363,6 +363,7 @@ mod tests {
             (include_str!("neighbours.rs"), &calls),
             (include_str!("control.rs"), &calls),
             (include_str!("punts.rs"), &["count(\"", "=> \""]),
+            (include_str!("views.rs"), &["\n            (\""]),
         ];
         let mut found = 0;
         for (source, before) in sources {
