@@ -121,9 +121,10 @@ impl Traffic {
     #[inline]
     #[target_feature(enable = "avx2")]
     fn add_vector(&self, packet: &Counted) {
-        // SAFETY: reads the 8 bytes of `packet`, and adds to the 32 bytes of `self`. Others may read its words meanwhile; Rust's rules forbid a plain wide
-        // store then, so this is assembly, which does no more than four relaxed atomic loads and stores in some order
-        // could: the processor writes each aligned word as a whole. This thread is the only writer.
+        // SAFETY: reads the 8 bytes of `packet`, and adds to the 32 bytes of `self`. Others may read its words meanwhile;
+        // Rust's rules forbid a plain wide store then, so this is assembly, which does no more than four relaxed atomic
+        // loads and stores in some order could: the processor writes each aligned word as a whole. This thread is the only
+        // writer.
         #[allow(unsafe_code)]
         unsafe {
             std::arch::asm!(

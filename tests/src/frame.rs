@@ -224,15 +224,7 @@ pub fn udp(src: (IpAddr, u16), dst: (IpAddr, u16), ttl: u8, payload: &[u8]) -> V
         datagram.extend(field.to_be_bytes());
     }
     datagram.extend(payload);
-    let mut pseudo = match (src.0, dst.0) {
-        (IpAddr::V4(a), IpAddr::V4(b)) => [a.octets(), b.octets()].concat(),
-        (IpAddr::V6(a), IpAddr::V6(b)) => [a.octets(), b.octets()].concat(),
-        _ => panic!("{} and {} are of two families", src.0, dst.0),
-    };
-    pseudo.extend([0, UDP]);
-    pseudo.extend(length.to_be_bytes());
-    pseudo.extend(&datagram);
-    let checksum = match !sum(&pseudo) {
+    let checksum = match transport_checksum(src.0, dst.0, UDP, &datagram) {
         0 => 0xffff,
         other => other,
     };
@@ -245,11 +237,24 @@ pub fn syn(src: (Ipv4Addr, u16), dst: (Ipv4Addr, u16)) -> Vec<u8> {
     let mut segment = [src.1.to_be_bytes(), dst.1.to_be_bytes()].concat();
     // Sequence numbers, five words of header, SYN, window, checksum, urgent pointer.
     segment.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff, 0, 0, 0, 0]);
-    let mut pseudo = [src.0.octets(), dst.0.octets()].concat();
-    pseudo.extend([0, TCP, 0, segment.len() as u8]);
-    pseudo.extend(&segment);
-    segment[16..18].copy_from_slice(&checksum(&pseudo).to_be_bytes());
-    packet(src.0.into(), dst.0.into(), TCP, 64, &segment)
+    let (from, to) = (src.0.into(), dst.0.into());
+    let checksum = transport_checksum(from, to, TCP, &segment);
+    segment[16..18].copy_from_slice(&checksum.to_be_bytes());
+    packet(from, to, TCP, 64, &segment)
+}
+
+/// The checksum of a message whose checksum field is zero, with the pseudo-header before it (RFC 9293, section 3.1; RFC 8200,
+/// section 8.1).
+pub fn transport_checksum(src: IpAddr, dst: IpAddr, protocol: u8, message: &[u8]) -> u16 {
+    let mut pseudo = match (src, dst) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => [a.octets(), b.octets()].concat(),
+        (IpAddr::V6(a), IpAddr::V6(b)) => [a.octets(), b.octets()].concat(),
+        _ => panic!("{src} and {dst} are of two families"),
+    };
+    pseudo.extend([0, protocol]);
+    pseudo.extend((message.len() as u16).to_be_bytes());
+    pseudo.extend(message);
+    checksum(&pseudo)
 }
 
 /// The Internet checksum (RFC 1071) of bytes whose checksum field is zero.

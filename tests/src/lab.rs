@@ -160,6 +160,14 @@ impl Netns {
         other.ip(&format!("link set {there} up"));
     }
 
+    /// The MAC address of a device, as `ip` shows it.
+    #[track_caller]
+    pub fn mac(&self, netdev: &str) -> String {
+        let shown = self.ip(&format!("-o link show {netdev}"));
+        let mac = shown.split("link/ether ").nth(1).and_then(|rest| rest.split_whitespace().next());
+        mac.expect("a MAC address").to_owned()
+    }
+
     /// Adds an address that can be used at once.
     #[track_caller]
     pub fn address(&self, netdev: &str, address: &str) {

@@ -142,9 +142,7 @@ impl Paths {
     /// Packs IPv4 packets into frames of the LAN host.
     #[track_caller]
     fn framer(&self) -> impl Fn(&[u8]) -> Vec<u8> {
-        let mac = self.lan.ip("-o link show eth0");
-        let mac =
-            mac.split("link/ether ").nth(1).and_then(|rest| rest.split_whitespace().next()).expect("a MAC");
+        let mac = self.lan.mac("eth0");
         let bytes: Vec<u8> = mac.split(':').filter_map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
         let source: frame::Mac = bytes.try_into().expect("six bytes");
         move |packet| {
@@ -403,8 +401,7 @@ fn a_wrong_far_address_is_named(paths: &mut Paths) {
     let wrong = "172.16.0.6";
     paths.far.ip(&format!("addr del {far}/30 dev eth0"));
     paths.far.address("eth0", &format!("{wrong}/30"));
-    let mac = paths.far.ip("-o link show eth0");
-    let mac = mac.split("link/ether ").nth(1).and_then(|rest| rest.split_whitespace().next()).expect("a MAC");
+    let mac = paths.far.mac("eth0");
     // The neighbour entry from before goes first, as it does in time.
     paths.vrf.ip(&format!("neigh flush {far}"));
     let seen = format!("{wrong} at {mac}");

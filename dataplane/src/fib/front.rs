@@ -81,8 +81,8 @@ impl<F: Family> FibWriter<F> {
     /// Withdraws `prefix/len`; returns the group it had.
     ///
     /// # Errors
-    /// [`FibError::Length`], [`FibError::HostBits4`] or [`FibError::HostBits6`], or [`FibError::Memory`]: taking a route away can need
-    /// a new block too. The table is unchanged then.
+    /// [`FibError::Length`], [`FibError::HostBits4`] or [`FibError::HostBits6`], or [`FibError::Memory`]: taking a route
+    /// away can need a new block too. The table is unchanged then.
     pub fn remove(&mut self, prefix: F::Addr, len: u8) -> Result<Option<GroupId>, FibError> {
         check::<F>(prefix, len)?;
         if len == 0 {

@@ -2,9 +2,9 @@
 //! the ways there are, with ten routes and with all: how long it takes until the flows that went over it come out over
 //! the other. Every frame has a sequence number.
 //!
-//! The routes have one recursive next hop that resolves to both neighbours; or two sessions bring them all, each over a neighbour
-//! of its own, and a lost session's routes go at once. The time is counted from just before the event is caused, so the
-//! asking, the word to an `ip` that runs, and the socket are in it.
+//! The routes have one recursive next hop that resolves to both neighbours; or two sessions bring them all, each over a
+//! neighbour of its own, and a lost session's routes go at once. The time is counted from just before the event is
+//! caused, so the asking, the word to an `ip` that runs, and the socket are in it.
 //!
 //! The worker sleeps when it is idle, and shares its core with the generator, which rests when it has nothing to do: so the
 //! generator sees what comes within some tenths of a millisecond, and control, the sessions' threads and the kernel have

@@ -157,16 +157,9 @@ fn tcp(ends: [&str; 2], flags: u8, size: u16) -> Vec<u8> {
     segment.extend([1, 2, 4]);
     segment.extend(size.to_be_bytes());
     segment.extend([1, 1, 0]);
-    let mut pseudo = match (source, destination) {
-        (IpAddr::V4(a), IpAddr::V4(b)) => [a.octets(), b.octets()].concat(),
-        (IpAddr::V6(a), IpAddr::V6(b)) => [a.octets(), b.octets()].concat(),
-        _ => panic!("{source} and {destination} are of two families"),
-    };
-    pseudo.extend([0, 6, 0, segment.len() as u8]);
-    pseudo.extend(&segment);
-    let checksum = frame::checksum(&pseudo);
+    let checksum = frame::transport_checksum(source, destination, frame::TCP, &segment);
     segment[16..18].copy_from_slice(&checksum.to_be_bytes());
-    frame::packet(source, destination, 6, 64, &segment)
+    frame::packet(source, destination, frame::TCP, 64, &segment)
 }
 
 fn address(text: &str) -> IpAddr {

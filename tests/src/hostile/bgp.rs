@@ -337,8 +337,8 @@ const HALF_OPEN: u16 = 3000;
 /// How many of them the kernel remembers: our backlog, and some.
 const REMEMBERED: usize = 300;
 
-/// A neighbour on the wire calls our BGP port again and again, and never answers (SYN only). Few are remembered, they take no
-/// memory and no thread, packets and the session do not notice, and who calls rightly meanwhile is heard.
+/// A neighbour on the wire calls our BGP port again and again, and never answers (SYN only). Few are remembered, they take
+/// no memory and no thread, packets and the session do not notice, and who calls rightly meanwhile is heard.
 pub fn half_open_connections(bench: &mut Bench) {
     let (IpAddr::V4(from), IpAddr::V4(to)) = (theirs(0, 1, false), ours(0, 1, false)) else {
         panic!("no IPv4 addresses")

@@ -174,16 +174,13 @@ fn reply(v6: bool, mac: Mac, they: IpAddr, whom: IpAddr, to: Mac) -> Vec<u8> {
             let body = [&[0, 1, 8, 0, 6, 4, 0, 2][..], &mac, &they.octets(), &to, &whom.octets()].concat();
             frame::build(to, mac, KINDS[KIND].tags, 0x0806, &body)
         }
-        (IpAddr::V6(address), IpAddr::V6(to_whom)) => {
+        (IpAddr::V6(address), IpAddr::V6(_)) => {
             // Solicited where it was asked for; in any case it overrides what was known (RFC 4861, section 4.4).
-            let flags = if to_whom.is_multicast() { 0x20 } else { 0x60 };
+            let flags = if whom.is_multicast() { 0x20 } else { 0x60 };
             let mut message =
                 [&[136, 0, 0, 0, flags, 0, 0, 0][..], &address.octets(), &[2, 1], &mac].concat();
-            let length = (message.len() as u32).to_be_bytes();
-            let pseudo =
-                [&address.octets()[..], &to_whom.octets(), &length, &[0, 0, 0, 58], &message].concat();
-            let checksum = frame::checksum(&pseudo).to_be_bytes();
-            message[2..4].copy_from_slice(&checksum);
+            let checksum = frame::transport_checksum(they, whom, 58, &message);
+            message[2..4].copy_from_slice(&checksum.to_be_bytes());
             frame_to(to, mac, v6, &frame::packet(they, whom, 58, 255, &message))
         }
         _ => unreachable!("both are of one family"),

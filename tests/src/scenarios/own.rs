@@ -182,7 +182,8 @@ pub fn counters_add_up(circuit: &mut Circuit) {
     assert_eq!((lan.missed, lan.dropped), (0, 0), "{lan:?}");
 }
 
-/// `turnpike show` has the routes with all their links and the region's with its community, sub-interfaces with their tags, and neighbours with MACs.
+/// `turnpike show` has the routes with all their links and the region's with its community, sub-interfaces with their
+/// tags, and neighbours with MACs.
 pub fn what_it_shows_is_right(circuit: &mut Circuit) {
     let (routes, interfaces) = (circuit.turnpike().show("routes"), circuit.turnpike().show("interfaces"));
     let neighbours = circuit.turnpike().show("neighbours");
