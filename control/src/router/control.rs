@@ -326,8 +326,7 @@ impl Control {
     }
 
     fn punted(&mut self) -> bool {
-        let with =
-            Surroundings { config: &self.config, publisher: &self.publisher, kernel: self.kernel.as_ref() };
+        let with = Surroundings { publisher: &self.publisher, kernel: self.kernel.as_ref() };
         let mut worked = false;
         for rings in &self.workers.rings {
             for _ in 0..TURN {
@@ -369,8 +368,7 @@ impl Control {
     }
 
     fn release(&mut self, held: Held, resolved: bool) {
-        let with =
-            Surroundings { config: &self.config, publisher: &self.publisher, kernel: self.kernel.as_ref() };
+        let with = Surroundings { publisher: &self.publisher, kernel: self.kernel.as_ref() };
         if resolved {
             self.punts.go_on(held, &mut self.neighbours, &with);
         } else {

@@ -17,6 +17,7 @@ mod neighbours;
 mod newcomers;
 mod offloads;
 mod orders;
+mod own_addresses;
 mod publish;
 mod punts;
 mod route_events;
@@ -54,6 +55,7 @@ pub use error::RouterError;
 use forward::Forwarder;
 use links::Links;
 use newcomers::Newcomers;
+use own_addresses::OwnAddresses;
 use publish::{Fibs, Publisher};
 use punts::Punts;
 use workers::Workers;
@@ -121,6 +123,7 @@ impl Router {
         let limiter = icmp::Limiter::new(config.icmp, config.sub_interfaces.len(), Instant::now());
         let newcomers = Newcomers::new(Links::new(&config), Instant::now());
         let forwarder = Forwarder::new(Arc::clone(&hardware.pool), workers.rings.clone());
+        let punts = Punts::new(forwarder, limiter, newcomers, OwnAddresses::new(&config));
         let inputs = Inputs {
             calls: call_queue,
             frames: frame_queue,
@@ -131,17 +134,7 @@ impl Router {
         let mut control = Control::new(
             config,
             inputs,
-            control::Parts {
-                rib,
-                fibs,
-                publisher,
-                acls,
-                kernel,
-                workers,
-                hardware,
-                punts: Punts::new(forwarder, limiter, newcomers),
-                scrapes,
-            },
+            control::Parts { rib, fibs, publisher, acls, kernel, workers, hardware, punts, scrapes },
         );
         // Connected and static routes are there before the first packet is read and the first peer is listened to.
         control.settle();
