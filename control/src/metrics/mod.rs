@@ -1,5 +1,5 @@
-//! The metrics: what `turnpike show` tells as numbers, for monitoring. They are gathered from the control thread in steps
-//! that are short however many sub-interfaces there are, and put into Prometheus' text by whoever asked.
+//! The metrics: what `turnpike show` tells as numbers, for monitoring. They are gathered from the control thread in
+//! steps that are short however many sub-interfaces there are, and put into Prometheus' text by whoever asked.
 
 mod connection;
 mod exposition;
@@ -117,7 +117,8 @@ pub struct SessionFamily {
     pub refused: usize,
 }
 
-/// Has the control thread tell all of it: sub-interfaces page by page, so that it has turns for everything else between.
+/// Has the control thread tell all of it: sub-interfaces page by page, so that it has turns for everything else
+/// between.
 ///
 /// # Errors
 /// The control thread does not answer.
