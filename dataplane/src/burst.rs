@@ -84,6 +84,7 @@ pub struct Burst<P> {
 
 /// What the control thread has seen to already for the packets that it forwards itself, so that it is not done again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is asked by another stage")]
 pub struct SeenTo {
     /// Options: packets need not be punted for them.
     pub options: bool,
@@ -91,11 +92,13 @@ pub struct SeenTo {
     pub ingress: bool,
     /// Checks of what goes out.
     pub egress: bool,
+    /// Size: a packet that is larger than the MTU will be cut.
+    pub size: bool,
 }
 
 impl SeenTo {
     /// Nothing: the packets come from a port.
-    pub const NOTHING: Self = Self { options: false, ingress: false, egress: false };
+    pub const NOTHING: Self = Self { options: false, ingress: false, egress: false, size: false };
 }
 
 /// The packets of one address family on their way through the look-up, without gaps, in the order of their numbers.

@@ -317,8 +317,7 @@ impl Control {
     }
 
     fn punted(&mut self) -> bool {
-        let with =
-            Surroundings { config: &self.config, publisher: &self.publisher, kernel: self.kernel.as_ref() };
+        let with = Surroundings { publisher: &self.publisher, kernel: self.kernel.as_ref() };
         let mut worked = false;
         for rings in &self.workers.rings {
             for _ in 0..TURN {
@@ -360,8 +359,7 @@ impl Control {
     }
 
     fn release(&mut self, held: Held, resolved: bool) {
-        let with =
-            Surroundings { config: &self.config, publisher: &self.publisher, kernel: self.kernel.as_ref() };
+        let with = Surroundings { publisher: &self.publisher, kernel: self.kernel.as_ref() };
         if resolved {
             self.punts.go_on(held, &mut self.neighbours, &with);
         } else {

@@ -16,6 +16,7 @@ mod neighbours;
 mod newcomers;
 mod offloads;
 mod orders;
+mod own_addresses;
 mod publish;
 mod punts;
 mod route_events;
@@ -52,6 +53,7 @@ pub use error::RouterError;
 use forward::Forwarder;
 use links::Links;
 use newcomers::Newcomers;
+use own_addresses::OwnAddresses;
 use publish::{Fibs, Publisher};
 use punts::Punts;
 use workers::Workers;
@@ -115,6 +117,7 @@ impl Router {
         let limiter = icmp::Limiter::new(config.icmp, config.sub_interfaces.len(), Instant::now());
         let newcomers = Newcomers::new(Links::new(&config), Instant::now());
         let forwarder = Forwarder::new(Arc::clone(&hardware.pool), workers.rings.clone());
+        let punts = Punts::new(forwarder, limiter, newcomers, OwnAddresses::new(&config));
         let inputs = Inputs {
             calls: call_queue,
             frames: frame_queue,
@@ -125,16 +128,7 @@ impl Router {
         let mut control = Control::new(
             config,
             inputs,
-            control::Parts {
-                rib,
-                fibs,
-                publisher,
-                acls,
-                kernel,
-                workers,
-                hardware,
-                punts: Punts::new(forwarder, limiter, newcomers),
-            },
+            control::Parts { rib, fibs, publisher, acls, kernel, workers, hardware, punts },
         );
         // Connected and static routes are there before the first packet is read and the first peer is listened to.
         control.settle();
