@@ -86,6 +86,12 @@ impl NextHops {
         }
     }
 
+    /// Whether no source but this one has routes over it.
+    pub(super) fn is_used_by_only(&self, id: NhId, source: u16) -> bool {
+        let users = self.get(id).map_or(&[][..], |tracked| &tracked.users.list);
+        matches!(users, [user] if user.source == source)
+    }
+
     /// Whether groups leave it while they have another.
     pub(super) fn is_leaving(&self, id: NhId) -> bool {
         self.get(id).is_some_and(|tracked| tracked.users.leaving)

@@ -3,6 +3,7 @@
 
 use super::Rib;
 use super::prefix::{Prefix, V4, V6};
+use super::resolve::NhId;
 use super::walk::Stale;
 use crate::source::{Family, SourceId};
 
@@ -10,6 +11,9 @@ use crate::source::{Family, SourceId};
 /// what is twice as old, which goes, in slices like all else and whatever retain time it has: before the next look is
 /// taken it is four times as old at most, which is just what the bits can tell.
 const FAR: u64 = 1 << 14;
+
+/// Most next hops of others for which it is looked at once what they rest on; for more, the sweep comes to it.
+const MOST_BORNE: usize = 10_000;
 
 impl Rib {
     /// A source was lost (as [`crate::source::RouteEvent::Down`] says too): its routes become stale and stay in
@@ -86,6 +90,27 @@ impl Rib {
             return;
         }
         let stale = Stale { source, asked: from.generation, before: before.min(from.generation) };
-        K::afi_mut(&mut self.vrfs[usize::from(from.vrf.0)]).walk.sweep(stale);
+        let vrf = usize::from(from.vrf.0);
+        self.sweep_what_bears::<K>(vrf, stale);
+        K::afi_mut(&mut self.vrfs[vrf]).walk.sweep(stale);
+    }
+
+    /// Takes out at once what is stale and covers next hops that others have routes over: these lead elsewhere from the
+    /// next commit on, before any other prefix is looked at. Its cost is in next hops, and not in routes.
+    fn sweep_what_bears<K: Prefix>(&mut self, vrf: usize, stale: Stale) {
+        let now = self.sources.get(stale.source).generation;
+        let afi = K::afi(&self.vrfs[vrf]);
+        let of_others = |id: &NhId| !self.next_hops.is_used_by_only(*id, stale.source);
+        let mut found = Vec::new();
+        for address in afi.next_hops.iter().filter(|(_, id)| of_others(id)).map(|(a, _)| *a).take(MOST_BORNE)
+        {
+            let covering = afi.table.covering(address, 1, K::BITS);
+            let gone = covering.filter(|(_, entry)| entry.paths.as_slice().iter().any(|p| stale.has(p, now)));
+            found.extend(gone.map(|(key, _)| key));
+        }
+        // One that covers several is found several times: after the first there is nothing left to take.
+        for key in found {
+            self.take_paths(stale.source, key, |path| stale.has(path, now));
+        }
     }
 }

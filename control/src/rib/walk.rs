@@ -24,7 +24,7 @@ pub(super) struct Stale {
 
 impl Stale {
     /// Whether a path is one of them; `now` is its source's present generation, of which it carries the low bits.
-    fn has(self, path: &Path, now: u64) -> bool {
+    pub(super) fn has(self, path: &Path, now: u64) -> bool {
         let age = u64::from((now as u16).wrapping_sub(path.stamp));
         path.source == self.source && now.saturating_sub(age) < self.before
     }

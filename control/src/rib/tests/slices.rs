@@ -239,6 +239,34 @@ fn sources_that_share_a_next_hop_and_are_lost_together_are_left_in_the_next_slic
 }
 
 #[test]
+fn what_rests_on_routes_of_a_lost_source_leads_elsewhere_with_the_next_slice() {
+    for routes in [10, 100_000] {
+        let (mut rib, mut plain) = two_links();
+        feed_some(&mut rib, 2, "10.0.0.2", routes);
+        // The last of its table bears the next hop of another source, on which a further one rests.
+        announce(&mut rib, 2, &["198.18.0.0/16"], via(&["10.0.0.2"]));
+        announce(&mut rib, 3, &["198.0.0.0/8"], via(&["10.0.1.2"]));
+        announce(&mut rib, 3, &["192.0.2.0/24"], via(&["198.18.0.1"]));
+        announce(&mut rib, 3, &["203.0.113.0/24"], via(&["192.0.2.1"]));
+        let _ = plain.commit(&mut rib);
+        for prefix in ["192.0.2.0/24", "203.0.113.0/24"] {
+            assert_eq!(plain.forwards(prefix), [("forward 0 10.0.0.2 2".into(), 1)], "{routes} {prefix}");
+        }
+        let writes = plain.inserts + plain.removes;
+        send(&mut rib, 2, RouteEvent::Down { reason: "cut".into(), retain: None });
+        rib.sweep_source(SourceId(2));
+        let _ = plain.slice(&mut rib, 1);
+        for prefix in ["192.0.2.0/24", "203.0.113.0/24"] {
+            assert_eq!(plain.forwards(prefix), [("forward 1 10.0.1.2 3".into(), 1)], "{routes} {prefix}");
+        }
+        assert!(plain.inserts + plain.removes - writes <= 4 * SHARE);
+        let _ = plain.commit(&mut rib);
+        assert_eq!(plain.group("198.18.0.0/16"), None);
+        assert_all_returns(rib, plain, 2);
+    }
+}
+
+#[test]
 fn who_vouched_last_and_withdraws_leaves_the_next_hop_to_the_lost_one() {
     let (mut rib, mut plain) = two_links();
     let more: Vec<String> = (0..5000u32).map(|i| format!("100.{}.{}.0/24", i / 256, i % 256)).collect();
