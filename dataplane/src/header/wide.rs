@@ -163,8 +163,8 @@ pub unsafe fn look<const TAGS: usize, const V6: bool>(
         };
         // SAFETY: `from + 16` is at most `ROOM`.
         unsafe {
-            _mm256_storeu_si256(found.l3_len.as_mut_ptr().add(from).cast(), _mm512_cvtepi32_epi16(l3_len))
-        };
+            _mm256_storeu_si256(found.l3_len.as_mut_ptr().add(from).cast(), _mm512_cvtepi32_epi16(l3_len));
+        }
         all_right |= u64::from(right) << from;
     }
     all_right & u64::MAX >> (BURST - count.clamp(1, BURST))

@@ -3,8 +3,7 @@
 //! the other. Every frame has a sequence number.
 //!
 //! The routes have one recursive next hop that resolves to both neighbours; or two sessions bring them all, each over a
-//! neighbour of its own, and a lost session's routes go at once; or one session brings half of them over a next hop that a
-//! route of the other session resolves. The time is counted from just before the event is
+//! neighbour of its own, and a lost session's routes go at once. The time is counted from just before the event is
 //! caused, so the asking, the word to an `ip` that runs, and the socket are in it.
 //!
 //! The worker sleeps when it is idle, and shares its core with the generator, which rests when it has nothing to do: so the
@@ -48,8 +47,6 @@ enum Event {
     Session,
     /// One of two sessions breaks that brought the same routes over different next hops. Its routes go.
     OneOfTwo,
-    /// A session breaks whose routes bear the next hop of another's. They go, and a static route bears it then.
-    Bearer,
     /// The cable is pulled. The last, since it stays so.
     Link,
 }
@@ -61,7 +58,6 @@ impl Event {
             Self::Neighbour => "repair-neighbour",
             Self::Session => "repair-session-stays",
             Self::OneOfTwo => "repair-session-goes",
-            Self::Bearer => "repair-session-bears",
             Self::Link => "repair-link",
         }
     }
@@ -74,8 +70,6 @@ enum Setting {
     Recursive,
     /// By two sessions.
     TwoSessions,
-    /// Half of them by one session, whose next hop is resolved by a route of the other, which brings the other half.
-    Borne,
 }
 
 fn configuration(cables: &Cables, setting: Setting, core: usize) -> String {
@@ -90,14 +84,10 @@ fn configuration(cables: &Cables, setting: Setting, core: usize) -> String {
             format!("[[route]]\nprefix = \"{NEXT_HOP}/32\"\nvia = [\"{STAYS}\", \"{LOST}\"]\n")
         }
         Setting::TwoSessions => rig::neighbour("wanb", &LOST.to_string(), neighbour_mac(2)),
-        Setting::Borne => {
-            let instead = format!("[[route]]\nprefix = \"203.0.0.0/8\"\nvia = \"{STAYS}\"\n");
-            rig::neighbour("wanb", &LOST.to_string(), neighbour_mac(2)) + &instead
-        }
     };
     let (retain, senders) = match setting {
         Setting::Recursive => (None, &[SENDER][..]),
-        Setting::TwoSessions | Setting::Borne => (Some(0), &[SENDER, SECOND][..]),
+        Setting::TwoSessions => (Some(0), &[SENDER, SECOND][..]),
     };
     text += &format!(
         "[workers]\ncores = [{core}]\nidle = \"sleep\"\n[memory]\nbuffers = 32768\n[api]\nsocket = \"{}\"\n{}",
@@ -182,23 +172,16 @@ pub fn run(args: &Args, feed: &Feed, report: &mut Report, stop: &Stop) -> Result
     let some = [Event::Order, Event::Neighbour, Event::Session];
     // The cable cannot be put in again.
     let and_link = [Event::Order, Event::Neighbour, Event::Session, Event::Link];
-    let runs: [(usize, Setting, &[Event]); 6] = [
+    let runs: [(usize, Setting, &[Event]); 4] = [
         (10, Setting::TwoSessions, &[Event::OneOfTwo]),
         (all, Setting::TwoSessions, &[Event::OneOfTwo]),
-        (10, Setting::Borne, &[Event::Bearer]),
-        (all, Setting::Borne, &[Event::Bearer]),
         (10, Setting::Recursive, &some),
         (all, Setting::Recursive, &and_link),
     ];
     let cores = Cores { generator: args.core, rest: other };
     for (count, setting, events) in runs {
         let prefixes = choose(feed, count);
-        let mut number = 0;
-        let (borne, others): (Vec<_>, Vec<_>) = prefixes.iter().partition(|_| {
-            number += 1;
-            setting != Setting::Borne || number % 2 == 0
-        });
-        let rig = Rig::new(station, flows(&borne), 0b110, Duration::from_millis(200), cores)?;
+        let rig = Rig::new(station, flows(&prefixes), 0b110, Duration::from_millis(200), cores)?;
         let text = configuration(&cables, setting, args.core);
         let mut turnpike = Turnpike::start_with(&lab, &text, Some(other), stop)?;
         let _favour = rig.connect(&mut turnpike, stop)?;
@@ -212,12 +195,6 @@ pub fn run(args: &Args, feed: &Feed, report: &mut Report, stop: &Stop) -> Result
                 bench.announce(SENDER, count, &announcement(&prefixes, STAYS))?;
                 bench.announce(SECOND, count, &announcement(&prefixes, LOST))?;
                 bench.wait_for_both(&prefixes)?;
-            }
-            Setting::Borne => {
-                bench.announce(SENDER, borne.len(), &announcement(&borne, NEXT_HOP))?;
-                let bearer = Prefix::V4(u32::from(NEXT_HOP) & !0xff, 24);
-                let bytes = [announcement(&others, LOST), announcement(&[bearer], LOST)].concat();
-                bench.announce(SECOND, prefixes.len() + 1, &bytes)?;
             }
         }
         for event in events {
@@ -289,11 +266,8 @@ impl Bench<'_> {
         let mut cable = if event == Event::Link { self.rig.station.take_last() } else { None };
         let mut watch = Watch::new(&at, before);
         let done = AtomicBool::new(false);
-        let mut speaker = if matches!(event, Event::Session | Event::OneOfTwo | Event::Bearer) {
-            self.speakers.pop()
-        } else {
-            None
-        };
+        let mut speaker =
+            if matches!(event, Event::Session | Event::OneOfTwo) { self.speakers.pop() } else { None };
         let mut ip = if event == Event::Neighbour { Some(self.lab.subject.waiting_ip()?) } else { None };
         let (caused, outcome) = std::thread::scope(|scope| {
             let (at, done, turnpike) = (&at, &done, &self.turnpike);
@@ -354,7 +328,7 @@ impl Bench<'_> {
             Event::Order => self.turnpike.ask(&order(false)).map(|_| ()),
             Event::Neighbour => self.neighbour(),
             // The routes have two minutes, which is more than what is left to do.
-            Event::Session | Event::OneOfTwo | Event::Bearer | Event::Link => Ok(()),
+            Event::Session | Event::OneOfTwo | Event::Link => Ok(()),
         }
     }
 }
@@ -378,7 +352,7 @@ fn cause(
         Event::Neighbour => {
             ip.as_mut().map_or(Ok(()), |ip| ip.tell(&format!("neighbour delete {LOST} dev wanb")))
         }
-        Event::Session | Event::OneOfTwo | Event::Bearer => {
+        Event::Session | Event::OneOfTwo => {
             if let Some(speaker) = speaker.take() {
                 speaker.cut();
             }
