@@ -84,6 +84,7 @@ impl Dialer {
             Ok(None) => return,
             Err(error) => return self.failed(&error),
         };
+        self.told = None;
         let Ok(control) = Control::new() else {
             return self.failed(&io::Error::other("out of file descriptors"));
         };
@@ -152,15 +153,10 @@ impl Dialer {
     }
 }
 
-/// Why it cannot be called. A system that finds another password or too low a TTL says nothing.
+/// Why it cannot be called. A system that finds another password or too low a TTL does not answer.
 fn reason(config: &BgpPeer, error: &io::Error) -> String {
     let silent = error.kind() == io::ErrorKind::TimedOut;
-    let guards = match (config.password.is_some(), config.ttl_security.is_some()) {
-        _ if !silent => "",
-        (true, true) => ": are `password` and `ttl_security` right, and the same on its side?",
-        (true, false) => ": is `password` right, and set on its side?",
-        (false, true) => ": is it so near as `ttl_security` says, and does it send with TTL 255?",
-        (false, false) => ": does it want a `password`?",
-    };
-    format!("cannot connect to {} port {}: {error}{guards}", config.address, config.port)
+    let hint =
+        if silent { ": nobody is there, or `password` or `ttl_security` do not fit its side" } else { "" };
+    format!("cannot connect to {} port {}: {error}{hint}", config.address, config.port)
 }
