@@ -172,7 +172,7 @@ fn md5_signatures_on_both_ends_or_no_session() {
     for wrong in [None, Some("another")] {
         let (caller, _inbox) = call(wrong);
         // The kernel says nothing: we name what it may be.
-        let end = Instant::now() + WAIT;
+        let end = Instant::now() + 3 * WAIT;
         while !caller.status()[0].last_error.as_ref().is_some_and(|why| why.contains("`password`")) {
             assert!(Instant::now() < end, "{:?}", caller.status()[0].last_error);
             std::thread::sleep(Duration::from_millis(50));
