@@ -10,7 +10,7 @@ huge_pages=256   # of 2 MiB
 say() { echo "==> $*"; }
 
 build_packages="build-essential pkg-config libdpdk-dev libnuma-dev libpcap-dev clang libclang-dev"
-test_packages="dpdk-dev frr bird2 gobgpd exabgp openbgpd tshark python3-scapy iproute2 iputils-ping iputils-tracepath traceroute mtr-tiny tcpdump procps zstd valgrind"
+test_packages="dpdk-dev frr bird2 gobgpd exabgp openbgpd tshark python3-scapy python3-prometheus-client iproute2 iputils-ping iputils-tracepath traceroute mtr-tiny tcpdump procps zstd valgrind"
 packages=$build_packages
 [ "$what" = test ] && packages="$packages $test_packages"
 

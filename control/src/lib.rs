@@ -6,6 +6,7 @@ pub mod cli;
 pub mod config;
 pub mod demo;
 pub mod kernel;
+pub mod metrics;
 mod prefix;
 pub mod rib;
 pub mod router;

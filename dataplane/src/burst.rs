@@ -22,8 +22,6 @@ pub(crate) const ROOM: usize = BURST + 32;
 pub struct Burst<P> {
     /// The buffers.
     pub packets: [Option<P>; BURST],
-    /// Room to put them in another order; empty between uses.
-    pub(crate) spare: [Option<P>; BURST],
     /// The IPv6 packets to look up.
     pub v6: Lane<u128>,
     /// The IPv4 packets to look up.
@@ -74,8 +72,6 @@ pub struct Burst<P> {
     pub rule_counters: Option<Arc<RuleCounters>>,
     /// The port all of them came from.
     pub port: PortId,
-    /// Whether they must stay in the order in which they came.
-    pub pinned: bool,
     /// Whether what lies before frames that may grow was asked for.
     pub(crate) fetched: bool,
     /// Whether the NIC's word counts for IPv4 header checksums that it calls right.
@@ -88,6 +84,7 @@ pub struct Burst<P> {
 
 /// What the control thread has seen to already for the packets that it forwards itself, so that it is not done again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is asked by another stage")]
 pub struct SeenTo {
     /// Options: packets need not be punted for them.
     pub options: bool,
@@ -95,11 +92,13 @@ pub struct SeenTo {
     pub ingress: bool,
     /// Checks of what goes out.
     pub egress: bool,
+    /// Size: a packet that is larger than the MTU will be cut.
+    pub size: bool,
 }
 
 impl SeenTo {
     /// Nothing: the packets come from a port.
-    pub const NOTHING: Self = Self { options: false, ingress: false, egress: false };
+    pub const NOTHING: Self = Self { options: false, ingress: false, egress: false, size: false };
 }
 
 /// The packets of one address family on their way through the look-up, without gaps, in the order of their numbers.
@@ -209,8 +208,6 @@ impl<P: Packet> Burst<P> {
             len: 0,
             port: PortId(0),
             packets: [const { None }; BURST],
-            spare: [const { None }; BURST],
-            pinned: false,
             #[cfg(all(target_arch = "x86_64", not(miri)))]
             vids: [[0; ROOM]; 2],
             verdict: [Verdict::Forward; BURST],
@@ -249,7 +246,6 @@ impl<P: Packet> Burst<P> {
         self.len = len.min(BURST);
         self.alive = self.all();
         self.classified = 0;
-        self.pinned = false;
         self.odd = 0;
         self.ipv6 = 0;
         self.link_multicast = 0;

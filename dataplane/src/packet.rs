@@ -38,8 +38,8 @@ pub enum Checksum {
 ///
 /// # Safety
 /// A packet owns its bytes, and they lie behind a pointer: [`Self::bytes`] gives the same place and length each time,
-/// also after the packet was moved, until it is dropped or one of the methods that take `&mut self` was called.
-/// `stage::wide` moves packets and reads by the places that it noted before.
+/// until it is dropped or one of the methods that take `&mut self` was called. `stage::wide` reads by the places that it
+/// noted before.
 #[allow(unsafe_code)] // The contract above; there is no unsafe code in what it asks for.
 pub unsafe trait Packet: Sized {
     /// The bytes of the first segment, from the Ethernet header on.
@@ -69,6 +69,16 @@ pub unsafe trait Packet: Sized {
     /// 0 if it is in one piece and has all its tags, as nearly every packet; anything else if not.
     fn oddity(&self) -> u64 {
         u64::from(self.segments() != 1 || self.stripped_tags() != StrippedTags::None)
+    }
+
+    /// Joins what [`Self::is_odd`] asks of this packet to that of others, from zeros on.
+    fn marks(&self, marks: [u64; 2]) -> [u64; 2] {
+        [marks[0] | self.oddity(), 0]
+    }
+
+    /// Whether the [`Self::oddity`] of any of the packets that the marks were joined of is not 0.
+    fn is_odd(marks: [u64; 2]) -> bool {
+        marks[0] != 0
     }
 
     /// What the NIC says of its IPv4 header checksum.

@@ -24,6 +24,9 @@ pub struct Punted<P> {
     pub l3_offset: u8,
     /// The adjacency that its route led to; meaningful for reasons that arise after the look-up.
     pub adjacency: AdjId,
+    /// The MTU of that adjacency when the packet met it, in bytes: by the time that the sender is told, there may be
+    /// another in its place. 0 where there is none.
+    pub mtu: u16,
 }
 
 /// A frame of the control thread, ready to leave.
@@ -198,7 +201,8 @@ mod tests {
     use super::*;
 
     fn punted(reason: PuntReason) -> Punted<u32> {
-        Punted { packet: 0, reason, port: PortId(0), sub_if: SubIfId(0), l3_offset: 14, adjacency: AdjId(0) }
+        let adjacency = AdjId(0);
+        Punted { packet: 0, reason, port: PortId(0), sub_if: SubIfId(0), l3_offset: 14, adjacency, mtu: 0 }
     }
 
     #[test]

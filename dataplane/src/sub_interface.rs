@@ -1,6 +1,7 @@
 //! Sub-interfaces, and how (port, outer VLAN, inner VLAN) finds one by array index.
 
 use crate::expected::ExpectedFrames;
+use crate::header::ethernet;
 use crate::ids::{PortId, SubIfId, VrfId};
 
 /// VLAN tags of a sub-interface.
@@ -77,6 +78,8 @@ struct PortVlans {
     outer: Box<[(u16, u16); 4096]>,
     /// By number of tags: what all with so many have in common, if it is the whole pattern.
     patterns: [Option<Pattern>; 3],
+    /// By kind of frame (`header::wide::KINDS`), where there is a pattern.
+    heads: [Option<Head>; 6],
     /// Whether all have what those with as many tags have in common.
     regular: bool,
     /// The VRF, if all have the same.
@@ -103,6 +106,38 @@ impl Pattern {
     }
 }
 
+/// The start of a frame with as many tags as some [`Pattern`], of one address family, with an IPv4 header without options.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+pub struct Head {
+    /// Its bytes.
+    pub bytes: [u8; 32],
+    /// The bits of them that count.
+    pub mask: [u8; 32],
+}
+
+impl Head {
+    /// That of no frame.
+    pub const NONE: Self = Self { bytes: [0; 32], mask: [0; 32] };
+
+    fn new(tags: usize, ipv6: bool, pattern: &Pattern) -> Self {
+        let mut this = Self::NONE;
+        let mut put = |at: usize, bytes: &[u8], mask: u8| {
+            this.bytes[at..at + bytes.len()].copy_from_slice(bytes);
+            this.mask[at..at + bytes.len()].fill(mask);
+        };
+        put(0, &pattern.mac, 0xff);
+        for (tag, tpid) in pattern.tpids.iter().enumerate().take(tags) {
+            put(12 + 4 * tag, &tpid.to_be_bytes(), 0xff);
+        }
+        let (ethertype, version, mask) =
+            if ipv6 { (ethernet::IPV6, 0x60, 0xf0) } else { (ethernet::IPV4, 0x45, 0xff) };
+        put(12 + 4 * tags, &ethertype.to_be_bytes(), 0xff);
+        put(14 + 4 * tags, &[version], mask);
+        this
+    }
+}
+
 /// The sub-interfaces of a port where all with as many tags have the same [`Pattern`], so that the VLAN ids alone tell
 /// which it is.
 #[derive(Clone, Copy, Debug)]
@@ -117,6 +152,12 @@ impl Regular<'_> {
     #[inline(always)]
     pub fn pattern(&self, tags: usize) -> Option<&Pattern> {
         self.vlans.patterns.get(tags)?.as_ref()
+    }
+
+    /// How frames of a kind begin; `None` where there are none.
+    #[inline(always)]
+    pub fn head(&self, kind: usize) -> Option<&Head> {
+        self.vlans.heads.get(kind)?.as_ref()
     }
 
     /// The sub-interface with so many tags, of these VLAN ids; [`NONE`] if there is none.
@@ -179,6 +220,10 @@ impl SubInterfaces {
                 let with_tags = on_port().filter(|sub_if| sub_if.tags.count() == tags);
                 *pattern = common(with_tags.map(Pattern::of));
             }
+            vlans.heads = std::array::from_fn(|kind| {
+                let tags = kind % 3;
+                Some(Head::new(tags, kind >= 3, vlans.patterns[tags].as_ref()?))
+            });
             vlans.vrf = common(on_port().map(|sub_if| sub_if.vrf));
             let alike = |sub_if: &SubInterface| vlans.patterns[sub_if.tags.count()].is_some();
             vlans.regular = on_port().all(alike);
@@ -196,6 +241,7 @@ impl SubInterfaces {
                 untagged: NOTHING,
                 outer: Box::new([(NOTHING, NOTHING); 4096]),
                 patterns: [None; 3],
+                heads: [None; 6],
                 regular: false,
                 vrf: None,
             });

@@ -186,6 +186,14 @@ impl Tables {
     pub fn adjacency(&self, id: AdjId) -> &Adjacency {
         self.adjacencies.get(id.0 as usize).unwrap_or(&NOWHERE)
     }
+
+    /// The largest IP packet that may leave by an adjacency, in bytes; 0 where nothing leaves.
+    pub fn mtu(&self, id: AdjId) -> u16 {
+        match self.adjacency(id) {
+            Adjacency::Forward(adjacency) => adjacency.mtu,
+            Adjacency::Drop(_) | Adjacency::Punt(_) => 0,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -233,6 +233,7 @@ fn what_cannot_leave_is_punted_as_it_came() {
         router.run();
         let punted = router.rings.punt.pop().unwrap();
         assert_eq!((punted.reason, punted.packet.bytes()), (reason, &frame(0, &packet)[..]));
+        assert_eq!(punted.mtu, 1500, "that which it met");
     }
 }
 

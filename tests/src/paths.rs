@@ -1,6 +1,7 @@
 //! A host on the LAN, turnpike, and a host behind a circuit's two tags on a link of a lower MTU: what the tools that
 //! people take to look at a path show of us, and whether hosts find out what fits.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use crate::router::Router;
 use crate::settings;
 use crate::suite::{Fixture, SOON, Step};
 use crate::wait;
-use crate::wire::{self, End, Way, Wire};
+use crate::wire::{self, End, Seen, Way, Wire};
 
 /// The host on the LAN and ours there, IPv4 then IPv6.
 const LAN: [[&str; 2]; 2] = [["192.0.2.10", "192.0.2.1"], ["2001:db8:1a0::10", "2001:db8:1a0::1"]];
@@ -23,6 +24,10 @@ const LAN: [[&str; 2]; 2] = [["192.0.2.10", "192.0.2.1"], ["2001:db8:1a0::10", "
 const FAR: [[&str; 2]; 2] = [["172.16.0.2", "172.16.0.1"], ["fd00:16::2", "fd00:16::1"]];
 /// MTU of the far link.
 const FAR_MTU: u16 = 1400;
+/// Ours in another prefix of that link, where nobody is.
+const NOBODY: [&str; 2] = ["172.18.0", "fd00:18:"];
+/// What may not leave by that link, nor by the last of [`NARROW`].
+const DENIED_PORT: u16 = 5003;
 /// C-tag and MTU of two links to the same place.
 const NARROW: [(u16, u16); 2] = [(21, 1200), (22, 1000)];
 /// What is behind both of them.
@@ -87,21 +92,27 @@ impl Paths {
              [[interface]]\nname = \"lan\"\nport = \"lan\"\nvrf = \"customer\"\nvlan = 30\nacl_out = \"others\"\n\
              addresses = [\"{}/24\", \"{}/64\"]\n\n\
              [[interface]]\nname = \"far\"\nport = \"wan\"\nvrf = \"customer\"\ns_tag = 100\nc_tag = 10\nmtu = {far_mtu}\n\
-             addresses = [\"{}/30\", \"{}/126\"]\n\n",
+             acl_out = \"not-there\"\naddresses = [\"{}/30\", \"{}/126\", \"{}.1/24\", \"{}:1/64\"]\n\n",
             self.vrf.name(),
             LAN[0][1],
             LAN[1][1],
             FAR[0][1],
-            FAR[1][1]
+            FAR[1][1],
+            NOBODY[0],
+            NOBODY[1]
         );
         // Errors as we make them: for others' only.
         config += "[[acl]]\nname = \"others\"\nrules = [\"deny icmp type 11\", \"deny icmp type 3 code 4\", \
                    \"deny icmpv6 type 2-3\", \"permit any\"]\n\n";
+        config += &format!(
+            "[[acl]]\nname = \"not-there\"\nrules = [\"deny udp to any port {DENIED_PORT}\", \"permit any\"]\n\n"
+        );
         // Two links with equal routes, one of a lower MTU. Nobody is there.
         for (c_tag, mtu) in NARROW {
+            let list = if (c_tag, mtu) == NARROW[1] { "acl_out = \"not-there\"\n" } else { "" };
             config += &format!(
                 "[[interface]]\nname = \"narrow-{mtu}\"\nport = \"wan\"\nvrf = \"customer\"\ns_tag = 100\nc_tag = {c_tag}\n\
-                 mtu = {mtu}\naddresses = [\"172.17.{c_tag}.1/30\"]\n\n\
+                 mtu = {mtu}\n{list}addresses = [\"172.17.{c_tag}.1/30\"]\n\n\
                  [[neighbour]]\ninterface = \"narrow-{mtu}\"\naddress = \"172.17.{c_tag}.2\"\nmac = \"02:00:00:00:00:{c_tag}\"\n\n"
             );
         }
@@ -139,14 +150,15 @@ impl Paths {
         self.router.as_ref().expect("turnpike has been started")
     }
 
-    /// Packs IPv4 packets into frames of the LAN host.
+    /// Packs IP packets into frames of the LAN host.
     #[track_caller]
     fn framer(&self) -> impl Fn(&[u8]) -> Vec<u8> {
         let mac = self.lan.mac("eth0");
         let bytes: Vec<u8> = mac.split(':').filter_map(|byte| u8::from_str_radix(byte, 16).ok()).collect();
         let source: frame::Mac = bytes.try_into().expect("six bytes");
         move |packet| {
-            frame::build([2, 0, 0x5e, 0, 3, 0], source, &[Tag::new(0x8100, 30)], frame::IPV4, packet)
+            let ethertype = if packet[0] >> 4 == 6 { frame::IPV6 } else { frame::IPV4 };
+            frame::build([2, 0, 0x5e, 0, 3, 0], source, &[Tag::new(0x8100, 30)], ethertype, packet)
         }
     }
 
@@ -157,6 +169,18 @@ impl Paths {
             host.ip("route flush cache");
             host.ip("-6 route flush cache");
         }
+    }
+
+    /// Has turnpike forget where a host is.
+    #[track_caller]
+    fn forget_neighbour(&self, address: &str) {
+        self.vrf.ip(&format!("neigh flush {address}"));
+        wait::until_true(SOON, "the host to be forgotten", || {
+            let shown = self.router().show("neighbours");
+            shown
+                .as_array()
+                .is_some_and(|all| all.iter().all(|n| n["address"] != address || n["mac"].is_null()))
+        });
     }
 
     /// What a command prints on the LAN host.
@@ -206,7 +230,9 @@ pub const STEPS: &[Step<Paths>] = &[
     ("our_errors_pass_lists_when_they_waited_too", our_errors_pass_lists_when_they_waited_too),
     ("tcp_finds_what_fits", tcp_finds_what_fits),
     ("ipv4_is_fragmented_where_it_may_be", ipv4_is_fragmented_where_it_may_be),
-    ("fragments_fit_the_link_that_they_take", fragments_fit_the_link_that_they_take),
+    ("fragments_leave_by_the_link_of_their_packet", fragments_leave_by_the_link_of_their_packet),
+    ("what_waited_is_recorded_once", what_waited_is_recorded_once),
+    ("what_is_too_large_does_not_wait", what_is_too_large_does_not_wait),
     ("ipv6_is_never_fragmented", ipv6_is_never_fragmented),
     ("full_size_frames_keep_both_tags", full_size_frames_keep_both_tags),
     ("errors_are_limited", errors_are_limited),
@@ -296,36 +322,120 @@ fn ipv4_is_fragmented_where_it_may_be(paths: &mut Paths) {
     }
 }
 
-/// Which link a packet takes follows from its ports, and for its fragments from addresses alone: all of them arrive,
-/// also when their link has the lower MTU.
-fn fragments_fit_the_link_that_they_take(paths: &mut Paths) {
+/// A packet's fragments leave by the link that its flow takes, and fit it; what that link's access list denies does not
+/// leave by it, nor by the other.
+fn fragments_leave_by_the_link_of_their_packet(paths: &mut Paths) {
     const SIZE: usize = 1480;
+    const SMALL: usize = 100;
     let record = paths.wires[1].record();
+    let before = Counters::settled(paths.router());
     let (from, framed) = (ip(LAN[0][0]), paths.framer());
-    let mut sent = 0;
-    for host in 1..=8 {
-        for port in 0..4 {
-            let to = ip(&format!("{BEYOND}.{host}"));
-            let mut packet = frame::udp((from, 4000), (to, 5000 + port), 64, &[7; SIZE - 8]);
+    let flows: Vec<(u8, u16)> =
+        (1..=8).flat_map(|host| (0..4).map(move |port| (host, DENIED_PORT - port))).collect();
+    for (number, (host, port)) in flows.iter().enumerate() {
+        let to = ip(&format!("{BEYOND}.{host}"));
+        for size in [SMALL, SIZE] {
+            let mut packet = frame::udp((from, 4000), (to, *port), 64, &vec![7; size - 8]);
             // Its own identification, and it may be cut.
-            packet[4..8].copy_from_slice(&[host, port as u8, 0, 0]);
+            packet[4..8].copy_from_slice(&[u8::from(size == SIZE), number as u8, 0, 0]);
             frame::renew_checksum(&mut packet);
             paths.wires[0].inject(&framed(&packet));
-            sent += SIZE;
         }
     }
+    // Of each packet: bytes of data, and the links.
+    let arrived = |seen: &[Seen], number: usize, large: bool| -> (usize, BTreeSet<u16>) {
+        let id = [u8::from(large), number as u8];
+        let mine = seen.iter().filter_map(|seen| {
+            let ethernet = frame::ethernet(&seen.frame)?;
+            let packet = frame::ip(&seen.frame)?;
+            (packet.src == from && ethernet.payload.get(4..6) == Some(&id))
+                .then(|| (packet.payload.len(), ethernet.tags[1].vid))
+        });
+        mine.fold((0, BTreeSet::new()), |(sum, mut links), (len, link)| {
+            links.insert(link);
+            (sum + len, links)
+        })
+    };
     let beyond =
         |f: &[u8]| frame::ip(f).is_some_and(|p| p.src == from && p.dst.to_string().starts_with(BEYOND));
-    let arrived = || -> usize {
-        let seen = record.frames(Way::FromRouter, beyond);
-        seen.iter().filter_map(|seen| Some(frame::ip(&seen.frame)?.payload.len())).sum()
+    let counted = Counters::settled(paths.router()).since(&before, "lan");
+    let denied = counted.drops.get("acl_denied_out").map_or(0, |both| *both as usize / 2);
+    assert!((1..8).contains(&denied), "flows of that port take either link: {counted:?}");
+    let passed = |seen: &[Seen]| {
+        let whole = |number: &usize| {
+            (arrived(seen, *number, false).0, arrived(seen, *number, true).0) == (SMALL, SIZE)
+        };
+        (0..flows.len()).filter(whole).count()
     };
-    wait::until_true(SOON, "all fragments", || arrived() == sent);
-    for seen in record.frames(Way::FromRouter, beyond) {
+    wait::until_true(SOON, "all others", || {
+        passed(&record.frames(Way::FromRouter, beyond)) == flows.len() - denied
+    });
+    let seen = record.frames(Way::FromRouter, beyond);
+    for (number, (_, port)) in flows.iter().enumerate() {
+        let ((_, link), (large, links)) = (arrived(&seen, number, false), arrived(&seen, number, true));
+        assert_eq!((&links, link.len()), (&link, usize::from(large > 0)), "port {port}");
+        assert!(*port != DENIED_PORT || !links.contains(&NARROW[1].0), "its list denies port {port}");
+    }
+    for seen in seen {
         let c_tag = frame::ethernet(&seen.frame).map(|ethernet| ethernet.tags[1].vid);
         let (_, mtu) = NARROW.into_iter().find(|(tag, _)| Some(*tag) == c_tag).expect("one of the two links");
         assert!(frame::ip(&seen.frame).is_some_and(|p| p.length <= usize::from(mtu)), "{seen:?}");
     }
+}
+
+/// A packet that asks to be recorded, waits for its neighbour, and is cut then: our address stands in it once.
+fn what_waited_is_recorded_once(paths: &mut Paths) {
+    let record = paths.wires[1].record();
+    let [far, ours] = FAR[0];
+    paths.forget_neighbour(far);
+    let mut packet = frame::udp((ip(LAN[0][0]), 4000), (ip(far), 5000), 64, &[7; 1460]);
+    // Room for two addresses, and the end of options.
+    packet.splice(20..20, [7, 11, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    packet[0] = 0x48;
+    let length = (packet.len() as u16).to_be_bytes();
+    packet[2..4].copy_from_slice(&length);
+    packet[6..8].fill(0);
+    frame::renew_checksum(&mut packet);
+    paths.wires[0].inject(&paths.framer()(&packet));
+    let is_part = |f: &[u8]| frame::ip(f).is_some_and(|p| p.dst == ip(far) && p.protocol == frame::UDP);
+    wait::until_true(SOON, "both fragments", || record.count(Way::FromRouter, is_part) == 2);
+    let seen = record.frames(Way::FromRouter, is_part);
+    let first = frame::ethernet(&seen[0].frame).expect("Ethernet").payload;
+    let IpAddr::V4(ours) = ip(ours) else { panic!("IPv4") };
+    let want = [&[7, 11, 8][..], &ours.octets(), &[0; 5]].concat();
+    assert_eq!(first[20..32], want);
+}
+
+/// What may not be cut and is too large for the link of a neighbour that is not known is answered at once, or refused as
+/// if the neighbour were there: nobody is looked for.
+fn what_is_too_large_does_not_wait(paths: &mut Paths) {
+    let record = paths.wires[0].record();
+    let before = paths.router().show("drops");
+    let [mtu_high, mtu_low] = FAR_MTU.to_be_bytes();
+    for (port, wants) in [(5000, [[3, 4], [2, 0]]), (DENIED_PORT, [[3, 13], [1, 1]])] {
+        for (([lan, _], nobody), want) in LAN.into_iter().zip(NOBODY).zip(wants) {
+            let to = if lan.contains(':') { format!("{nobody}:9") } else { format!("{nobody}.9") };
+            let packet = frame::udp((ip(lan), 4000), (ip(&to), port), 64, &[7; 1440]);
+            let frame = paths.framer()(&packet);
+            let quotes = |f: &[u8]| {
+                let error = frame::ip(f)?;
+                let inner = error.payload.get(8..56)?;
+                let is_error = error.dst == ip(lan) && [1, 58].contains(&error.protocol);
+                (is_error && inner == &packet[..48]).then(|| error.payload[..8].to_vec())
+            };
+            paths.wires[0].inject(&frame);
+            wait::until_true(SOON, "an error", || record.count(Way::FromRouter, |f| quotes(f).is_some()) > 0);
+            let seen = record.frames(Way::FromRouter, |f| quotes(f).is_some());
+            let said = quotes(&seen[0].frame).expect("it was one of those");
+            assert_eq!((seen.len(), &said[..2]), (1, &want[..]), "{to}: {said:?}");
+            if port != DENIED_PORT {
+                assert_eq!(said[6..8], [mtu_high, mtu_low], "{to}: the link's MTU");
+            }
+        }
+    }
+    let after = paths.router().show("drops");
+    let held = |drops: &serde_json::Value| drops["control"]["outcomes"]["held"].as_u64();
+    assert_eq!(held(&before), held(&after), "nothing waited");
 }
 
 /// IPv6 packets that are too large come back as an error; once the host knows, what it sends fits.
@@ -365,11 +475,7 @@ fn full_size_frames_keep_both_tags(paths: &mut Paths) {
 fn our_errors_pass_lists_when_they_waited_too(paths: &mut Paths) {
     let record = paths.wires[0].record();
     let [lan, _] = LAN[0];
-    paths.vrf.ip(&format!("neigh flush {lan}"));
-    wait::until_true(SOON, "the LAN host to be forgotten", || {
-        let shown = paths.router().show("neighbours");
-        shown.as_array().is_some_and(|all| all.iter().all(|n| n["address"] != lan || n["mac"].is_null()))
-    });
+    paths.forget_neighbour(lan);
     let dead = frame::udp((ip(lan), 4000), (ip(FAR[0][0]), 5000), 1, b"hop limit");
     paths.wires[0].inject(&paths.framer()(&dead));
     let is_error =

@@ -136,6 +136,15 @@ pub const STEPS: &[Step<Desk>] = &[
     }),
     ("tap_name_is_taken", tap_name_is_taken),
     ("bgp_port_is_taken", bgp_port_is_taken),
+    ("metrics_port_is_taken", |d| {
+        let _there = d.netns.enter(|| TcpListener::bind(settings::METRICS)).expect("a free port");
+        let output = d.run(d.config(TAP, "").as_bytes());
+        d.assert_refused(&output, &[settings::METRICS, "`[api] metrics`", "another program"]);
+    }),
+    ("metrics_address_is_not_here", |d| {
+        let config = d.config(TAP, "").replace(settings::METRICS, "203.0.113.7:9477");
+        d.assert_refused(&d.run(config.as_bytes()), &["203.0.113.7:9477", "`[api] metrics`", "no address"]);
+    }),
     ("socket_is_taken", socket_is_taken),
     ("show_without_a_router", show_without_a_router),
     ("check_says_it_without_root", check_says_it_without_root),

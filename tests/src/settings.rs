@@ -107,7 +107,11 @@ namespace = \"{2}\"
     text
 }
 
-/// What every configuration of the suites ends with: one sleeping worker, no huge pages, an API socket of its own.
+/// Where the metrics are, in turnpike's namespace.
+pub const METRICS: &str = "127.0.0.1:9477";
+
+/// What every configuration of the suites ends with: one sleeping worker, no huge pages, an API socket of its own, and
+/// the metrics.
 pub fn common(socket: &Path) -> String {
     format!(
         "[workers]
@@ -118,6 +122,7 @@ huge_pages = \"never\"
 
 [api]
 socket = \"{}\"
+metrics = \"{METRICS}\"
 ",
         socket.display()
     )

@@ -45,6 +45,8 @@ pub enum Request {
     Bgp,
     /// Route sources.
     Sources,
+    /// All numbers of the others, and of what they do not show: as monitoring wants them.
+    Metrics,
     /// Not a question.
     #[serde(skip)]
     Do(Order),

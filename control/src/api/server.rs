@@ -15,6 +15,8 @@ use crossbeam::channel::{RecvTimeoutError, Sender, bounded};
 use dataplane::watch::Session;
 
 use super::{MAX_REQUEST, Order, Reply, Request};
+use crate::api::view::Interface;
+use crate::metrics::{self, Snapshot};
 use crate::watch::view::{Member, Route};
 use crate::watch::{Kind, Question, WatchPlan, WatchRequest, stream};
 
@@ -26,6 +28,18 @@ pub enum Call {
         request: Request,
         /// For the answer.
         reply: Sender<Reply>,
+    },
+    /// The metrics, but for those of sub-interfaces.
+    Metrics {
+        /// For them.
+        reply: Sender<Box<Snapshot>>,
+    },
+    /// A page of sub-interfaces.
+    Interfaces {
+        /// The number of the first.
+        from: usize,
+        /// For them; after the last page an empty one.
+        reply: Sender<Vec<Interface>>,
     },
     /// Work out what a trace or capture needs. Its memory is the client's thread's to get: that takes a while.
     PlanWatch {
@@ -197,6 +211,15 @@ fn send(mut stream: &UnixStream, reply: &Reply) -> std::io::Result<()> {
 }
 
 fn answer(request: Request, calls: &Sender<Call>) -> Reply {
+    if request == Request::Metrics {
+        // In steps, of which none keeps the control thread long.
+        let value = metrics::gather(calls).map(serde_json::to_value);
+        return match value {
+            Ok(Ok(value)) => Reply::Ok(value),
+            Ok(Err(error)) => Reply::Error(error.to_string()),
+            Err(why) => Reply::Error(why.into()),
+        };
+    }
     // An order that was handed over is carried out, however long that takes.
     let (patience, late) = match &request {
         Request::Do(Order::ReloadAcls { .. }) => (
@@ -218,7 +241,7 @@ fn answer(request: Request, calls: &Sender<Call>) -> Reply {
 const LATE: &str = "the control thread does not answer in time";
 
 /// Has the control thread do something, and waits for its answer.
-fn call<T>(calls: &Sender<Call>, make: impl FnOnce(Sender<T>) -> Call) -> Result<T, &'static str> {
+pub(crate) fn call<T>(calls: &Sender<Call>, make: impl FnOnce(Sender<T>) -> Call) -> Result<T, &'static str> {
     call_within(calls, PATIENCE, LATE, make)
 }
 

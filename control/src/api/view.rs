@@ -41,6 +41,10 @@ pub struct Port {
     pub inject_dropped: u64,
     /// Packets that the NIC dropped before we saw them: no free descriptor, or no buffer.
     pub missed: u64,
+    /// Frames that the NIC received with errors, and dropped.
+    pub receive_errors: u64,
+    /// Packets that the NIC could not send.
+    pub transmit_errors: u64,
     /// Its offloads: `in use`, or `software` and why.
     pub offloads: BTreeMap<String, String>,
 }
@@ -56,6 +60,8 @@ pub struct Interface {
     pub tags: String,
     /// Its VRF's name.
     pub vrf: String,
+    /// The name of the circuit that it is a link of; empty if of none.
+    pub circuit: String,
     /// Its TAP's name; empty without one.
     pub tap: String,
     /// Our addresses.
@@ -107,6 +113,8 @@ pub struct Worker {
     pub taken: u64,
     /// RX polls.
     pub polls: u64,
+    /// RX polls that brought nothing.
+    pub empty_polls: u64,
     /// Share of polls that brought nothing, in percent.
     pub empty_percent: f64,
     /// Packets in a burst, on average.
@@ -117,6 +125,8 @@ pub struct Worker {
     pub busy_percent: f64,
     /// Cycles spent on packets.
     pub busy_cycles: u64,
+    /// Cycles in all.
+    pub cycles: u64,
     /// Time from one look at its queues to the next, sleep aside.
     pub rounds: Times,
 }
@@ -128,6 +138,8 @@ pub struct Workers {
     pub workers: Vec<Worker>,
     /// Turns of the control thread: so long did its other work have to wait.
     pub control_turns: Times,
+    /// Cycles in a second.
+    pub tsc_hz: u64,
     /// Packet buffers in the pool.
     pub pool_size: u32,
     /// Packet buffers that are free.
@@ -261,6 +273,10 @@ pub struct Source {
     pub distance: u8,
     /// IPv4 and IPv6 paths that the RIB has from it.
     pub routes: u64,
+    /// The IPv4 paths of them.
+    pub ipv4: u64,
+    /// The IPv6 paths.
+    pub ipv6: u64,
     /// Those of them that were not announced again since it was lost; only of BGP.
     pub stale: u64,
     /// Prefixes announced or withdrawn in the last second.

@@ -159,6 +159,8 @@ pub enum What {
     Bgp,
     /// Route sources: state, counts, rates, lag, last error.
     Sources,
+    /// All numbers, as Prometheus reads them.
+    Metrics,
 }
 
 /// Writes to standard output. A reader that has seen enough (`| head`) ends the program, and is no error.

@@ -21,7 +21,7 @@ pub fn run(file: &Path) -> Result<(), String> {
     }
     let stop = stop_on_signals()?;
     let summary = super::check::describe(&config);
-    let socket = config.api_socket.clone();
+    let socket = config.api.socket.clone();
     let mut router = Router::start(config).map_err(|error| with_rights(&error))?;
     router.reload_from(file);
     tracing::info!("forwarding: {summary}; `turnpike show` asks at {}", socket.display());

@@ -33,6 +33,7 @@ pub fn show(show: &Show) -> Result<(), String> {
         }
         What::Bgp => outline(&value, 0),
         What::Sources => sources(&parse::<Vec<_>>(value)?),
+        What::Metrics => crate::metrics::render(&parse(value)?),
     })
 }
 
@@ -53,6 +54,7 @@ fn request(show: &Show, after: Option<String>) -> Request {
         What::Acls => Request::Acls,
         What::Bgp => Request::Bgp,
         What::Sources => Request::Sources,
+        What::Metrics => Request::Metrics,
     }
 }
 

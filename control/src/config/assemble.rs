@@ -70,7 +70,7 @@ pub(super) fn assemble(mut draft: Draft, report: &mut Report<'_>) -> Option<Conf
             .map(|fpm| model::Fpm { tables: fpm_tables.into_iter().map(Into::into).collect(), ..fpm }),
         netlink: draft.netlink.map(|netlink| model::Netlink { tables: netlink_tables, ..netlink }),
         kernel: draft.kernel,
-        api_socket: draft.api_socket,
+        api: draft.api,
         icmp: draft.icmp,
         punt: draft.punt,
         memory: draft.memory,

@@ -4,11 +4,10 @@ use dataplane::punt::Budgets;
 use dpdk_sys::Offloads;
 use ipnetwork::IpNetwork;
 use std::net::IpAddr;
-use std::path::PathBuf;
 
 use super::errors::{At, Place};
 use super::model::{
-    AccessRule, Bgp, BgpPeer, Circuit, CircuitLink, Encapsulation, Filter, Fpm, Icmp, Kernel, Memory,
+    AccessRule, Api, Bgp, BgpPeer, Circuit, CircuitLink, Encapsulation, Filter, Fpm, Icmp, Kernel, Memory,
     Netlink, Sources, Target, Workers,
 };
 use super::policy::PolicyDraft;
@@ -38,7 +37,7 @@ pub(super) struct Draft {
     pub netlink: Option<Netlink>,
     pub netlink_tables: Vec<RouteTable>,
     pub kernel: Kernel,
-    pub api_socket: PathBuf,
+    pub api: Api,
     pub icmp: Icmp,
     pub punt: Budgets,
     pub memory: Memory,

@@ -2,7 +2,7 @@
 
 mod bgp;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -53,8 +53,8 @@ pub struct Config {
     pub icmp: Icmp,
     /// `[punt]`: what each worker may send to the control thread, by reason.
     pub punt: Budgets,
-    /// `[api]`: where the unix socket is.
-    pub api_socket: PathBuf,
+    /// `[api]`.
+    pub api: Api,
     /// `[memory]`.
     pub memory: Memory,
 }
@@ -264,6 +264,15 @@ pub struct StaticNeighbour {
     pub mac: [u8; 6],
 }
 
+/// `[api]`: where those are answered who ask.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Api {
+    /// The unix socket.
+    pub socket: PathBuf,
+    /// Where the metrics are to be had over HTTP, if anywhere.
+    pub metrics: Option<SocketAddr>,
+}
+
 /// `[workers]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Workers {
@@ -315,7 +324,7 @@ impl Default for Sources {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fpm {
     /// Where to listen, in the namespace of each table.
-    pub listen: std::net::SocketAddr,
+    pub listen: SocketAddr,
     /// How long nothing must come after a connection until what was not told again goes.
     pub quiet: Duration,
     /// How long a lost connection's routes stay, counted from the loss.

@@ -1,20 +1,19 @@
 //! The top of the text: which sections there are, and all of them but circuits and BGP.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 
 use dpdk_sys::Offloads;
 use ipnetwork::IpNetwork;
 use toml_span::Value;
 
 use super::acl;
-use super::address::{host, interface_address, mac, prefix};
+use super::address::{host, interface_address, mac, prefix, socket_address};
 use super::bgp::bgp;
 use super::circuit::circuit;
 use super::draft::{Draft, Leak, Neighbour, Port, Route, Sub, Vrf};
 use super::errors::{At, Report};
 use super::limits;
-use super::model::{Encapsulation, HugePages, Idle, Kernel, Memory, Sources, Tag, Target, Workers};
+use super::model::{Api, Encapsulation, HugePages, Idle, Kernel, Memory, Sources, Tag, Target, Workers};
 use super::policy::policy;
 use super::section::{Section, read};
 use super::tables;
@@ -82,7 +81,7 @@ pub(super) fn document(root: &Value<'_>, report: &mut Report<'_>) -> Draft {
             workers: one(top, "workers", workers),
             sources: one(top, "routes", sources),
             kernel: one(top, "kernel", |s| Kernel { taps: s.value_or("taps", true, boolean) }),
-            api_socket: one(top, "api", api_socket),
+            api: one(top, "api", api),
             icmp: one(top, "icmp", limits::icmp),
             punt: one(top, "punt", limits::punt),
             memory: one(top, "memory", memory),
@@ -309,8 +308,8 @@ fn sources(s: &mut Section<'_, '_, '_>) -> Sources {
     Sources { static_distance, bgp_distance, fpm_distance, netlink_distance, max_paths }
 }
 
-fn api_socket(s: &mut Section<'_, '_, '_>) -> PathBuf {
-    let path = s.value_or("socket", super::DEFAULT_SOCKET.to_owned(), |value| {
+fn api(s: &mut Section<'_, '_, '_>) -> Api {
+    let socket = s.value_or("socket", super::DEFAULT_SOCKET.to_owned(), |value| {
         let path = text(value)?;
         if !path.starts_with('/') || path.len() > LONGEST_SOCKET {
             let wanted = format!(
@@ -321,7 +320,7 @@ fn api_socket(s: &mut Section<'_, '_, '_>) -> PathBuf {
         }
         Ok(path)
     });
-    PathBuf::from(path)
+    Api { socket: socket.into(), metrics: s.opt("metrics", socket_address).map(|metrics| metrics.value) }
 }
 
 fn memory(s: &mut Section<'_, '_, '_>) -> Memory {

@@ -85,7 +85,7 @@ pub fn run(seconds: u64) -> Result<(), String> {
     let listen = free_port().map_err(|error| format!("no free TCP port on 127.0.0.1: {error}"))?;
     let text = configuration(dir.path(), listen);
     let config = config::parse("the demo's configuration", &text).map_err(|errors| errors.to_string())?;
-    let socket = config.api_socket.clone();
+    let socket = config.api.socket.clone();
     say(&format!(
         "A circuit with private and Microsoft peering in QinQ over two links, a LAN with a VLAN for each:\n\
          three virtual ports that replay frames from memory, and routes from a BGP speaker built in.\n\

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam::channel::{Receiver, Select, Sender};
 use dataplane::histogram::Histogram;
@@ -25,6 +25,7 @@ use crate::api::server::Call;
 use crate::api::{Order, Reply, Request};
 use crate::config::model::{Bgp, Config};
 use crate::kernel::{KernelSide, NeighbourEvent, TapFrame};
+use crate::metrics::Scrapes;
 use crate::rib::{AdjacencyDesc, RefusedDefault, Rib};
 use crate::source::bgp::{BgpError, BgpSpeaker};
 use crate::source::limit::RateLimit;
@@ -64,6 +65,8 @@ pub struct Parts {
     pub hardware: Hardware,
     /// The way of punted packets.
     pub punts: Punts,
+    /// What became of connections to the metrics' port.
+    pub scrapes: Arc<Scrapes>,
 }
 
 /// The control thread's state.
@@ -91,6 +94,10 @@ pub struct Control {
     complained: Option<Instant>,
     /// How often refused default routes are told of.
     refusals: RateLimit,
+    /// What became of connections to the metrics' port.
+    pub(super) scrapes: Arc<Scrapes>,
+    /// When the program started.
+    pub(super) started: SystemTime,
     /// How long each turn of the thread took, in nanoseconds, naps aside: so long did everything else wait.
     pub(super) turns: Histogram,
     // Dropped last, in this order: the TAPs, the workers, what they hold of the pool, the ports.
@@ -120,7 +127,7 @@ const TICK: Duration = Duration::from_millis(100);
 impl Control {
     /// The control thread's state before its first turn.
     pub fn new(config: Config, inputs: Inputs, parts: Parts) -> Self {
-        let Parts { rib, fibs, publisher, acls, kernel, workers, hardware, punts } = parts;
+        let Parts { rib, fibs, publisher, acls, kernel, workers, hardware, punts, scrapes } = parts;
         // Before a port is started its link is down.
         let up = |port: &OpenPort| port.port.link().map_or(port.info.link.up, |link| link.up);
         let links: Vec<_> = hardware.ports.iter().map(up).collect();
@@ -142,6 +149,8 @@ impl Control {
             unwritten: false,
             complained: None,
             refusals: RateLimit::new(Instant::now()),
+            scrapes,
+            started: SystemTime::now(),
             turns: Histogram::default(),
             kernel,
             workers,
@@ -317,8 +326,7 @@ impl Control {
     }
 
     fn punted(&mut self) -> bool {
-        let with =
-            Surroundings { config: &self.config, publisher: &self.publisher, kernel: self.kernel.as_ref() };
+        let with = Surroundings { publisher: &self.publisher, kernel: self.kernel.as_ref() };
         let mut worked = false;
         for rings in &self.workers.rings {
             for _ in 0..TURN {
@@ -360,8 +368,7 @@ impl Control {
     }
 
     fn release(&mut self, held: Held, resolved: bool) {
-        let with =
-            Surroundings { config: &self.config, publisher: &self.publisher, kernel: self.kernel.as_ref() };
+        let with = Surroundings { publisher: &self.publisher, kernel: self.kernel.as_ref() };
         if resolved {
             self.punts.go_on(held, &mut self.neighbours, &with);
         } else {
@@ -383,6 +390,8 @@ impl Control {
                 }
                 Call::Ask { request: Request::Do(order), reply } => drop(reply.send(self.obey(&order))),
                 Call::Ask { request, reply } => drop(reply.send(self.answer(&request))),
+                Call::Metrics { reply } => drop(reply.send(Box::new(self.metrics()))),
+                Call::Interfaces { from, reply } => drop(reply.send(self.interface_page(from))),
                 Call::PlanWatch { request, reply } => drop(reply.send(self.plan_watch(&request))),
                 Call::Watch { session, reply } => drop(reply.send(self.watch(session))),
                 Call::Explain { questions, reply } => drop(reply.send(self.explain(&questions))),

@@ -2,6 +2,7 @@
 
 use crate::api::server::ServerError;
 use crate::kernel::KernelError;
+use crate::metrics::MetricsError;
 use crate::rib::RibError;
 use crate::source::bgp::BgpError;
 use crate::source::fpm::FpmError;
@@ -67,6 +68,9 @@ pub enum RouterError {
     /// The API's socket.
     #[error(transparent)]
     Api(#[from] ServerError),
+    /// The metrics.
+    #[error(transparent)]
+    Metrics(#[from] MetricsError),
     /// The look-up tables.
     #[error("no memory for the look-up tables: {0}")]
     Fib(#[from] dataplane::fib::FibError),

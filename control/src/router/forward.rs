@@ -15,6 +15,8 @@ use dataplane::tables::Tables;
 use dataplane::verdict::{DropReason, PuntReason, Verdict};
 use dpdk_sys::{Mbuf, Mempool};
 
+use super::fragment;
+
 /// What became of a packet that was to be forwarded.
 #[derive(Debug)]
 pub enum Decided {
@@ -33,13 +35,21 @@ pub enum Stage {
     Received,
     /// It passed the checks of what comes in, and those of its options or the wait for a neighbour.
     Admitted,
-    /// It is our own, or a part of one that passed all checks.
+    /// A worker's checks found it too large for its link. Where it leaves may have changed meanwhile: the checks of what
+    /// goes out are made anew, without being counted again, and then it is cut.
+    TooLarge,
+    /// It is our own.
     Ours,
 }
 
 impl From<Stage> for SeenTo {
     fn from(stage: Stage) -> Self {
-        Self { options: true, ingress: stage != Stage::Received, egress: stage == Stage::Ours }
+        Self {
+            options: true,
+            ingress: stage != Stage::Received,
+            egress: stage == Stage::Ours,
+            size: stage == Stage::TooLarge,
+        }
     }
 }
 
@@ -50,6 +60,15 @@ pub enum Outcome {
     Sent,
     /// Ended, for the reason of this name.
     Ended(&'static str),
+}
+
+/// A packet that is ready to leave, and how.
+struct Ready {
+    frame: Injected<Mbuf>,
+    /// Length of its L2 header, in bytes.
+    l2_len: usize,
+    /// The largest IP packet that may leave there, in bytes.
+    mtu: u16,
 }
 
 /// The L2 header of a frame to ourselves on `sub_if`, of priority `pcp`.
@@ -80,9 +99,7 @@ impl Forwarder {
     /// A forwarder that takes buffers from `pool` and leaves over the workers of `rings`.
     pub fn new(pool: Arc<Mempool>, rings: Vec<Rings<Mbuf>>) -> Self {
         let rule_counters = Arc::<RuleCounters>::default();
-        let mut burst = Box::<Burst<Mbuf>>::default();
-        burst.rule_counters = Some(Arc::clone(&rule_counters));
-        Self { pool, rings, burst, rule_counters }
+        Self { pool, rings, burst: Box::default(), rule_counters }
     }
 
     /// Checks of what comes in, for a frame that was received on the port of `sub_if` and whose options are to be looked
@@ -96,7 +113,26 @@ impl Forwarder {
         if tables.policies.any().any_of(Features::INGRESS) {
             stage::policy::ingress(&mut self.burst, tables);
         }
-        self.end(sub_if)
+        self.end(sub_if, tables)
+    }
+
+    /// Checks of what goes out by `exit`, for a packet that was received on the port of `sub_if` and is not to leave.
+    ///
+    /// # Errors
+    /// What became of a packet that did not pass.
+    pub fn judge(
+        &mut self,
+        packet: Mbuf,
+        sub_if: &SubInterface,
+        exit: SubIfId,
+        tables: &Tables,
+    ) -> Result<Mbuf, Decided> {
+        self.begin(packet, Stage::Admitted, sub_if);
+        stage::parse::run::<Mbuf, false>(&mut self.burst, tables);
+        if tables.policies.any().any_of(Features::EGRESS) {
+            stage::policy::leaving_by(&mut self.burst, tables, exit);
+        }
+        self.end(sub_if, tables)
     }
 
     /// Forwards a frame that was received on the port of `sub_if`, or as if it had been, from `stage` on.
@@ -109,24 +145,61 @@ impl Forwarder {
         tables: &Tables,
         record: impl FnOnce(SubIfId, &mut [u8]),
     ) -> Decided {
+        match self.decide(packet, stage, sub_if, tables, record) {
+            Ok(ready) => Decided::Done(self.inject(ready.frame)),
+            Err(decided) => decided,
+        }
+    }
+
+    /// The same for an IPv4 packet that is too large for its link: cuts it into fragments, which all leave where the
+    /// packet would, so that what was checked is what leaves. What became of each.
+    ///
+    /// # Errors
+    /// What became of the packet, if not that.
+    pub fn fragment(
+        &mut self,
+        packet: Mbuf,
+        sub_if: &SubInterface,
+        tables: &Tables,
+        record: impl FnOnce(SubIfId, &mut [u8]),
+    ) -> Result<Vec<Outcome>, Decided> {
+        let ready = self.decide(packet, Stage::TooLarge, sub_if, tables, record)?;
+        let Injected { packet, port, sub_if, .. } = ready.frame;
+        let (l2, packet) = packet.bytes().split_at_checked(ready.l2_len).unwrap_or((&[], &[]));
+        let Some(fragments) = fragment::fragments(packet, ready.mtu) else {
+            return Err(Decided::Done(Outcome::Ended("not_to_be_fragmented")));
+        };
+        let send = |fragment: Vec<u8>| match self.wrap(l2, &fragment) {
+            Ok(packet) => self.inject(Injected { packet, port, sub_if, l3_len: fragment.len() as u16 }),
+            Err(outcome) => outcome,
+        };
+        Ok(fragments.into_iter().map(send).collect())
+    }
+
+    /// Takes a packet through all stages but the last.
+    fn decide(
+        &mut self,
+        packet: Mbuf,
+        stage: Stage,
+        sub_if: &SubInterface,
+        tables: &Tables,
+        record: impl FnOnce(SubIfId, &mut [u8]),
+    ) -> Result<Ready, Decided> {
         self.begin(packet, stage, sub_if);
         stage::decide(&mut *self.burst, tables);
-        let mut packet = match self.end(sub_if) {
-            Ok(packet) => packet,
-            Err(decided) => return decided,
-        };
+        let mut packet = self.end(sub_if, tables)?;
         let burst = &*self.burst;
         let Adjacency::Forward(adjacency) = tables.adjacency(burst.adjacency[0]) else {
-            return Decided::Done(Outcome::Ended("no_route"));
+            return Err(Decided::Done(Outcome::Ended("no_route")));
         };
         if let Some(packet) = packet.bytes_mut().get_mut(usize::from(adjacency.l2_len)..)
             && packet.first().is_some_and(|first| first >> 4 == 4 && first & 0xf > 5)
         {
             record(adjacency.sub_if, packet);
         }
-        let injected =
-            Injected { packet, port: adjacency.port, sub_if: adjacency.sub_if, l3_len: burst.l3_len[0] };
-        Decided::Done(self.inject(injected))
+        let (port, sub_if, l3_len) = (adjacency.port, adjacency.sub_if, burst.l3_len[0]);
+        let frame = Injected { packet, port, sub_if, l3_len };
+        Ok(Ready { frame, l2_len: usize::from(adjacency.l2_len), mtu: adjacency.mtu })
     }
 
     fn begin(&mut self, packet: Mbuf, stage: Stage, sub_if: &SubInterface) {
@@ -135,10 +208,12 @@ impl Forwarder {
         burst.packets[0] = Some(packet);
         burst.begin(sub_if.port, 1);
         burst.seen_to = stage.into();
+        let counts = stage != Stage::TooLarge;
+        burst.rule_counters = counts.then(|| Arc::clone(&self.rule_counters));
     }
 
     /// The packet, if it goes on, or what became of it.
-    fn end(&mut self, sub_if: &SubInterface) -> Result<Mbuf, Decided> {
+    fn end(&mut self, sub_if: &SubInterface, tables: &Tables) -> Result<Mbuf, Decided> {
         let burst = &mut *self.burst;
         let Some(packet) = burst.packets[0].take() else {
             return Err(Decided::Done(Outcome::Ended("lost")));
@@ -151,6 +226,7 @@ impl Forwarder {
             sub_if: burst.sub_if[0],
             l3_offset: burst.l3_offset[0],
             adjacency: burst.adjacency[0],
+            mtu: tables.mtu(burst.adjacency[0]),
         };
         match verdict {
             Verdict::Forward => Ok(packet),

@@ -12,10 +12,12 @@ mod hop_by_hop;
 mod icmp;
 mod ip_options;
 mod links;
+mod metric_views;
 mod neighbours;
 mod newcomers;
 mod offloads;
 mod orders;
+mod own_addresses;
 mod publish;
 mod punts;
 mod route_events;
@@ -42,6 +44,7 @@ use crate::api::server::Server;
 use crate::api::view::Summary;
 use crate::config::model::Config;
 use crate::kernel::{KernelSide, TapSpec};
+use crate::metrics;
 use crate::rib::{Rib, RibError};
 use crate::source::SourceKind;
 use crate::source::bgp::BgpSpeaker;
@@ -52,6 +55,7 @@ pub use error::RouterError;
 use forward::Forwarder;
 use links::Links;
 use newcomers::Newcomers;
+use own_addresses::OwnAddresses;
 use publish::{Fibs, Publisher};
 use punts::Punts;
 use workers::Workers;
@@ -61,6 +65,7 @@ use workers::Workers;
 pub struct Router {
     // Dropped in this order.
     api: Option<Server>,
+    metrics: Option<metrics::Server>,
     control: Control,
 }
 
@@ -77,7 +82,10 @@ impl Router {
         let cores = workers::cores(&config)?;
         let (calls, call_queue) = bounded(16);
         // The socket first: if another turnpike has it, its NICs are left alone.
-        let api = Server::start(&config.api_socket, calls)?;
+        let api = Server::start(&config.api.socket, calls.clone())?;
+        let scrapes = Arc::default();
+        let serve = |address| metrics::Server::start(address, calls, Arc::clone(&scrapes));
+        let metrics = config.api.metrics.map(serve).transpose()?;
         let (hardware, ios) = hardware::open(&config, cores.len())?;
         let macs: Vec<_> = hardware.ports.iter().map(|port| port.info.mac).collect();
         let sub_interfaces = Arc::new(SubInterfaces::new(publish::sub_interfaces(&config, &macs))?);
@@ -115,6 +123,7 @@ impl Router {
         let limiter = icmp::Limiter::new(config.icmp, config.sub_interfaces.len(), Instant::now());
         let newcomers = Newcomers::new(Links::new(&config), Instant::now());
         let forwarder = Forwarder::new(Arc::clone(&hardware.pool), workers.rings.clone());
+        let punts = Punts::new(forwarder, limiter, newcomers, OwnAddresses::new(&config));
         let inputs = Inputs {
             calls: call_queue,
             frames: frame_queue,
@@ -125,16 +134,7 @@ impl Router {
         let mut control = Control::new(
             config,
             inputs,
-            control::Parts {
-                rib,
-                fibs,
-                publisher,
-                acls,
-                kernel,
-                workers,
-                hardware,
-                punts: Punts::new(forwarder, limiter, newcomers),
-            },
+            control::Parts { rib, fibs, publisher, acls, kernel, workers, hardware, punts, scrapes },
         );
         // Connected and static routes are there before the first packet is read and the first peer is listened to.
         control.settle();
@@ -142,7 +142,7 @@ impl Router {
         control.bgp_feeds.clone_from(&feeds);
         control.start_bgp(|bgp| BgpSpeaker::start(bgp, Rib::FIRST_DYNAMIC, feeds))?;
         control.start_tables()?;
-        Ok(Self { api: Some(api), control })
+        Ok(Self { api: Some(api), metrics, control })
     }
 
     /// Says which file the access lists are read from when they are reloaded.
@@ -159,7 +159,7 @@ impl Router {
     pub fn run(&mut self, stop: &AtomicBool) -> Result<(), RouterError> {
         let result = self.control.run(stop);
         // Clients get no answers any more: better none listen.
-        self.api = None;
+        (self.api, self.metrics) = (None, None);
         result
     }
 

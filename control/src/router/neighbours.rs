@@ -66,6 +66,10 @@ pub enum State {
 }
 
 impl State {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Static, Self::Reachable, Self::Stale, Self::Probing, Self::Incomplete, Self::Failed];
+
     /// Its name in output.
     pub const fn name(self) -> &'static str {
         match self {

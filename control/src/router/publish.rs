@@ -99,6 +99,15 @@ impl Fibs {
         self.v6.iter_mut().for_each(Fib6Writer::reclaim);
     }
 
+    /// Each FIB: its VRF and family, its routes, and the bytes of its blocks.
+    pub fn sizes(&self) -> impl Iterator<Item = (VrfId, Family, usize, usize)> {
+        let both = self.v4.iter().zip(&self.v6).enumerate();
+        both.flat_map(|(vrf, (v4, v6))| {
+            let vrf = VrfId(vrf as u16);
+            [(vrf, Family::Ipv4, v4.len(), v4.block_bytes()), (vrf, Family::Ipv6, v6.len(), v6.block_bytes())]
+        })
+    }
+
     /// Routes in all FIBs together.
     pub fn len(&self) -> usize {
         self.v4.iter().map(Fib4Writer::len).sum::<usize>()

@@ -2,12 +2,12 @@
 //! their sender gets an ICMP error.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use dataplane::acl::RuleCounters;
-use dataplane::ids::{SubIfId, VrfId};
+use dataplane::ids::SubIfId;
 use dataplane::punt::Punted;
 use dataplane::tables::Tables;
 use dataplane::verdict::{DropReason, PuntReason};
@@ -17,14 +17,11 @@ use super::forward::{Decided, Forwarder, Outcome, Stage, header};
 use super::icmp::{self, Fault, Limiter};
 use super::neighbours::{Neighbours, Stranger};
 use super::newcomers::{Newcomer, Newcomers};
+use super::own_addresses::OwnAddresses;
 use super::publish::Publisher;
 use super::slow;
-use ipnetwork::IpNetwork;
-
-use crate::config::model::Config;
 use crate::kernel::{KernelSide, WriteOutcome};
 use crate::rib::AdjacencyDesc;
-use dataplane::adjacency::Adjacency;
 use dataplane::header::{ipv4, ipv6};
 
 /// How packets that control handled ended, by name.
@@ -60,50 +57,44 @@ pub struct Punts {
     pub(super) forwarder: Forwarder,
     icmp: Limiter,
     newcomers: Newcomers,
+    pub(super) own: OwnAddresses,
     /// Identification of the next IPv4 error.
     ident: u16,
 }
 
 /// What `Punts` works with, borrowed from the router for one packet.
 pub struct Surroundings<'a> {
-    /// The configuration.
-    pub config: &'a Config,
     /// The tables as published last.
     pub publisher: &'a Publisher,
     /// The TAPs, if there are any.
     pub kernel: Option<&'a KernelSide>,
 }
 
-/// Whether an address is the broadcast address of a link of ours, or the network's own address, which was one once
-/// (RFC 1812, section 5.3.5.3): no error is due from or to it (section 4.3.2.7).
-fn is_broadcast(config: &Config, vrf: VrfId, address: Ipv4Addr) -> bool {
-    config.addresses_in(vrf).any(|prefix| match prefix {
-        IpNetwork::V4(v4) => v4.prefix() <= 30 && (v4.broadcast() == address || v4.network() == address),
-        IpNetwork::V6(_) => false,
-    })
+/// Where an IP packet goes.
+fn destination(packet: &[u8]) -> IpAddr {
+    if slow::is_v4(packet) {
+        IpAddr::V4(ipv4::destination(packet).into())
+    } else {
+        IpAddr::V6(ipv6::destination(packet).into())
+    }
 }
 
-/// Our address that an error about `packet` comes from: the one that it was sent to (RFC 4443, section 2.2 (a)), or else
-/// that of the sub-interface that it came in on (RFC 1812, section 4.3.2.4).
-fn error_source(config: &Config, from: SubIfId, is_v4: bool, packet: &[u8]) -> Option<IpAddr> {
-    let sub_if = config.sub_interfaces.get(usize::from(from.0))?;
-    let wanted: IpAddr = if is_v4 {
-        Ipv4Addr::from(ipv4::destination(packet)).into()
+/// Whether an IP packet does not fit the link of `exit`, and may not be cut.
+fn exceeds(packet: &[u8], exit: SubIfId, tables: &Tables) -> bool {
+    let Some(exit) = tables.sub_interfaces.get(exit) else { return false };
+    let (len, whole) = if slow::is_v4(packet) {
+        (usize::from(ipv4::total_len(packet)), ipv4::dont_fragment(packet))
     } else {
-        Ipv6Addr::from(ipv6::destination(packet)).into()
+        (ipv6::HEADER_LEN + usize::from(ipv6::payload_len(packet)), true)
     };
-    config
-        .addresses_in(sub_if.vrf)
-        .find(|address| address.ip() == wanted)
-        .or_else(|| sub_if.addresses.iter().find(|address| address.is_ipv4() == is_v4))
-        .map(IpNetwork::ip)
+    whole && len > usize::from(exit.mtu)
 }
 
 impl Punts {
     /// The way of punted packets, those that go on over `forwarder`; `icmp` limits our errors, and `newcomers` what
-    /// makes neighbours in the kernel's table.
-    pub fn new(forwarder: Forwarder, icmp: Limiter, newcomers: Newcomers) -> Self {
-        Self { outcomes: Outcomes::default(), forwarder, icmp, newcomers, ident: 0 }
+    /// makes neighbours in the kernel's table. `own`: our addresses.
+    pub fn new(forwarder: Forwarder, icmp: Limiter, newcomers: Newcomers, own: OwnAddresses) -> Self {
+        Self { outcomes: Outcomes::default(), forwarder, icmp, newcomers, own, ident: 0 }
     }
 
     /// Where rules of access lists count what this thread forwards.
@@ -116,16 +107,10 @@ impl Punts {
         match punted.reason {
             PuntReason::Unresolved => self.unresolved(punted, Stage::Admitted, neighbours, with),
             PuntReason::TtlExpired => self.error(&punted, Fault::TimeExceeded, neighbours, with),
-            PuntReason::ExceedsMtu => {
-                let mtu = match with.publisher.tables.adjacency(punted.adjacency) {
-                    Adjacency::Forward(adjacency) => adjacency.mtu,
-                    _ => 1280,
-                };
-                self.error(&punted, Fault::TooBig(mtu), neighbours, with);
-            }
+            PuntReason::ExceedsMtu => self.error(&punted, Fault::TooBig(punted.mtu), neighbours, with),
             PuntReason::NoRoute => self.error(&punted, Fault::NoRoute, neighbours, with),
             PuntReason::Prohibited => self.error(&punted, Fault::Prohibited, neighbours, with),
-            PuntReason::Fragment => self.fragment(&punted, neighbours, with),
+            PuntReason::Fragment => self.fragment(punted, neighbours, with),
             PuntReason::IpOptions => self.ip_options(punted, neighbours, with),
             PuntReason::HopByHop => self.hop_by_hop(punted, neighbours, with),
             PuntReason::Arp => {
@@ -214,10 +199,9 @@ impl Punts {
         with: &Surroundings,
     ) {
         let packet = slow::l3(&punted);
-        let (destination, ttl) = match packet.first().map(|b| b >> 4) {
-            Some(4) => (IpAddr::V4(ipv4::destination(packet).into()), packet.get(ipv4::TTL)),
-            _ => (IpAddr::V6(ipv6::destination(packet).into()), packet.get(ipv6::HOP_LIMIT)),
-        };
+        let is_v4 = slow::is_v4(packet);
+        let (destination, ttl) =
+            (destination(packet), packet.get(if is_v4 { ipv4::TTL } else { ipv6::HOP_LIMIT }));
         // It would not go on to a neighbour that is there either, so none is looked for.
         if ttl.is_none_or(|ttl| *ttl <= 1) {
             return self.error(&punted, Fault::TimeExceeded, neighbours, with);
@@ -229,6 +213,9 @@ impl Punts {
         };
         // It may have been resolved, or have gone, while the packet was on its way here.
         match wanted.filter(|(sub_if, address)| !neighbours.is_resolved(*sub_if, *address)) {
+            Some((exit, _)) if stage != Stage::Ours && exceeds(packet, exit, &with.publisher.tables) => {
+                self.too_large(punted, exit, neighbours, with);
+            }
             Some(neighbour) => self.hold(Held { punted, stage }, neighbour, neighbours, with),
             None => self.go_on(Held { punted, stage }, neighbours, with),
         }
@@ -243,14 +230,15 @@ impl Punts {
         let from = held.sub_if;
         let tables = &with.publisher.tables;
         let Some(sub_if) = tables.sub_interfaces.get(from) else { return };
-        let record = slow::recorder(with.config, from);
-        // What is our own has nothing to be recorded, and in a fragment it was before it was cut.
-        let record = |egress: SubIfId, packet: &mut [u8]| {
+        let record = slow::recorder(&self.own, from);
+        // What is our own has nothing to be recorded.
+        let record = move |egress: SubIfId, packet: &mut [u8]| {
             if stage != Stage::Ours {
                 record(egress, packet);
             }
         };
-        match self.forwarder.forward(held.packet, stage, sub_if, tables, record) {
+        let decided = self.forwarder.forward(held.packet, stage, sub_if, tables, record);
+        match decided {
             Decided::Done(Outcome::Sent) => self.outcomes.count("released"),
             Decided::Done(Outcome::Ended(why)) => self.outcomes.count(why),
             // It waits once; if it must wait again, the neighbour has gone meanwhile.
@@ -291,8 +279,8 @@ impl Punts {
         with: &Surroundings,
     ) {
         let (packet, from) = (slow::l3(punted), punted.sub_if);
-        let is_v4 = packet.first().is_some_and(|b| b >> 4 == 4);
-        let ours = error_source(with.config, from, is_v4, packet);
+        let is_v4 = slow::is_v4(packet);
+        let ours = self.own.error_source(from, destination(packet));
         let tables = &with.publisher.tables;
         let (Some(ours), Some(sub_if)) = (ours, tables.sub_interfaces.get(from)) else {
             return self.outcomes.count("icmp_no_address");
@@ -300,7 +288,7 @@ impl Punts {
         let broadcast = is_v4
             && [ipv4::source(packet), ipv4::destination(packet)]
                 .into_iter()
-                .any(|address| is_broadcast(with.config, sub_if.vrf, address.into()));
+                .any(|address| self.own.is_broadcast(from, address.into()));
         if broadcast {
             return self.outcomes.count("icmp_not_due");
         }
@@ -376,48 +364,5 @@ mod tests {
             }
         }
         assert!(found > 30, "{found}");
-    }
-
-    #[test]
-    fn broadcast_addresses_are_those_of_connected_prefixes() {
-        let text = r#"
-            port = [{ name = "p", device = "net_null0" }]
-            interface = [
-                { name = "lan", port = "p", addresses = ["192.0.2.1/24", "2001:db8::1/64"] },
-                { name = "link", port = "p", vlan = 2, addresses = ["10.0.0.0/31"] },
-                { name = "other", port = "p", vlan = 3, vrf = "other", addresses = ["198.51.100.1/25"] },
-            ]
-        "#;
-        let config = crate::config::parse("test", text).unwrap();
-        let is = |vrf, address: &str| is_broadcast(&config, VrfId(vrf), address.parse().unwrap());
-        assert!(is(0, "192.0.2.255") && is(0, "192.0.2.0"));
-        assert!(!is(0, "192.0.2.254") && !is(0, "10.0.0.1") && !is(0, "10.0.0.0"));
-        let other = config.vrfs.iter().position(|vrf| vrf.name == "other").unwrap() as u16;
-        assert!(is(other, "198.51.100.127") && !is(0, "198.51.100.127") && !is(other, "192.0.2.255"));
-    }
-
-    #[test]
-    fn an_error_comes_from_the_address_that_was_sent_to() {
-        let text = r#"
-            port = [{ name = "p", device = "net_null0" }]
-            interface = [
-                { name = "a", port = "p", addresses = ["192.0.2.1/24", "2001:db8::1/64"] },
-                { name = "b", port = "p", vlan = 2, addresses = ["10.0.0.1/30", "fd00::1/126"] },
-                { name = "other", port = "p", vlan = 3, vrf = "other", addresses = ["198.51.100.1/25"] },
-            ]
-        "#;
-        let config = crate::config::parse("test", text).unwrap();
-        let source = |is_v4: bool, to: &[u8]| {
-            let at = if is_v4 { 16 } else { 24 };
-            let mut packet = vec![0; 60];
-            packet[at..at + to.len()].copy_from_slice(to);
-            error_source(&config, SubIfId(0), is_v4, &packet).unwrap().to_string()
-        };
-        assert_eq!(source(true, &[10, 0, 0, 1]), "10.0.0.1", "another of ours");
-        assert_eq!(source(true, &[10, 0, 0, 2]), "192.0.2.1", "none of ours");
-        assert_eq!(source(true, &[198, 51, 100, 1]), "192.0.2.1", "ours in another VRF");
-        let v6 = |text: &str| text.parse::<Ipv6Addr>().unwrap().octets();
-        assert_eq!(source(false, &v6("fd00::1")), "fd00::1");
-        assert_eq!(source(false, &v6("fd00::2")), "2001:db8::1");
     }
 }

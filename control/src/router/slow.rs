@@ -1,24 +1,20 @@
 //! Packets that a worker does not forward itself, but that go on: IPv4 options to act on, IPv6 hop-by-hop options, and
 //! IPv4 packets to be cut into fragments.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use dataplane::adjacency::Adjacency;
-use dataplane::header::{ethernet, ipv4, ipv6};
+use dataplane::header::{ipv4, ipv6};
 use dataplane::ids::SubIfId;
 use dataplane::punt::Punted;
-use dataplane::verdict::PuntReason;
 use dpdk_sys::Mbuf;
 
-use super::forward::{Decided, Outcome, Stage, header};
-use super::fragment;
+use super::forward::{Decided, Outcome, Stage};
 use super::hop_by_hop::{self, Refusal};
 use super::icmp::Fault;
 use super::ip_options::{self, Ours};
 use super::neighbours::Neighbours;
+use super::own_addresses::OwnAddresses;
 use super::punts::{Held, Punts, Surroundings};
-use crate::config::model::{Config, SubInterface};
 
 impl Punts {
     /// Checks a packet's IPv4 options, and sends it on.
@@ -62,9 +58,9 @@ impl Punts {
         with: &Surroundings,
     ) -> Option<Punted<Mbuf>> {
         let tables = &with.publisher.tables;
-        let Punted { packet, reason, port, sub_if, l3_offset, adjacency } = punted;
-        match self.forwarder.admit(packet, tables.sub_interfaces.get(sub_if)?, tables) {
-            Ok(packet) => Some(Punted { packet, reason, port, sub_if, l3_offset, adjacency }),
+        let sub_if = tables.sub_interfaces.get(punted.sub_if)?;
+        match self.forwarder.admit(punted.packet, sub_if, tables) {
+            Ok(packet) => Some(Punted { packet, ..punted }),
             Err(decided) => {
                 self.decided(decided, neighbours, with);
                 None
@@ -76,7 +72,7 @@ impl Punts {
     fn resume(&mut self, punted: Punted<Mbuf>, neighbours: &mut Neighbours<Held>, with: &Surroundings) {
         let tables = &with.publisher.tables;
         let Some(sub_if) = tables.sub_interfaces.get(punted.sub_if) else { return };
-        let record = recorder(with.config, punted.sub_if);
+        let record = recorder(&self.own, punted.sub_if);
         let decided = self.forwarder.forward(punted.packet, Stage::Admitted, sub_if, tables, record);
         self.decided(decided, neighbours, with);
     }
@@ -90,59 +86,48 @@ impl Punts {
         }
     }
 
-    /// Records us in a packet where that is asked for, and cuts it into fragments for the link that its route leads to.
+    /// Records us in a packet where that is asked for, and sends it in fragments.
     pub(super) fn fragment(
         &mut self,
-        punted: &Punted<Mbuf>,
-        neighbours: &mut Neighbours<Held>,
-        with: &Surroundings,
-    ) {
-        let mut packet = l3(punted).to_vec();
-        if let Adjacency::Forward(adjacency) = with.publisher.tables.adjacency(punted.adjacency) {
-            recorder(with.config, punted.sub_if)(adjacency.sub_if, &mut packet);
-        }
-        self.cut(punted, &packet, neighbours, with);
-    }
-
-    /// Sends `packet`, which is to go the way of `punted`, in fragments.
-    fn cut(
-        &mut self,
-        punted: &Punted<Mbuf>,
-        packet: &[u8],
+        punted: Punted<Mbuf>,
         neighbours: &mut Neighbours<Held>,
         with: &Surroundings,
     ) {
         let tables = &with.publisher.tables;
-        // The route may have gone while the packet was on its way here.
-        let (Adjacency::Forward(adjacency), Some(sub_if)) =
-            (tables.adjacency(punted.adjacency), tables.sub_interfaces.get(punted.sub_if))
-        else {
-            return self.outcomes.count("fragment_no_route");
-        };
-        let Some(fragments) = fragment::fragments(packet, adjacency.mtu) else {
-            return self.outcomes.count("not_to_be_fragmented");
-        };
-        let l2 = received_header(punted, sub_if);
-        for fragment in fragments {
-            let decided = match self.forwarder.wrap(&l2, &fragment) {
-                Ok(frame) => self.forwarder.forward(frame, Stage::Ours, sub_if, tables, |_, _| {}),
-                Err(outcome) => Decided::Done(outcome),
-            };
-            match decided {
-                Decided::Done(Outcome::Sent) => self.outcomes.count("fragment_sent"),
-                Decided::Done(Outcome::Ended(why)) => self.outcomes.count(why),
-                Decided::Punted(punted) if punted.reason == PuntReason::Unresolved => {
-                    self.unresolved(punted, Stage::Ours, neighbours, with);
+        let Some(sub_if) = tables.sub_interfaces.get(punted.sub_if) else { return };
+        let record = recorder(&self.own, punted.sub_if);
+        match self.forwarder.fragment(punted.packet, sub_if, tables, record) {
+            Ok(outcomes) => {
+                for outcome in outcomes {
+                    self.outcomes.count(match outcome {
+                        Outcome::Sent => "fragment_sent",
+                        Outcome::Ended(why) => why,
+                    });
                 }
-                // By addresses alone, fragments may take another link than the packet, and one of a lower MTU. Theirs
-                // take the same, and fit.
-                Decided::Punted(again) if again.reason == PuntReason::Fragment => {
-                    let packet = l3(&again).to_vec();
-                    self.cut(&again, &packet, neighbours, with);
-                }
-                Decided::Punted(punted) => self.outcomes.count(punted.reason.name()),
-                Decided::Refused(why, _) => self.outcomes.count(why.name()),
             }
+            Err(decided) => self.decided(decided, neighbours, with),
+        }
+    }
+
+    /// Tells the sender of a packet that waits for nothing but its neighbour, and that the neighbour's link is too small
+    /// for: that it is, or that it may not go there.
+    pub(super) fn too_large(
+        &mut self,
+        punted: Punted<Mbuf>,
+        exit: SubIfId,
+        neighbours: &mut Neighbours<Held>,
+        with: &Surroundings,
+    ) {
+        let tables = &with.publisher.tables;
+        let sub_if = |id| tables.sub_interfaces.get(id);
+        let (Some(ingress), Some(mtu)) = (sub_if(punted.sub_if), sub_if(exit).map(|exit| exit.mtu)) else {
+            return;
+        };
+        match self.forwarder.judge(punted.packet, ingress, exit, tables) {
+            Ok(packet) => {
+                self.error(&Punted { packet, ..punted }, Fault::TooBig(mtu), neighbours, with);
+            }
+            Err(decided) => self.decided(decided, neighbours, with),
         }
     }
 }
@@ -152,38 +137,23 @@ pub(super) fn l3(punted: &Punted<Mbuf>) -> &[u8] {
     punted.packet.bytes().get(usize::from(punted.l3_offset)..).unwrap_or(&[])
 }
 
-/// The L2 header that a packet came with; with the tags that the NIC took off, but for a priority tag.
-fn received_header(punted: &Punted<Mbuf>, sub_if: &dataplane::sub_interface::SubInterface) -> Vec<u8> {
-    let stripped = punted.packet.stripped_qinq().map(|(outer, _)| outer).or(punted.packet.stripped_vlan());
-    match (stripped, punted.packet.bytes().get(..usize::from(punted.l3_offset))) {
-        (None, Some(l2)) => l2.to_vec(),
-        (tci, _) => header(ethernet::IPV4, ethernet::pcp(tci.unwrap_or(0)), sub_if),
-    }
+/// Whether it is IPv4.
+pub(super) fn is_v4(packet: &[u8]) -> bool {
+    packet.first().is_some_and(|first| first >> 4 == 4)
 }
 
 /// Records our addresses and the time where the IPv4 options of a packet, received on `ingress`, ask for it. The first
 /// argument of what is returned is the sub-interface that the packet leaves by.
-pub(super) fn recorder(config: &Config, ingress: SubIfId) -> impl Fn(SubIfId, &mut [u8]) {
+pub(super) fn recorder(own: &OwnAddresses, ingress: SubIfId) -> impl Fn(SubIfId, &mut [u8]) {
     move |egress, packet| {
         if ipv4::header_len(packet) <= ipv4::MIN_HEADER_LEN {
             return;
         }
-        let by_id = |id: SubIfId| config.sub_interfaces.get(usize::from(id.0));
-        let (Some(ingress), Some(egress)) = (by_id(ingress), by_id(egress)) else { return };
         // A link without an IPv4 address goes unrecorded.
-        let Some((in_address, out_address)) = first_v4(ingress).zip(first_v4(egress)) else { return };
+        let Some((in_address, out_address)) = own.first_v4(ingress).zip(own.first_v4(egress)) else { return };
         let ours = Ours { egress: out_address, ingress: in_address, millis: millis_of_the_day() };
-        let is_ours =
-            |wanted: Ipv4Addr| config.addresses_in(ingress.vrf).any(|address| address.ip() == wanted);
-        ip_options::record(packet, ours, is_ours);
+        ip_options::record(packet, ours, |wanted| own.is_ours(ingress, wanted.into()));
     }
-}
-
-fn first_v4(sub_if: &SubInterface) -> Option<Ipv4Addr> {
-    sub_if.addresses.iter().find_map(|address| match address.ip() {
-        IpAddr::V4(v4) => Some(v4),
-        IpAddr::V6(_) => None,
-    })
 }
 
 /// Milliseconds since midnight UTC (RFC 791, section 3.1).

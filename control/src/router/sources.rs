@@ -67,6 +67,8 @@ impl Control {
             up: true,
             distance: view.distance,
             routes: (view.ipv4 + view.ipv6) as u64,
+            ipv4: view.ipv4 as u64,
+            ipv6: view.ipv6 as u64,
             refused: view.refused_defaults,
             ..view::Source::default()
         });
@@ -82,6 +84,8 @@ impl Control {
             up: status.up,
             distance: self.rib.distance(status.kind),
             routes: of_it().map(|view| (view.ipv4 + view.ipv6) as u64).sum(),
+            ipv4: of_it().map(|view| view.ipv4 as u64).sum(),
+            ipv6: of_it().map(|view| view.ipv6 as u64).sum(),
             stale: of_it().map(|view| (view.ipv4_stale + view.ipv6_stale) as u64).sum(),
             changes_per_second: self.rates.of(status.id),
             announced: status.announced,

@@ -1,6 +1,7 @@
 //! What the API shows: the router's state, put into the API's views.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use dataplane::counters::{PortCounters, Traffic};
 use dataplane::histogram::Histogram;
@@ -19,7 +20,7 @@ impl Control {
     pub(super) fn answer(&self, request: &Request) -> Reply {
         let value = match request {
             Request::Ports => json(&self.port_views()),
-            Request::Interfaces => json(&self.interface_views()),
+            Request::Interfaces => json(&self.interface_views(0..usize::MAX)),
             Request::Routes { vrf, target, source, after } => self.route_views(&Question {
                 vrf: vrf.as_deref(),
                 target: target.as_deref(),
@@ -34,7 +35,7 @@ impl Control {
             Request::Bgp => self.bgp_views(),
             Request::Sources => json(&self.source_views()),
             Request::Summary => json(&self.summary()),
-            Request::Do(_) | Request::Watch(_) => Err("that is no question".into()),
+            Request::Metrics | Request::Do(_) | Request::Watch(_) => Err("that is no question".into()),
         };
         match value {
             Ok(value) => Reply::Ok(value),
@@ -47,7 +48,7 @@ impl Control {
         self.workers.counters.iter().map(|worker| of(worker.port(PortId(port as u16)))).sum()
     }
 
-    fn port_views(&self) -> Vec<view::Port> {
+    pub(super) fn port_views(&self) -> Vec<view::Port> {
         let ports = self.config.ports.iter().zip(&self.hardware.ports).enumerate();
         ports
             .map(|(i, (configured, open))| {
@@ -74,13 +75,16 @@ impl Control {
                     sent_bytes: sum(&|c| c.sent_bytes.get()),
                     inject_dropped: sum(&|c| c.inject_dropped.get()),
                     missed: stats.rx_missed + stats.rx_no_buffer,
+                    receive_errors: stats.rx_errors,
+                    transmit_errors: stats.tx_errors,
                     offloads: self.offload_views(i),
                 }
             })
             .collect()
     }
 
-    fn interface_views(&self) -> Vec<view::Interface> {
+    /// Those sub-interfaces whose numbers are in the range.
+    pub(super) fn interface_views(&self, numbers: Range<usize>) -> Vec<view::Interface> {
         let one = |(i, sub_if): (usize, &SubInterface)| {
             let traffic = |received: bool| {
                 let mut sum = view::Traffic::default();
@@ -98,6 +102,9 @@ impl Control {
                 port: self.config.ports[usize::from(sub_if.port.0)].name.clone(),
                 tags: tags(sub_if.encapsulation),
                 vrf: self.vrf_name(sub_if.vrf),
+                circuit: sub_if
+                    .link
+                    .map_or(String::new(), |link| self.config.circuits[link.circuit].name.clone()),
                 tap: if self.config.kernel.taps { sub_if.tap.clone() } else { String::new() },
                 addresses: sub_if.addresses.iter().map(ToString::to_string).collect(),
                 mtu: sub_if.mtu,
@@ -106,10 +113,11 @@ impl Control {
                 sent: traffic(false),
             }
         };
-        self.config.sub_interfaces.iter().enumerate().map(one).collect()
+        let all = self.config.sub_interfaces.iter().enumerate();
+        all.skip(numbers.start).take(numbers.len()).map(one).collect()
     }
 
-    fn worker_views(&self) -> view::Workers {
+    pub(super) fn worker_views(&self) -> view::Workers {
         let one = |(core, counters): (&usize, &std::sync::Arc<dataplane::counters::WorkerCounters>)| {
             let work = &counters.work;
             let (polls, empty) = (work.polls.get(), work.empty_polls.get());
@@ -120,24 +128,27 @@ impl Control {
                 handed: work.handed.get(),
                 taken: work.taken.get(),
                 polls,
+                empty_polls: empty,
                 empty_percent: 100.0 * ratio(empty, polls),
                 packets_per_burst: ratio(packets, polls.saturating_sub(empty)),
                 cycles_per_packet: ratio(busy, packets),
                 busy_percent: 100.0 * ratio(busy, cycles),
                 busy_cycles: busy,
+                cycles,
                 rounds: times(&work.rounds, 1e9 / self.hardware.eal.tsc_hz() as f64),
             }
         };
         view::Workers {
             workers: self.workers.cores.iter().zip(&self.workers.counters).map(one).collect(),
             control_turns: times(&self.turns, 1.0),
+            tsc_hz: self.hardware.eal.tsc_hz(),
             pool_size: self.hardware.pool.size(),
             pool_available: self.hardware.pool.available(),
             huge_pages: self.hardware.eal.huge_pages(),
         }
     }
 
-    fn drop_report(&self) -> view::DropReport {
+    pub(super) fn drop_report(&self) -> view::DropReport {
         let one = |(i, port): (usize, &crate::config::model::Port)| {
             let dropped = DropReason::ALL
                 .iter()
@@ -157,6 +168,8 @@ impl Control {
             ("bgp_connection_refused", self.bgp.as_ref().map_or(0, BgpSpeaker::refused)),
             ("fpm_connection_refused", fpm_refused),
             ("fpm_connection_silent", fpm_silent),
+            ("metrics_request_refused", self.scrapes.refused()),
+            ("metrics_connection_closed", self.scrapes.closed()),
         ];
         let counted = connections.into_iter().filter(|(_, count)| *count > 0);
         outcomes.extend(counted.map(|(name, count)| (name.to_owned(), count)));
@@ -171,15 +184,19 @@ impl Control {
             interface: self.sub_if_name(neighbour.sub_if),
             address: neighbour.address.to_string(),
             mac: neighbour.mac.map(mac).unwrap_or_default(),
-            state: if self.rib.is_held_down(neighbour.sub_if, neighbour.address) {
-                "held_down".to_string()
-            } else {
-                neighbour.state.name().to_string()
-            },
+            state: self.neighbour_state(&neighbour).to_string(),
             held: neighbour.held,
             seen: neighbour.seen.map(|s| format!("{} at {}", s.address, mac(s.mac))).unwrap_or_default(),
         };
         self.neighbours.views().map(one).collect()
+    }
+
+    pub(super) fn neighbour_state(&self, neighbour: &super::neighbours::View) -> &'static str {
+        if self.rib.is_held_down(neighbour.sub_if, neighbour.address) {
+            "held_down"
+        } else {
+            neighbour.state.name()
+        }
     }
 
     fn group_views(&self) -> Vec<view::Group> {
@@ -235,7 +252,7 @@ impl Control {
         let status = self.bgp.as_ref().map(BgpSpeaker::status).unwrap_or_default();
         view::Summary {
             ports: self.port_views(),
-            interfaces: self.interface_views(),
+            interfaces: self.interface_views(0..usize::MAX),
             workers: self.worker_views(),
             drops: self.drop_report(),
             paths,

@@ -9,7 +9,7 @@ pub mod queue;
 mod receive_buffer;
 pub mod rtnl;
 mod tcp;
-mod threads;
+pub(crate) mod threads;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -62,6 +62,16 @@ pub enum Family {
     Ipv4,
     /// IPv6 unicast.
     Ipv6,
+}
+
+impl Family {
+    /// Its name in output.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ipv4 => "ipv4",
+            Self::Ipv6 => "ipv6",
+        }
+    }
 }
 
 /// BGP's ORIGIN (RFC 4271, section 5.1.1); lower is preferred.

@@ -161,6 +161,11 @@ impl<F: Family> FibWriter<F> {
         self.writer.reclaim();
     }
 
+    /// Bytes that its blocks occupy, its root aside. Reads no table.
+    pub fn block_bytes(&self) -> usize {
+        self.writer.block_bytes()
+    }
+
     /// Bytes that the control side's own copy of the routes occupies.
     pub fn control_memory(&self) -> usize {
         self.writer.control_bytes()

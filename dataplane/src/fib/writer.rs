@@ -88,6 +88,11 @@ impl<S: Shape> Writer<S> {
         self.memory.committed()
     }
 
+    /// Bytes that blocks occupy.
+    pub(super) fn block_bytes(&self) -> usize {
+        self.memory.pages().used_bytes()
+    }
+
     /// Bytes of the control side's own copy and bookkeeping.
     pub(super) fn control_bytes(&self) -> usize {
         self.short.bytes()

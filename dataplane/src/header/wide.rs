@@ -1,46 +1,53 @@
-//! The L2 and IP headers of sixteen frames of one kind at a time, with AVX-512: each 32-bit word of the headers is a
-//! vector over the frames.
+//! The L2 and IP headers of sixteen frames at a time, with AVX-512: each 32-bit word of the headers is a vector over the
+//! frames.
 #![allow(unsafe_code)] // Vector instructions after a check for them, and loads in bounds that the callers know.
 #![allow(clippy::wildcard_imports)] // One intrinsic for each line.
 #![allow(clippy::cast_possible_wrap)] // Vectors are of signed words; lengths and offsets are small.
 
 use std::arch::x86_64::*;
 
-use crate::burst::ROOM;
+use crate::burst::{BURST, Bits, Lane, ROOM};
 use crate::header::ethernet;
-use crate::sub_interface::Pattern;
+use crate::sub_interface::{Head, Pattern};
 
 /// What is read in place of a frame.
 static NO_FRAME: [u8; 64] = [0; 64];
 
-/// The starts of a burst's frames, from the front.
+/// Places in a burst's frames, by packet.
 #[repr(align(64))]
-pub struct Frames(pub [*const u8; ROOM]);
+pub struct Places(pub [*const u8; BURST]);
 
-impl Frames {
+impl Places {
     /// None.
     #[inline(always)]
     pub fn none() -> Self {
-        Self([NO_FRAME.as_ptr(); ROOM])
+        Self([NO_FRAME.as_ptr(); BURST])
+    }
+
+    /// Sixteen, from a multiple of 16 below [`BURST`] on.
+    #[inline(always)]
+    fn sixteen(&self, from: usize) -> &[*const u8; 16] {
+        const NONE: [*const u8; 16] = [NO_FRAME.as_ptr(); 16];
+        self.0.get(from..).and_then(|places| places.first_chunk()).unwrap_or(const { &NONE })
     }
 }
 
-/// Where what is found goes. An entry means something only for packets that are right.
+/// Where what is found of packets goes. An entry means something only for packets that are right.
 pub struct Found<'a> {
     /// VIDs of the outer tag and of the inner one.
     pub vids: &'a mut [[u16; ROOM]; 2],
     /// Priority of the outer tag, 0 to 7; 0 without a tag.
     pub pcp: &'a mut [u8; ROOM],
+    /// Where the IP header starts, in bytes from the frame's start.
+    pub l3_offset: &'a mut [u8; BURST],
     /// Length of the IP packet, in bytes.
     pub l3_len: &'a mut [u16; ROOM],
-    /// IPv4 destination, host byte order.
-    pub destination4: &'a mut [u32; ROOM],
-    /// `ipv4::aged`.
+    /// The IPv4 packets to look up.
+    pub v4: &'a mut Lane<u32>,
+    /// `ipv4::aged` of each of them.
     pub aged: &'a mut [u32; ROOM],
-    /// IPv6 destination, host byte order; that of the first IPv6 packet first.
-    pub destination6: &'a mut [u128; ROOM],
-    /// The first IPv6 packet.
-    pub first6: usize,
+    /// The IPv6 packets to look up.
+    pub v6: &'a mut Lane<u128>,
 }
 
 /// The ethertype as a half of a word that was read little-endian.
@@ -56,192 +63,366 @@ pub const fn end_of(kind: usize) -> usize {
     14 + 4 * (kind % 3) + if kind < 3 { 20 } else { 40 }
 }
 
-/// The sixteen frames from `from` on by their kinds, as bits of each; those too short for their kind's headers are of
-/// none.
-///
-/// # Safety
-/// `from` is less than 64. Each frame has 34 bytes, and `len` says how many, and in the place of any other there is a
-/// valid pointer to 34 bytes. The processor has the features that this is compiled with.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-pub unsafe fn kinds(frames: &Frames, len: &[u16; ROOM], from: usize) -> [u16; KINDS] {
-    let half = _mm512_set1_epi32(0xffff);
-    // SAFETY: as above: 12 + 16 is less than 34, and `from + 16` at most `ROOM`.
-    let ([first, second, third, _], len) = unsafe {
-        let starts = &*frames.0.as_ptr().add(from).cast();
-        (transposed(starts, 12), _mm256_loadu_si256(len.as_ptr().add(from).cast()))
-    };
-    let len = _mm512_cvtepu16_epi32(len);
-    let is = |word, ethertype| {
-        _mm512_cmpeq_epi32_mask(_mm512_and_si512(word, half), _mm512_set1_epi32(swapped(ethertype)))
-    };
-    let fits = |kind| _mm512_cmpge_epi32_mask(len, _mm512_set1_epi32(end_of(kind) as i32));
-    let words = [first, second, third];
-    let (four, six) =
-        (words.map(|word| is(word, ethernet::IPV4)), words.map(|word| is(word, ethernet::IPV6)));
-    let tagged = !(four[0] | six[0]);
-    let twice = tagged & !(four[1] | six[1]);
-    [
-        four[0] & fits(0),
-        four[1] & tagged & fits(1),
-        four[2] & twice & fits(2),
-        six[0] & fits(3),
-        six[1] & tagged & fits(4),
-        six[2] & twice & fits(5),
-    ]
+/// How the starts of frames differ from what all of a kind have in common.
+#[derive(Clone, Copy)]
+pub struct Difference {
+    head: __m256i,
+    bits: __m256i,
 }
 
-/// Looks at the frames `from..to`, sixteen at most, which have so many tags as far as is known. Returns those that are
-/// right, as bits from the first one on: by destination MAC address, TPIDs, ethertype, and all that `ipv4::expected` and
-/// `ipv6::expected` ask for. The VLAN ids are not looked at, and IPv4's checksums only with `sum`.
+impl Difference {
+    /// None yet.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512vl")]
+    pub(crate) fn to(head: &Head) -> Self {
+        // SAFETY: reads the 32 bytes.
+        let head = unsafe { _mm256_loadu_si256(head.bytes.as_ptr().cast()) };
+        Self { head, bits: _mm256_setzero_si256() }
+    }
+
+    /// Adds that of one more frame.
+    ///
+    /// # Safety
+    /// There are 32 bytes, and the processor has the features that this is compiled with.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512vl")]
+    pub unsafe fn add(&mut self, frame: *const u8) {
+        // Bits are added where frame and head are not the same.
+        const ADD: i32 = 0b1111_0110;
+        // SAFETY: as above.
+        let start = unsafe { _mm256_loadu_si256(frame.cast()) };
+        self.bits = _mm256_ternarylogic_epi64::<ADD>(self.bits, start, self.head);
+    }
+
+    /// Whether there is any in what counts.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512vl")]
+    pub(crate) fn is_any(self, head: &Head) -> bool {
+        // SAFETY: reads the 32 bytes.
+        let mask = unsafe { _mm256_loadu_si256(head.mask.as_ptr().cast()) };
+        _mm256_test_epi64_mask(self.bits, mask) != 0
+    }
+}
+
+/// Looks at the first `count` frames, which are of one kind by [`Head`]. Returns those that are right, as bits: by all
+/// that `ipv4::expected` and `ipv6::expected` ask for, IPv4's checksums only with `sum`. The VLAN ids are not looked at.
+/// The lanes have each packet at the place of its number.
 ///
 /// # Safety
-/// `from < to`, `to <= from + 16`, `to <= 64`, `found.first6 <= from` of IPv6, and each of the frames has at least
-/// [`end_of`] their kind bytes. The processor has the features that this is compiled with.
+/// `count <= 64`; each of the frames has [`end_of`] their kind bytes, and in the place of any other is
+/// [`Places::none`]'s. The processor has the features that this is compiled with.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi2")]
-#[allow(clippy::too_many_lines)] // One pass over vectors that would have to be handed on.
 pub unsafe fn look<const TAGS: usize, const V6: bool>(
-    frames: &Frames,
+    frames: &Places,
     len: &[u16; ROOM],
-    from: usize,
-    to: usize,
-    pattern: &Pattern,
+    count: usize,
     sum: bool,
     found: &mut Found<'_>,
-) -> u16 {
+) -> u64 {
     let l3_offset = 14 + 4 * TAGS;
-    let ones = _mm512_set1_epi32(-1);
-    let half = _mm512_set1_epi32(0xffff);
-    let byte = _mm512_set1_epi32(0xff);
-    let all = u16::MAX >> (16 - (to - from).clamp(1, 16));
-
-    // The others of the sixteen are none.
-    let mut some = [NO_FRAME.as_ptr(); 16];
-    let starts = match frames.0[from..].first_chunk() {
-        Some(starts) if to - from == 16 => starts,
-        _ => {
-            some.iter_mut().zip(&frames.0[from..to]).for_each(|(some, start)| *some = *start);
-            &some
-        }
-    };
-    // SAFETY: `from + 16` is at most `ROOM`.
-    let len = unsafe { _mm256_loadu_si256(len.as_ptr().add(from).cast()) };
-    let len = _mm512_cvtepu16_epi32(len);
-    let room = _mm512_sub_epi32(len, _mm512_set1_epi32(l3_offset as i32));
-    // SAFETY: all are within the frame up to the end of an IPv4 header.
-    let ([mac_low, mac_high, ..], [tag1, tag2, tag3, first], [second, third, source, destination]) = unsafe {
-        (transposed(starts, 0), transposed(starts, l3_offset - 12), transposed(starts, l3_offset + 4))
-    };
-
-    let mac = pattern.mac;
-    let high_is = |word, ethertype: u16| {
-        _mm512_cmpeq_epi32_mask(_mm512_srli_epi32::<16>(word), _mm512_set1_epi32(swapped(ethertype)))
-    };
-    let mut l2 = _mm512_cmpeq_epi32_mask(
-        mac_low,
-        _mm512_set1_epi32(i32::from_le_bytes([mac[0], mac[1], mac[2], mac[3]])),
-    ) & _mm512_cmpeq_epi32_mask(
-        _mm512_and_si512(mac_high, half),
-        _mm512_set1_epi32(i32::from_le_bytes([mac[4], mac[5], 0, 0])),
-    ) & high_is(tag3, if V6 { ethernet::IPV6 } else { ethernet::IPV4 });
-    if TAGS == 1 {
-        l2 &= high_is(tag2, pattern.tpids[0]);
-    }
-    if TAGS == 2 {
-        l2 &= high_is(tag1, pattern.tpids[0]) & high_is(tag2, pattern.tpids[1]);
-    }
-    // Bytes 1 and 0 of each word; 0xff in an index makes a zero.
-    let low_half = _mm512_set4_epi32(-0xf3f3, -0xf7f7, -0xfbfb, -0xffff);
-    let vid = |word| {
-        _mm512_cvtepi32_epi16(_mm512_and_si512(_mm512_shuffle_epi8(word, low_half), _mm512_set1_epi32(0xfff)))
-    };
-    let pcp = |word| _mm512_cvtepi32_epi8(_mm512_srli_epi32::<5>(_mm512_and_si512(word, byte)));
-    let (outer, inner, pcp) = match TAGS {
-        0 => (_mm256_setzero_si256(), _mm256_setzero_si256(), _mm_setzero_si128()),
-        1 => (vid(tag3), _mm256_setzero_si256(), pcp(tag3)),
-        _ => (vid(tag2), vid(tag3), pcp(tag2)),
-    };
-    // SAFETY: `from + 16` is at most `ROOM`.
-    unsafe {
-        if TAGS > 0 {
-            _mm256_storeu_si256(found.vids[0].as_mut_ptr().add(from).cast(), outer);
-        }
-        if TAGS > 1 {
-            _mm256_storeu_si256(found.vids[1].as_mut_ptr().add(from).cast(), inner);
-        }
-        _mm_storeu_si128(found.pcp.as_mut_ptr().add(from).cast(), pcp);
-    }
-
-    let (l3, l3_len) = if V6 {
-        // The second word: payload length, next header, hop limit.
-        let l3_len = _mm512_add_epi32(_mm512_shuffle_epi8(second, low_half), _mm512_set1_epi32(40));
-        let next_header = _mm512_and_si512(_mm512_srli_epi32::<16>(second), byte);
-        let unusual = |first: __m512i| {
-            let first = _mm512_and_si512(_mm512_add_epi32(first, _mm512_set1_epi32(2)), byte);
-            _mm512_cmple_epu32_mask(first, _mm512_set1_epi32(2))
-        };
-        // SAFETY: a frame of this kind has 40 bytes from `l3` on, `NO_FRAME` 64 in all.
-        let special =
-            unsafe { destinations6(starts, l3_offset + 24, from - found.first6, found.destination6) };
-        let right = _mm512_cmpeq_epi32_mask(
-            _mm512_and_si512(first, _mm512_set1_epi32(0xf0)),
-            _mm512_set1_epi32(0x60),
-        ) & _mm512_cmple_epi32_mask(l3_len, room)
-            & _mm512_test_epi32_mask(next_header, ones)
-            & _mm512_cmpge_epu32_mask(_mm512_srli_epi32::<24>(second), _mm512_set1_epi32(2))
-            & !unusual(third)
-            & !special;
-        (right, l3_len)
-    } else {
-        let mut sum_right = u16::MAX;
-        if sum {
-            let mut sum = _mm512_setzero_si512();
-            for word in [first, second, third, source, destination] {
-                sum = _mm512_add_epi32(sum, _mm512_and_si512(word, half));
-                sum = _mm512_add_epi32(sum, _mm512_srli_epi32::<16>(word));
+    let mut all_right = 0;
+    for from in (0..count.min(BURST)).step_by(16) {
+        let starts = frames.sixteen(from);
+        // SAFETY: all are within the frame up to the end of an IPv4 header.
+        let ([_, tag2, tag3, first], [second, third, source, destination]) =
+            unsafe { (transposed(starts, l3_offset - 12), transposed(starts, l3_offset + 4)) };
+        // SAFETY: `from + 16` is at most `BURST`.
+        unsafe {
+            let pcp = match TAGS {
+                0 => _mm_setzero_si128(),
+                1 => pcp(tag3),
+                _ => pcp(tag2),
+            };
+            _mm_storeu_si128(found.pcp.as_mut_ptr().add(from).cast(), pcp);
+            if TAGS > 0 {
+                let outer = vid(if TAGS == 1 { tag3 } else { tag2 });
+                _mm256_storeu_si256(found.vids[0].as_mut_ptr().add(from).cast(), outer);
             }
-            for _ in 0..2 {
-                sum = _mm512_add_epi32(_mm512_and_si512(sum, half), _mm512_srli_epi32::<16>(sum));
+            if TAGS > 1 {
+                _mm256_storeu_si256(found.vids[1].as_mut_ptr().add(from).cast(), vid(tag3));
             }
-            sum_right = _mm512_cmpeq_epi32_mask(sum, half);
         }
-        // Bytes 3 and 2 of each word.
-        let l3_len = _mm512_shuffle_epi8(first, _mm512_set4_epi32(-0xf1f1, -0xf5f5, -0xf9f9, -0xfdfd));
-        let special = |address| {
-            let octet = _mm512_and_si512(address, byte);
-            let less = _mm512_sub_epi32(octet, _mm512_set1_epi32(1));
-            _mm512_cmpge_epu32_mask(less, _mm512_set1_epi32(223))
-                | _mm512_cmpeq_epi32_mask(octet, _mm512_set1_epi32(127))
-                | _mm512_cmpeq_epi32_mask(_mm512_and_si512(address, half), _mm512_set1_epi32(0xfea9))
+        // SAFETY: `from + 16` is at most `ROOM`.
+        let len = _mm512_cvtepu16_epi32(unsafe { _mm256_loadu_si256(len.as_ptr().add(from).cast()) });
+        let room = _mm512_sub_epi32(len, _mm512_set1_epi32(l3_offset as i32));
+        let (right, l3_len) = if V6 {
+            // SAFETY: a frame of this kind has 40 bytes from its IP header on, what is read in place of one 64 in all.
+            let special = unsafe { destinations6(starts, l3_offset + 24, from, &mut found.v6.destination) };
+            let (right, l3_len) = six(second, third, room);
+            (right & !special, l3_len)
+        } else {
+            let (right, l3_len, aged) = four(&[first, second, third, source, destination], room, sum);
+            // SAFETY: `from + 16` is at most `ROOM`.
+            unsafe {
+                let to = found.v4.destination.as_mut_ptr().add(from).cast();
+                _mm512_storeu_si512(to, reversed(destination));
+                _mm512_storeu_si512(found.aged.as_mut_ptr().add(from).cast(), aged);
+            }
+            (right, l3_len)
         };
-        let right = sum_right
-            & _mm512_cmpeq_epi32_mask(_mm512_and_si512(first, byte), _mm512_set1_epi32(0x45))
-            & _mm512_cmpge_epi32_mask(l3_len, _mm512_set1_epi32(20))
-            & _mm512_cmple_epi32_mask(l3_len, room)
-            & _mm512_test_epi32_mask(third, _mm512_set1_epi32(0xfe))
-            & !special(source)
-            & !special(destination);
-
-        // As `ipv4::aged`.
-        let old = _mm512_srli_epi32::<16>(_mm512_xor_si512(third, ones));
-        let new = _mm512_add_epi32(old, _mm512_set1_epi32(0xfffe));
-        let new = _mm512_add_epi32(new, _mm512_srli_epi32::<16>(new));
-        let new = _mm512_slli_epi32::<16>(_mm512_xor_si512(new, ones));
-        let aged = _mm512_and_si512(_mm512_sub_epi32(third, _mm512_set1_epi32(1)), half);
-        let aged = _mm512_or_si512(aged, new);
-        let reversed = _mm512_set4_epi32(0x0c0d_0e0f, 0x0809_0a0b, 0x0405_0607, 0x0001_0203);
         // SAFETY: `from + 16` is at most `ROOM`.
         unsafe {
-            let to = found.destination4.as_mut_ptr().add(from).cast();
-            _mm512_storeu_si512(to, _mm512_shuffle_epi8(destination, reversed));
-            _mm512_storeu_si512(found.aged.as_mut_ptr().add(from).cast(), aged);
+            _mm256_storeu_si256(found.l3_len.as_mut_ptr().add(from).cast(), _mm512_cvtepi32_epi16(l3_len))
+        };
+        all_right |= u64::from(right) << from;
+    }
+    all_right & u64::MAX >> (BURST - count.clamp(1, BURST))
+}
+
+/// Frames whose L2 headers are right but for the VLAN ids, as bits: by number of tags, and those of IPv6.
+#[derive(Clone, Copy, Default)]
+pub struct Layers {
+    /// With no, one, two tags.
+    pub tags: [u64; 3],
+    /// With IPv6.
+    pub six: u64,
+}
+
+/// Looks at the L2 headers of the first `count` frames, of whatever kinds; `patterns` are those of the numbers of tags.
+/// In the place of each that is right there is that of its IP header then, and it has all of its kind's headers.
+///
+/// # Safety
+/// `count <= 64`; each frame has 34 bytes, and `len` says how many, and in the place of any other is
+/// [`Places::none`]'s. The processor has the features that this is compiled with.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+pub unsafe fn layers(
+    frames: &mut Places,
+    len: &[u16; ROOM],
+    count: usize,
+    patterns: [Option<&Pattern>; 3],
+    found: &mut Found<'_>,
+) -> Layers {
+    let mut layers = Layers::default();
+    for from in (0..count.min(BURST)).step_by(16) {
+        let starts = frames.sixteen(from);
+        // SAFETY: all are within 32 bytes.
+        let ([mac_low, mac_high, _, first], [second, third, ..]) =
+            unsafe { (transposed(starts, 0), transposed(starts, 16)) };
+        // SAFETY: `from + 16` is at most `ROOM`.
+        let len = _mm512_cvtepu16_epi32(unsafe { _mm256_loadu_si256(len.as_ptr().add(from).cast()) });
+        let ip = |word| {
+            let six = low_is(word, swapped(ethernet::IPV6));
+            (low_is(word, swapped(ethernet::IPV4)) | six, six)
+        };
+        let [(ip0, six0), (ip1, six1), (ip2, six2)] = [ip(first), ip(second), ip(third)];
+        let mut tags = [ip0, !ip0 & ip1, !ip0 & !ip1 & ip2];
+        let six = tags[0] & six0 | tags[1] & six1 | tags[2] & six2;
+        for (with, (count, pattern)) in tags.iter_mut().zip(patterns.iter().enumerate()) {
+            let Some(Pattern { mac, tpids }) = pattern else {
+                *with = 0;
+                continue;
+            };
+            let low = i32::from_le_bytes([mac[0], mac[1], mac[2], mac[3]]);
+            let high = i32::from_le_bytes([mac[4], mac[5], 0, 0]);
+            *with &= _mm512_cmpeq_epi32_mask(mac_low, _mm512_set1_epi32(low)) & low_is(mac_high, high);
+            if count > 0 {
+                *with &= low_is(first, swapped(tpids[0]));
+            }
+            if count > 1 {
+                *with &= low_is(second, swapped(tpids[1]));
+            }
         }
-        (right, l3_len)
+        let l3_offset = _mm512_set1_epi32(14);
+        let l3_offset = _mm512_mask_mov_epi32(l3_offset, tags[1], _mm512_set1_epi32(18));
+        let l3_offset = _mm512_mask_mov_epi32(l3_offset, tags[2], _mm512_set1_epi32(22));
+        let header = _mm512_mask_mov_epi32(_mm512_set1_epi32(20), six, _mm512_set1_epi32(40));
+        let fits = _mm512_cmpge_epi32_mask(len, _mm512_add_epi32(l3_offset, header));
+        let outer = _mm512_maskz_srli_epi32::<16>(tags[1] | tags[2], first);
+        let inner = _mm512_srli_epi32::<16>(second);
+        // SAFETY: `from + 16` is at most `BURST`, and the places of frames are within them, as their lengths say.
+        unsafe {
+            _mm256_storeu_si256(found.vids[0].as_mut_ptr().add(from).cast(), vid(outer));
+            _mm256_storeu_si256(found.vids[1].as_mut_ptr().add(from).cast(), vid(inner));
+            _mm_storeu_si128(found.pcp.as_mut_ptr().add(from).cast(), pcp(outer));
+            _mm_storeu_si128(found.l3_offset.as_mut_ptr().add(from).cast(), _mm512_cvtepi32_epi8(l3_offset));
+        }
+        let right = (tags[0] | tags[1] | tags[2]) & fits;
+        for k in 0..16 {
+            let offset = usize::from(found.l3_offset[from + k]);
+            frames.0[from + k] =
+                if right >> k & 1 == 1 { frames.0[from + k].wrapping_add(offset) } else { NO_FRAME.as_ptr() };
+        }
+        for (all, with) in layers.tags.iter_mut().zip(tags) {
+            *all |= u64::from(with & fits) << from;
+        }
+        layers.six |= u64::from(six & right) << from;
+    }
+    layers
+}
+
+/// Looks at the IP headers of the packets `v4` and `v6` (bits), at these places, adds those that are right to their lanes,
+/// and returns them, as bits. What is asked of them is as in [`look`].
+///
+/// # Safety
+/// At their places packets of `v4` have 20 bytes and those of `v6` 40, and in the place of any other is
+/// [`Places::none`]'s. The lanes are empty. The processor has the features that this is compiled with.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,popcnt")]
+pub unsafe fn headers(
+    places: &Places,
+    len: &[u16; ROOM],
+    [v4, v6]: [u64; 2],
+    sum: bool,
+    found: &mut Found<'_>,
+) -> u64 {
+    let numbers = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    let mut all_right = 0;
+    for from in (0..BURST).step_by(16) {
+        if (v4 | v6) >> from == 0 {
+            break;
+        }
+        let starts = places.sixteen(from);
+        // SAFETY: all are within 20 bytes.
+        let ([first, ..], [second, third, source, destination]) =
+            unsafe { (transposed(starts, 0), transposed(starts, 4)) };
+        // SAFETY: `from + 16` is at most `BURST`.
+        let (len, l3_offset) = unsafe {
+            let len = _mm512_cvtepu16_epi32(_mm256_loadu_si256(len.as_ptr().add(from).cast()));
+            (len, _mm512_cvtepu8_epi32(_mm_loadu_si128(found.l3_offset.as_ptr().add(from).cast())))
+        };
+        let room = _mm512_sub_epi32(len, l3_offset);
+        let version = _mm512_and_si512(first, _mm512_set1_epi32(0xff));
+        let (right4, len4, aged) = four(&[first, second, third, source, destination], room, sum);
+        let right4 = right4 & (v4 >> from) as u16 & _mm512_cmpeq_epi32_mask(version, _mm512_set1_epi32(0x45));
+        let (right6, len6) = six(second, third, room);
+        let version = _mm512_and_si512(first, _mm512_set1_epi32(0xf0));
+        let mut right6 =
+            right6 & (v6 >> from) as u16 & _mm512_cmpeq_epi32_mask(version, _mm512_set1_epi32(0x60));
+        let l3_len = _mm512_mask_mov_epi32(len4, right6, len6);
+        let number = _mm512_add_epi32(numbers, _mm512_set1_epi32(from as i32));
+        let number = _mm512_cvtepi32_epi8(_mm512_maskz_compress_epi32(right4, number));
+        // No more packets were added than there are before `from`, which is at most 48.
+        let at = found.v4.len.min(BURST - 16);
+        // SAFETY: `from + 16` and `at + 16` are at most `BURST`.
+        unsafe {
+            let to = found.l3_len.as_mut_ptr().add(from).cast();
+            _mm256_storeu_si256(to, _mm512_cvtepi32_epi16(l3_len));
+            let destination = _mm512_maskz_compress_epi32(right4, reversed(destination));
+            _mm512_storeu_si512(found.v4.destination.as_mut_ptr().add(at).cast(), destination);
+            let aged = _mm512_maskz_compress_epi32(right4, aged);
+            _mm512_storeu_si512(found.aged.as_mut_ptr().add(at).cast(), aged);
+            _mm_storeu_si128(found.v4.packet.as_mut_ptr().add(at).cast(), number);
+        }
+        found.v4.len = at + right4.count_ones() as usize;
+        for k in Bits(right6.into()) {
+            // SAFETY: IPv6 packets have 40 bytes.
+            let destination = unsafe { starts[k & 15].add(24).cast::<[u8; 16]>().read_unaligned() };
+            if is_special6(destination[0]) {
+                right6 &= !(1 << k);
+            } else {
+                found.v6.push(from + k, u128::from_be_bytes(destination));
+            }
+        }
+        all_right |= u64::from(right4 | right6) << from;
+    }
+    all_right
+}
+
+/// Addresses that `ipv6::expected` does not take, by their first byte.
+fn is_special6(first: u8) -> bool {
+    first.wrapping_add(2) <= 2
+}
+
+/// The lower halves that are such.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn low_is(words: __m512i, half: i32) -> u16 {
+    _mm512_cmpeq_epi32_mask(_mm512_and_si512(words, _mm512_set1_epi32(0xffff)), _mm512_set1_epi32(half))
+}
+
+/// Bytes 1 and 0 of each word; 0xff in an index makes a zero.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn low_half(words: __m512i) -> __m512i {
+    _mm512_shuffle_epi8(words, _mm512_set4_epi32(-0xf3f3, -0xf7f7, -0xfbfb, -0xffff))
+}
+
+/// Bytes 3 and 2 of each word.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn high_half(words: __m512i) -> __m512i {
+    _mm512_shuffle_epi8(words, _mm512_set4_epi32(-0xf1f1, -0xf5f5, -0xf9f9, -0xfdfd))
+}
+
+/// All bytes of each word, from the last to the first.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn reversed(words: __m512i) -> __m512i {
+    let order = _mm512_set4_epi32(0x0c0d_0e0f, 0x0809_0a0b, 0x0405_0607, 0x0001_0203);
+    _mm512_shuffle_epi8(words, order)
+}
+
+/// The VID of the TCI in the lower half of each word.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn vid(words: __m512i) -> __m256i {
+    _mm512_cvtepi32_epi16(_mm512_and_si512(low_half(words), _mm512_set1_epi32(0xfff)))
+}
+
+/// The priority in it.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+fn pcp(words: __m512i) -> __m128i {
+    _mm512_cvtepi32_epi8(_mm512_and_si512(_mm512_srli_epi32::<5>(words), _mm512_set1_epi32(7)))
+}
+
+/// Of sixteen IPv4 headers, the five words of each: those that are right but for their first byte, the packets' lengths,
+/// and `ipv4::aged`.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn four(words: &[__m512i; 5], room: __m512i, sum: bool) -> (u16, __m512i, __m512i) {
+    let [first, _, third, source, destination] = *words;
+    let (ones, half) = (_mm512_set1_epi32(-1), _mm512_set1_epi32(0xffff));
+    let mut sum_right = u16::MAX;
+    if sum {
+        let mut sum = _mm512_setzero_si512();
+        for &word in words {
+            sum = _mm512_add_epi32(sum, _mm512_and_si512(word, half));
+            sum = _mm512_add_epi32(sum, _mm512_srli_epi32::<16>(word));
+        }
+        for _ in 0..2 {
+            sum = _mm512_add_epi32(_mm512_and_si512(sum, half), _mm512_srli_epi32::<16>(sum));
+        }
+        sum_right = _mm512_cmpeq_epi32_mask(sum, half);
+    }
+    let l3_len = high_half(first);
+    let special = |address| {
+        let octet = _mm512_and_si512(address, _mm512_set1_epi32(0xff));
+        let less = _mm512_sub_epi32(octet, _mm512_set1_epi32(1));
+        _mm512_cmpge_epu32_mask(less, _mm512_set1_epi32(223))
+            | _mm512_cmpeq_epi32_mask(octet, _mm512_set1_epi32(127))
+            | low_is(address, 0xfea9)
     };
-    // SAFETY: `from + 16` is at most `ROOM`.
-    unsafe { _mm256_storeu_si256(found.l3_len.as_mut_ptr().add(from).cast(), _mm512_cvtepi32_epi16(l3_len)) };
-    l2 & l3 & all
+    let right = sum_right
+        & _mm512_cmpge_epi32_mask(l3_len, _mm512_set1_epi32(20))
+        & _mm512_cmple_epi32_mask(l3_len, room)
+        & _mm512_test_epi32_mask(third, _mm512_set1_epi32(0xfe))
+        & !special(source)
+        & !special(destination);
+    let old = _mm512_srli_epi32::<16>(_mm512_xor_si512(third, ones));
+    let new = _mm512_add_epi32(old, _mm512_set1_epi32(0xfffe));
+    let new = _mm512_add_epi32(new, _mm512_srli_epi32::<16>(new));
+    let new = _mm512_slli_epi32::<16>(_mm512_xor_si512(new, ones));
+    let aged = _mm512_and_si512(_mm512_sub_epi32(third, _mm512_set1_epi32(1)), half);
+    (right, l3_len, _mm512_or_si512(aged, new))
+}
+
+/// Of sixteen IPv6 headers, the second and third word of each: those that are right but for their first byte and their
+/// destination, and the packets' lengths.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn six(second: __m512i, third: __m512i, room: __m512i) -> (u16, __m512i) {
+    let byte = _mm512_set1_epi32(0xff);
+    // The second word: payload length, next header, hop limit. The third begins the source.
+    let l3_len = _mm512_add_epi32(low_half(second), _mm512_set1_epi32(40));
+    let source = _mm512_and_si512(_mm512_add_epi32(third, _mm512_set1_epi32(2)), byte);
+    let right = _mm512_cmple_epi32_mask(l3_len, room)
+        & _mm512_test_epi32_mask(second, _mm512_set1_epi32(0xff_0000))
+        & _mm512_cmpge_epu32_mask(_mm512_srli_epi32::<24>(second), _mm512_set1_epi32(2))
+        & _mm512_cmpgt_epu32_mask(source, _mm512_set1_epi32(2));
+    (right, l3_len)
 }
 
 /// Four words of sixteen frames, from byte `at` on.

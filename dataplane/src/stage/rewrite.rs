@@ -75,7 +75,7 @@ fn may_leave<P: Packet, const V6: bool>(burst: &Burst<P>, i: usize, adjacency: &
     if burst.link_local >> i & 1 == 1 {
         return Verdict::Drop(beyond_link(burst.l3(i), V6));
     }
-    if burst.l3_len[i] > adjacency.mtu {
+    if burst.l3_len[i] > adjacency.mtu && !burst.seen_to.size {
         let whole = V6 || ipv4::dont_fragment(burst.l3(i));
         return Verdict::Punt(if whole { PuntReason::ExceedsMtu } else { PuntReason::Fragment });
     }

@@ -88,7 +88,7 @@ fn apart<I: PortIo, const WIDE: bool>(
 ) {
     punts.tick(burst.port, io.cycles());
     for i in Bits(burst.all() & !burst.alive) {
-        finish(burst, i, punts, counters);
+        finish(burst, i, tables, punts, counters);
     }
     for i in Bits(burst.alive) {
         let Some(packet) = burst.packets[i].take() else { continue };
@@ -148,7 +148,13 @@ fn drop_unsent<P: Packet>(
 }
 
 /// Ends a packet that is not forwarded: frees it, or gives it to the control thread.
-fn finish<P: Packet>(burst: &mut Burst<P>, i: usize, punts: &mut PuntPath<P>, counters: &WorkerCounters) {
+fn finish<P: Packet>(
+    burst: &mut Burst<P>,
+    i: usize,
+    tables: &Tables,
+    punts: &mut PuntPath<P>,
+    counters: &WorkerCounters,
+) {
     let port = counters.port(burst.port);
     let Some(packet) = burst.packets[i].take() else { return };
     let punted = |packet, reason| Punted {
@@ -158,6 +164,7 @@ fn finish<P: Packet>(burst: &mut Burst<P>, i: usize, punts: &mut PuntPath<P>, co
         sub_if: burst.sub_if[i],
         l3_offset: burst.l3_offset[i],
         adjacency: burst.adjacency[i],
+        mtu: tables.mtu(burst.adjacency[i]),
     };
     let reason = match burst.verdict[i] {
         // A packet that is not alive has one of the others.

@@ -51,8 +51,6 @@ impl Observer {
         self.source.now = now;
         burst.adjacency.fill(NO_ADJACENCY);
         burst.keep_unsent = true;
-        // What is noted here of a packet is by its place.
-        burst.pinned = true;
         for pending in &mut self.pending {
             pending.received.packets = 0;
             pending.sent.packets = 0;

@@ -78,6 +78,8 @@ pub struct Frames {
     pub not_sent: u64,
     /// Questions to the API that were answered meanwhile.
     pub questions: u64,
+    /// Times that the metrics were read over HTTP meanwhile.
+    pub scrapes: u64,
 }
 
 /// Prints rows as they come.

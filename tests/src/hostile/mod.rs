@@ -5,6 +5,7 @@ pub mod api;
 pub mod bgp;
 pub mod floods;
 pub mod golden;
+pub mod metrics;
 pub mod neighbours;
 pub mod wrong;
 
@@ -45,5 +46,7 @@ pub const STEPS: &[Step<Bench>] = &[
     ("bgp_crowd", bgp::crowd),
     ("bgp_ten_thousand_connections", bgp::ten_thousand_connections),
     ("api_garbage", api::garbage),
+    ("metrics_agree_with_show", metrics::agree_with_show),
+    ("metrics_hostile_clients", metrics::hostile_clients),
     ("bgp_half_open_connections", bgp::half_open_connections),
 ];

@@ -9,7 +9,7 @@
 //! ```
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use dataplane::acl::{Action, Addresses, Family, HAS_PORTS, ICMP, ICMPV6, Rule, TCP};
 use ipnetwork::IpNetwork;
@@ -252,7 +252,37 @@ fn checked(mut rule: Rule, at: usize) -> Result<Rule, RuleError> {
     if !rule.is_for(Family::V4) && !rule.is_for(Family::V6) {
         return error("matches nothing: its addresses and its protocol are of different families");
     }
-    Ok(rule)
+    match without_effect(&rule) {
+        Some(message) => Err(RuleError { at, message }),
+        None => Ok(rule),
+    }
+}
+
+/// Protocols that are one family's alone: ICMP and IGMP, and `ICMPv6`.
+const OF_ONE_FAMILY: [(u8, Family); 3] = [(ICMP, Family::V4), (2, Family::V4), (ICMPV6, Family::V6)];
+
+/// What is wrong with a rule for one family that names a protocol or addresses of the other: that part of it would never
+/// match, and whoever wrote it believes that it does.
+fn without_effect(rule: &Rule) -> Option<String> {
+    let (only, other) = match (rule.is_for(Family::V4), rule.is_for(Family::V6)) {
+        (true, false) => (Family::V4, Family::V6),
+        (false, true) => (Family::V6, Family::V4),
+        _ => return None,
+    };
+    let name = |family| if family == Family::V4 { "IPv4" } else { "IPv6" };
+    let way_out =
+        format!("the rule is for {} only: leave it out, or write a rule for each family", name(only));
+    let protocol = OF_ONE_FAMILY.iter().find(|(number, of)| *of == other && rule.protocols.contains(number));
+    if let Some((number, _)) = protocol {
+        let named = words::PROTOCOLS.iter().find(|(_, named)| named == number);
+        let protocol = named.map_or_else(|| number.to_string(), |(named, _)| format!("`{named}`"));
+        return Some(format!("{protocol} is a protocol of {}, and {way_out}", name(other)));
+    }
+    let lost = [&rule.source, &rule.destination].into_iter().flatten().find_map(|addresses| match other {
+        Family::V4 => addresses.v4.first().map(|(first, len)| format!("{}/{len}", Ipv4Addr::from(*first))),
+        Family::V6 => addresses.v6.first().map(|(first, len)| format!("{}/{len}", Ipv6Addr::from(*first))),
+    });
+    lost.map(|prefix| format!("{prefix} matches nothing, and {way_out}"))
 }
 
 /// The words of a text, with their places. A comma is a word of its own.
@@ -364,6 +394,11 @@ mod tests {
         assert_eq!((icmp.icmp, icmp.family), (vec![(0x0304, 0x0304), (0x030d, 0x030d)], Some(Family::V4)));
         assert_eq!(rule("permit icmpv6 type 128-129").icmp, [(0x8000, 0x81ff)]);
         assert!(rule("permit udp from any to 192.0.2.0/24 fragments").fragments);
+        for both in
+            ["permit icmp, icmpv6", "permit any 1, 58 type 3 to 192.0.2.0/24, fd00::/8", "permit ipv6 4, 41"]
+        {
+            assert!(rule(both).is_for(Family::V6), "{both}");
+        }
     }
 
     #[test]
@@ -398,6 +433,17 @@ mod tests {
             ("permit any outer-vlan 4095", 22, "or `none`"),
             ("permit any from 10.0.0.0/8 to 2001:db8::/32", 7, "different families"),
             ("permit icmp to 2001:db8::/32", 7, "different families"),
+            ("permit ipv4 from 2001:db8::/32", 7, "different families"),
+            ("permit ipv6 to 192.0.2.1", 7, "different families"),
+            ("permit ipv4 icmpv6", 12, "`icmpv6` is a protocol of IPv6, and the rule is for IPv4 only"),
+            ("deny ipv4 58 type 3", 10, "`icmpv6` is a protocol of IPv6"),
+            ("permit ipv6 icmp", 12, "`icmp` is a protocol of IPv4, and the rule is for IPv6 only"),
+            ("permit ipv6 tcp, 1", 17, "`icmp` is a protocol of IPv4"),
+            ("permit ipv6 igmp", 12, "`igmp` is a protocol of IPv4"),
+            ("permit icmp, icmpv6 to 192.0.2.0/24", 13, "`icmpv6` is a protocol of IPv6"),
+            ("permit ipv4 from 10.0.0.0/8, 2001:db8::/32", 7, "2001:db8::/32 matches nothing, and the rule"),
+            ("permit icmpv6 to 10.0.0.0/8, 2001:db8::1", 7, "10.0.0.0/8 matches nothing"),
+            ("permit tcp from 10.0.0.0/8 to 192.0.2.1, fd00::/8", 7, "fd00::/8 matches nothing"),
         ] {
             let error = parse_rule(text).expect_err(text);
             assert_eq!(error.at, at, "{text}: {error:?}");

@@ -95,6 +95,8 @@ fn ranges() {
     one("bgp_distance = 20", "bgp_distance = 5", "routes.bgp_distance", &["two sources have distance 5"]);
     one("cores = [1, 2]", "cores = [1, 1]", "workers.cores", &["core 1 is listed twice"]);
     one("socket = \"/run/t.sock\"", "socket = \"t.sock\"", "api.socket", &["absolute path"]);
+    one("metrics = \"127.0.0.1:9477\"", "metrics = 9477", "api.metrics", &["a string"]);
+    one("metrics = \"127.0.0.1:9477\"", "metrics = \"localhost\"", "api.metrics", &["address with a port"]);
     one(
         "encapsulation = \"dot1q\"",
         "encapsulation = \"dotq\"",

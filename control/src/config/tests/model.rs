@@ -170,7 +170,8 @@ fn the_rest_of_the_sections() {
         }
     );
     assert_eq!(config.kernel, Kernel { taps: true });
-    assert_eq!(config.api_socket, PathBuf::from("/run/t.sock"));
+    let metrics = Some("127.0.0.1:9477".parse().unwrap());
+    assert_eq!(config.api, Api { socket: PathBuf::from("/run/t.sock"), metrics });
     let eal_args = vec!["--log-level=7".to_owned()];
     assert_eq!(config.memory, Memory { huge_pages: HugePages::Never, buffers: Some(4096), eal_args });
 }
@@ -297,7 +298,7 @@ fn defaults_fill_what_is_absent() {
         }
     );
     assert_eq!(config.kernel, Kernel { taps: true });
-    assert_eq!(config.api_socket, PathBuf::from("/run/turnpike.sock"));
+    assert_eq!(config.api, Api { socket: PathBuf::from("/run/turnpike.sock"), metrics: None });
     assert_eq!(config.memory, Memory { huge_pages: HugePages::Auto, buffers: None, eal_args: vec![] });
     let bgp = config.bgp.expect("[bgp] is there");
     assert_eq!(bgp.listen, ["127.0.0.1:1790".parse().unwrap()]);

@@ -64,6 +64,23 @@ pub enum State {
     Established,
 }
 
+impl State {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Idle, Self::Active, Self::OpenSent, Self::OpenConfirm, Self::Established];
+
+    /// Its name in output.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Idle => "Idle",
+            Self::Active => "Active",
+            Self::OpenSent => "OpenSent",
+            Self::OpenConfirm => "OpenConfirm",
+            Self::Established => "Established",
+        }
+    }
+}
+
 /// What both sides agreed upon in their OPENs.
 #[expect(clippy::struct_excessive_bools, reason = "each is a capability of its own")]
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]

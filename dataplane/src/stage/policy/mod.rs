@@ -13,8 +13,9 @@ mod source;
 use crate::adjacency::Adjacency;
 use crate::burst::{BURST, Bits, Burst, common};
 use crate::header::ipv6;
+use crate::ids::SubIfId;
 use crate::packet::Packet;
-use crate::policy::{Direction, Features};
+use crate::policy::{Direction, Features, OfPackets};
 use crate::stage::{rewrite, select};
 use crate::tables::Tables;
 use crate::verdict::DropReason;
@@ -37,6 +38,19 @@ pub fn ingress<P: Packet>(burst: &mut Burst<P>, tables: &Tables) {
     }
 }
 
+/// Checks what would leave by `exit`, all packets of the burst: for the control thread, where no adjacency says so yet.
+pub fn leaving_by<P: Packet>(burst: &mut Burst<P>, tables: &Tables, exit: SubIfId) {
+    burst.out_sub_if.fill(exit);
+    let of = tables.policies.of(&burst.out_sub_if, burst.alive);
+    egress(burst, tables, &of);
+}
+
+/// Checks what is to leave, by the sub-interface that each packet leaves by.
+fn egress<P: Packet>(burst: &mut Burst<P>, tables: &Tables, of: &OfPackets) {
+    source::public(burst, tables, of.having(Features::PUBLIC_SOURCES));
+    access::run(burst, tables, Direction::Out, of.having(Features::ACCESS_OUT) & burst.alive);
+}
+
 /// Those of `packets` that are neighbour discovery, to whatever address, as bits. Their hop limit is 255 (RFC 4861,
 /// section 7.1): what came over a router has less, so what a forged one is sent on as is not neighbour discovery.
 fn discovery<P: Packet>(burst: &Burst<P>, packets: u64) -> u64 {
@@ -56,8 +70,7 @@ pub fn forward<P: Packet>(burst: &mut Burst<P>, tables: &Tables) {
     select_each::<P, true>(burst, tables);
     let of = tables.policies.of(&burst.out_sub_if, burst.alive);
     if !burst.seen_to.egress {
-        source::public(burst, tables, of.having(Features::PUBLIC_SOURCES));
-        access::run(burst, tables, Direction::Out, of.having(Features::ACCESS_OUT) & burst.alive);
+        egress(burst, tables, &of);
     }
     let marked = of.having(Features::MARKING) & burst.alive;
     let clamped = if tables.policies.any().any_of(Features::MSS) {
