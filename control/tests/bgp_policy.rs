@@ -8,6 +8,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bgp_common::yard::{logged, start_log};
 use bgp_common::{
     ASN, Rig, Script, WAIT, attributes, config, keepalive, message, open, peer, sent, up, update,
 };
@@ -85,6 +86,20 @@ fn we_call_and_call_again() {
 }
 
 #[test]
+fn a_peer_that_cannot_be_called_is_told_of_once() {
+    start_log();
+    let (listener, port) = called();
+    drop(listener);
+    let rig = rig(|peer| {
+        (peer.name, peer.mode, peer.port) = ("nobody".to_owned(), BgpMode::Active, port);
+        peer.connect_retry = Duration::from_millis(100);
+    });
+    let status = rig.until("nobody", |status| status.failed_calls >= 5);
+    assert_eq!(logged("nobody").len(), 1, "as long as the reason is the same");
+    assert!(status.last_error.unwrap().contains("refused"));
+}
+
+#[test]
 fn who_is_called_only_may_not_connect() {
     let (_listener, port) = called();
     let mut active = peer("a", PEER, ASN);
@@ -156,7 +171,12 @@ fn md5_signatures_on_both_ends_or_no_session() {
     };
     for wrong in [None, Some("another")] {
         let (caller, _inbox) = call(wrong);
-        std::thread::sleep(Duration::from_millis(1500));
+        // The kernel says nothing: we name what it may be.
+        let end = Instant::now() + 3 * WAIT;
+        while !caller.status()[0].last_error.as_ref().is_some_and(|why| why.contains("`password`")) {
+            assert!(Instant::now() < end, "{:?}", caller.status()[0].last_error);
+            std::thread::sleep(Duration::from_millis(50));
+        }
         assert_eq!(caller.status()[0].established, 0, "{wrong:?}");
         assert_eq!(passive.peer("p").messages, 0);
         caller.stop();

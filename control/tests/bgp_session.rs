@@ -252,6 +252,24 @@ fn an_external_peers_local_pref_and_our_own_as_do_not_count() {
 }
 
 #[test]
+fn what_comes_back_from_a_route_reflector_does_not_count() {
+    let rig = Rig::new(vec![peer("rr", "127.0.0.2", ASN)]);
+    let mut script = Script::establish("127.0.0.2", rig.address, &open(ASN, 30, [10, 255, 0, 2]));
+    assert_eq!(rig.next(), RouteEvent::Up);
+    let by = |originator: [u8; 4]| {
+        let mut bytes = attributes(1);
+        bytes.extend([0x80, 9, 4]);
+        bytes.extend(originator);
+        bytes
+    };
+    script.send(&update(&[], &by([10, 255, 0, 9]), &[16, 10, 1]));
+    assert_eq!(announced(&rig.next()).0, [nlri("10.1.0.0/16", 0)]);
+    script.send(&update(&[], &by([10, 255, 0, 1]), &[16, 10, 1]));
+    assert_eq!(withdrawn(&rig.next()), [nlri("10.1.0.0/16", 0)]);
+    assert_eq!((rig.peer("rr").looped, rig.peer("rr").prefixes), (1, 0));
+}
+
+#[test]
 fn a_route_refresh_sweeps_what_did_not_come_again() {
     let rig = Rig::new(vec![peer("script", "127.0.0.2", ASN)]);
     let mut script = Script::establish("127.0.0.2", rig.address, &open(ASN, 30, [10, 255, 0, 2]));

@@ -2,6 +2,8 @@
 //! and now and then after that, software decides and what the NIC says is held against it. What is found wrong once is
 //! not used again.
 
+mod tags;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 
@@ -9,6 +11,9 @@ use crate::burst::{Bits, Burst};
 use crate::header::flow;
 use crate::packet::{Checksum, Packet};
 use crate::verdict::{DropReason, Verdict};
+
+pub use tags::ENOUGH_TAGS;
+use tags::Tags;
 
 /// Something that a NIC may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,17 +23,20 @@ pub enum Offload {
     RxChecksum,
     /// Deals flows out to several RX queues.
     Rss,
+    /// Takes the outermost VLAN tag off what it receives.
+    VlanStrip,
 }
 
 impl Offload {
     /// All of them, in the order of their indices.
-    pub const ALL: [Self; 2] = [Self::RxChecksum, Self::Rss];
+    pub const ALL: [Self; 3] = [Self::RxChecksum, Self::Rss, Self::VlanStrip];
 
     /// Its name in the configuration and in `turnpike show ports`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::RxChecksum => "rx_checksum",
             Self::Rss => "rss",
+            Self::VlanStrip => "vlan_strip",
         }
     }
 }
@@ -55,10 +63,16 @@ pub enum State {
     FlowSplit,
     /// It gave all flows to one queue.
     OneQueue,
+    /// It told of another tag than the packets of that flow have.
+    OtherTag,
+    /// It leaves tags on.
+    LeftOn,
+    /// It cannot be told to begin while it runs.
+    Fixed,
 }
 
 impl State {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 12] = [
         Self::NotAsked,
         Self::NotGranted,
         Self::Checking,
@@ -68,6 +82,9 @@ impl State {
         Self::Silent,
         Self::FlowSplit,
         Self::OneQueue,
+        Self::OtherTag,
+        Self::LeftOn,
+        Self::Fixed,
     ];
 
     /// Why it is not used; `None` where it is.
@@ -82,6 +99,9 @@ impl State {
             Self::Silent => "failed: says nothing of checksums",
             Self::FlowSplit => "failed: gave one flow to two queues",
             Self::OneQueue => "failed: gave all flows to one queue",
+            Self::OtherTag => "failed: told of another tag than a packet had",
+            Self::LeftOn => "failed: left tags on",
+            Self::Fixed => "failed: the port does not change it while it runs",
         })
     }
 
@@ -118,6 +138,7 @@ pub struct PortOffloads {
     first: AtomicU64,
     /// Whether another has another queue.
     dealt: AtomicBool,
+    tags: Tags,
 }
 
 impl PortOffloads {
@@ -131,6 +152,7 @@ impl PortOffloads {
             count: AtomicU64::new(0),
             first: AtomicU64::new(0),
             dealt: AtomicBool::new(false),
+            tags: Tags::new(),
         }
     }
 
@@ -138,6 +160,24 @@ impl PortOffloads {
     pub fn state(&self, offload: Offload) -> State {
         let state = self.states[offload as usize].load(Relaxed);
         State::ALL.get(usize::from(state)).copied().unwrap_or(State::NotGranted)
+    }
+
+    /// Whether the NIC is to take tags off now: it is left to do so only once there are packets to compare with.
+    pub fn wants_tags_off(&self) -> bool {
+        match self.state(Offload::VlanStrip) {
+            State::Checking => self.tags.knows_enough(),
+            State::InUse => true,
+            _ => false,
+        }
+    }
+
+    /// The NIC takes tags off from now on, or (`false`) it does not do as it is told.
+    pub fn takes_tags_off(&self, so: bool) {
+        if so {
+            self.tags.compare();
+        } else {
+            self.set(Offload::VlanStrip, State::Fixed);
+        }
     }
 
     /// Whether any needs, or may need, a worker to look at it.
@@ -216,7 +256,7 @@ impl Checks {
         any.then(|| Box::new(Self { ports: ports.into(), worker, bursts: 0, compare: false }))
     }
 
-    /// Looks at which queue a burst's flows come on, before any of it is handed over. One packet of each burst is
+    /// Looks at which queue a burst's flows come on, and at the tags that the NIC took off, before any of it is handed over. One packet of each burst is
     /// enough, since this goes on.
     pub fn received<P: Packet>(&self, burst: &Burst<P>, queue: usize) {
         let (Some(port), Some(Some(packet))) =
@@ -228,6 +268,11 @@ impl Checks {
             && let Some(fingerprint) = flow::fingerprint(packet.bytes())
         {
             port.flow(fingerprint, (self.worker << 8 | queue & 0xff) as u16);
+        }
+        if port.state(Offload::VlanStrip) == State::Checking
+            && let Some(found) = port.tags.look(packet)
+        {
+            port.set(Offload::VlanStrip, found);
         }
     }
 

@@ -131,7 +131,16 @@ struct Bucket {
     cost: u64,
     /// Most credit.
     limit: u64,
+    /// What is kept for sub-interfaces that took little of late.
+    kept: u64,
+    /// Packets of a sub-interface in a [`PERIODS`]th of a second that are little.
+    little: u16,
 }
+
+/// Parts of a second by which it is reckoned what a sub-interface took.
+const PERIODS: u64 = 4;
+/// Sub-interfaces are told apart by so many of their numbers' low bits; those of one port mostly follow one another.
+const PLACES: usize = 256;
 
 /// The buckets of one port.
 #[derive(Clone, Debug)]
@@ -139,13 +148,21 @@ struct Policer {
     buckets: [Bucket; PuntReason::COUNT],
     /// When they were credited last.
     last: u64,
+    /// By sub-interface: packets of each reason in this period.
+    taken: Box<[[u16; PuntReason::COUNT]]>,
+    /// Where the period ends.
+    ends: u64,
 }
 
-/// One worker's way up: its rings, and a policer for each port, so that a flood on one takes nothing from another.
+/// One worker's way up: its rings, and a policer for each port, so that a flood on one takes nothing from another. Of what
+/// a reason may send at once on a port, a quarter is kept for sub-interfaces that took little of late: a flood on one
+/// sub-interface has what is left of the rate, and leaves the others room.
 pub struct PuntPath<P> {
     urgent: Arc<ArrayQueue<Punted<P>>>,
     ring: Arc<ArrayQueue<Punted<P>>>,
     ports: Box<[Policer]>,
+    /// How long a period is.
+    period: u64,
 }
 
 impl<P> PuntPath<P> {
@@ -156,13 +173,22 @@ impl<P> PuntPath<P> {
             let budget = rings.budgets[i];
             let cost = (hz / u64::from(budget.rate.max(1))).max(1);
             let limit = cost * u64::from(budget.burst);
-            Bucket { credit: limit, cost, limit }
+            // At least a packet is left for whoever took more.
+            let kept = (limit / 4).min(limit.saturating_sub(cost));
+            Bucket { credit: limit, cost, limit, kept, little: (budget.burst / 16).clamp(1, 1 << 15) as u16 }
         };
-        let policer = Policer { buckets: std::array::from_fn(bucket), last: now };
+        let period = hz / PERIODS;
+        let policer = Policer {
+            buckets: std::array::from_fn(bucket),
+            last: now,
+            taken: vec![[0; PuntReason::COUNT]; PLACES].into(),
+            ends: now.saturating_add(period),
+        };
         Self {
             urgent: Arc::clone(&rings.urgent),
             ring: Arc::clone(&rings.punt),
             ports: vec![policer; ports].into(),
+            period,
         }
     }
 
@@ -173,6 +199,10 @@ impl<P> PuntPath<P> {
         policer.last = now;
         for bucket in &mut policer.buckets {
             bucket.credit = bucket.credit.saturating_add(passed).min(bucket.limit);
+        }
+        if now >= policer.ends {
+            policer.ends = now.saturating_add(self.period);
+            policer.taken.fill([0; PuntReason::COUNT]);
         }
     }
 
@@ -185,13 +215,17 @@ impl<P> PuntPath<P> {
         let no_route = punted.reason == PuntReason::NoRoute;
         let policed = if no_route { DropReason::NoRoute } else { DropReason::PuntPoliced };
         let policer = self.ports.get_mut(usize::from(punted.port.0)).ok_or(policed)?;
-        let bucket = &mut policer.buckets[punted.reason.index()];
-        if bucket.credit < bucket.cost {
+        let reason = punted.reason.index();
+        let bucket = &mut policer.buckets[reason];
+        let taken = &mut policer.taken[usize::from(punted.sub_if.0) % PLACES][reason];
+        let kept = if *taken >= bucket.little { bucket.kept } else { 0 };
+        if bucket.credit < bucket.cost + kept {
             return Err(policed);
         }
         let ring = if is_urgent(punted.reason) { &self.urgent } else { &self.ring };
         ring.push(punted).map_err(|_| DropReason::PuntRingFull)?;
         bucket.credit -= bucket.cost;
+        *taken = taken.saturating_add(1);
         Ok(())
     }
 }
@@ -214,12 +248,48 @@ mod tests {
         for _ in 0..100_000 {
             taken += u32::from(path.give(punted(PuntReason::Arp)).is_ok());
         }
-        assert_eq!(taken, default_budget(PuntReason::Arp).burst);
+        assert_eq!(taken, default_budget(PuntReason::Arp).burst * 3 / 4);
         assert_eq!(path.give(punted(PuntReason::Arp)), Err(DropReason::PuntPoliced));
         assert_eq!(path.give(punted(PuntReason::Bgp)), Ok(()));
         path.tick(PortId(0), hz);
         let more = (0..10_000).filter(|_| path.give(punted(PuntReason::Arp)).is_ok()).count();
-        assert_eq!(more, 512, "a second's credit, but no more than the burst");
+        assert_eq!(more, 512 * 3 / 4, "a second's credit, but no more than the burst without what is kept");
+    }
+
+    #[test]
+    fn a_flood_on_one_sub_interface_leaves_the_others_of_its_port_theirs() {
+        let rings = Rings::new(1 << 16);
+        let hz = 1_000_000_000;
+        let mut path = PuntPath::new(&rings, 1, hz, 0);
+        let from = |sub_if| Punted { sub_if: SubIfId(sub_if), ..punted(PuntReason::Arp) };
+        let Budget { rate, .. } = default_budget(PuntReason::Arp);
+        let (mut flood, mut others) = (0, [0; 3]);
+        // For ten seconds, each millisecond 1,000 packets of one; of each other one ten a second.
+        for ms in 0..10_000u64 {
+            path.tick(PortId(0), ms * hz / 1000);
+            flood += (0..1000).filter(|_| path.give(from(7)).is_ok()).count();
+            for (n, other) in others.iter_mut().enumerate() {
+                if ms % 100 == 0 {
+                    *other += usize::from(path.give(from(20 + n as u16)).is_ok());
+                }
+            }
+        }
+        assert_eq!(others, [100; 3], "nothing of theirs is lost");
+        let least = (rate as usize - 3 * 10) * 10;
+        assert!((least..least + 1000).contains(&flood), "it has the rest: {flood}");
+    }
+
+    #[test]
+    fn a_budget_of_one_packet_lets_it_pass() {
+        let mut budgets = default_budgets();
+        budgets[PuntReason::Arp.index()] = Budget { rate: 1, burst: 1 };
+        let rings = Rings::with_budgets(64, budgets);
+        let mut path = PuntPath::new(&rings, 1, 1000, 0);
+        for second in 0..5 {
+            path.tick(PortId(0), second * 1000);
+            assert_eq!(path.give(punted(PuntReason::Arp)), Ok(()), "{second}");
+            assert_eq!(path.give(punted(PuntReason::Arp)), Err(DropReason::PuntPoliced));
+        }
     }
 
     #[test]

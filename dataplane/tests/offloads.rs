@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use common::{Router, Routes, Target, ethernet, ipv4, ipv6, sub_if};
 use dataplane::header::flow;
-use dataplane::offload::{Checks, ENOUGH, Offload, PortOffloads, State};
-use dataplane::packet::{Checksum, HeapPacket};
+use dataplane::offload::{Checks, ENOUGH, ENOUGH_TAGS, Offload, PortOffloads, State};
+use dataplane::packet::{Checksum, HeapPacket, StrippedTags};
 use dataplane::sub_interface::Tags;
 
 /// A router with two ports, of which the first's offloads are in this state.
@@ -19,8 +19,8 @@ fn router(checksum: State, rss: State) -> (Router, Arc<PortOffloads>) {
         v6: vec![(0, 0x2001 << 112, 16, Target::Via(vec![1]))],
     };
     let mut router = Router::new(2, sub_ifs, &routes);
-    let offloads = Arc::new(PortOffloads::new([checksum, rss]));
-    let none = Arc::new(PortOffloads::new([State::NotAsked; 2]));
+    let offloads = Arc::new(PortOffloads::new([checksum, rss, State::NotAsked]));
+    let none = Arc::new(PortOffloads::new([State::NotAsked; 3]));
     router.worker = router.worker.with_checks(Checks::new(&[Arc::clone(&offloads), none], 0));
     (router, offloads)
 }
@@ -146,7 +146,7 @@ fn a_nic_that_never_says_anything_is_not_asked_for_ever() {
 /// What becomes of RSS when each flow of so many comes on the queue that `queue` says, three times. A queue is another
 /// worker here.
 fn rss(flows: u16, queue: impl Fn(u16, u16) -> usize) -> State {
-    let offloads = Arc::new(PortOffloads::new([State::NotAsked, State::Checking]));
+    let offloads = Arc::new(PortOffloads::new([State::NotAsked, State::Checking, State::NotAsked]));
     let mut workers: Vec<_> = (0..2)
         .map(|worker| {
             let (mut router, _) = router(State::NotAsked, State::NotAsked);
@@ -186,7 +186,7 @@ fn flows_that_hash_alike_may_have_a_queue_each() {
     let [one, other] = [(1 << 64 | 2), (2 << 64 | 1)].map(|host: u128| frame(0x2002 << 112 | host));
     assert_eq!(flow::of_frame(&one), flow::of_frame(&other));
     let state = |frames: [&Vec<u8>; 2]| {
-        let offloads = Arc::new(PortOffloads::new([State::NotAsked, State::Checking]));
+        let offloads = Arc::new(PortOffloads::new([State::NotAsked, State::Checking, State::NotAsked]));
         for (worker, frame) in frames.into_iter().enumerate() {
             let (mut router, _) = router(State::NotAsked, State::NotAsked);
             router.worker = router.worker.with_checks(Checks::new(&[Arc::clone(&offloads)], worker));
@@ -200,9 +200,115 @@ fn flows_that_hash_alike_may_have_a_queue_each() {
 
 #[test]
 fn ports_that_have_nothing_to_look_at_are_not_looked_at() {
-    let port = |state| Arc::new(PortOffloads::new([state; 2]));
+    let port = |state| Arc::new(PortOffloads::new([state; 3]));
     for state in [State::NotAsked, State::NotGranted] {
         assert!(Checks::new(&[port(state), port(state)], 0).is_none());
     }
     assert!(Checks::new(&[port(State::NotAsked), port(State::Checking)], 0).is_some());
+}
+
+/// A router with VLANs 10 and 20 on its first port, which is to take tags off.
+fn with_vlans() -> (Router, Arc<PortOffloads>) {
+    let vlan = |vid| sub_if(0, Tags::One(common::tag(0x8100, vid)), 0);
+    let routes = Routes { v4: vec![(0, 0x0a00_0000, 8, Target::Via(vec![2]))], v6: vec![] };
+    let mut router = Router::new(2, vec![vlan(10), vlan(20), sub_if(1, Tags::Untagged, 0)], &routes);
+    let offloads = Arc::new(PortOffloads::new([State::NotAsked, State::NotAsked, State::Checking]));
+    let none = Arc::new(PortOffloads::new([State::NotAsked; 3]));
+    router.worker = router.worker.with_checks(Checks::new(&[Arc::clone(&offloads), none], 0));
+    (router, offloads)
+}
+
+/// Has a packet of a flow come in VLAN `vid`, in a burst of its own. `off`: with its tag taken off.
+fn in_vlan(router: &mut Router, flow: u16, vid: u16, off: bool) {
+    let untagged = frame(flow, true);
+    let tag = [0x81, 0, (vid >> 8) as u8 | 0x60, vid as u8];
+    let mut packet = if off {
+        HeapPacket::new(&untagged)
+    } else {
+        HeapPacket::new(&[&untagged[..12], &tag, &untagged[12..]].concat())
+    };
+    packet.stripped = if off { StrippedTags::One(vid | 0x6000) } else { StrippedTags::None };
+    router.receive_packet(0, packet);
+    router.run();
+}
+
+/// The VLAN that a flow is in.
+fn vlan_of(flow: u16) -> u16 {
+    10 + flow % 2 * 10
+}
+
+/// Has so many flows be looked at with their tags on, and then has tags taken off.
+fn learned(router: &mut Router, offloads: &PortOffloads) {
+    for flow in 0..ENOUGH_TAGS as u16 {
+        assert!(!offloads.wants_tags_off());
+        in_vlan(router, flow, vlan_of(flow), false);
+    }
+    assert!(offloads.wants_tags_off());
+    offloads.takes_tags_off(true);
+}
+
+#[test]
+fn tags_are_told_of_rightly_if_they_are_those_that_were_seen() {
+    let (mut router, offloads) = with_vlans();
+    learned(&mut router, &offloads);
+    let mut sent = router.sent(1).len() as u64;
+    // Some flows share a place, and the second one is not known.
+    for flow in (0..ENOUGH_TAGS as u16).cycle().take(2 * ENOUGH_TAGS as usize) {
+        if sent < 3 * ENOUGH_TAGS {
+            assert_eq!(offloads.state(Offload::VlanStrip), State::Checking, "too early");
+        }
+        // Another flow decides nothing.
+        in_vlan(&mut router, flow + 1000, 20, true);
+        in_vlan(&mut router, flow, vlan_of(flow), true);
+        sent += router.sent(1).len() as u64;
+    }
+    assert_eq!(offloads.state(Offload::VlanStrip), State::InUse);
+    assert!(offloads.wants_tags_off());
+    assert_eq!((sent, router.ends(0)), (5 * ENOUGH_TAGS, vec![]));
+}
+
+#[test]
+fn another_tag_than_was_seen_ends_it() {
+    let (mut router, offloads) = with_vlans();
+    learned(&mut router, &offloads);
+    in_vlan(&mut router, 7, vlan_of(7), true);
+    assert_eq!(offloads.state(Offload::VlanStrip), State::Checking);
+    in_vlan(&mut router, 7, vlan_of(8), true);
+    assert_eq!(offloads.state(Offload::VlanStrip), State::OtherTag);
+    assert!(!offloads.wants_tags_off(), "they are left on from now on");
+}
+
+#[test]
+fn a_flow_in_two_vlans_decides_nothing() {
+    let (mut router, offloads) = with_vlans();
+    in_vlan(&mut router, 9000, 10, false);
+    in_vlan(&mut router, 9000, 20, false);
+    for flow in 2..ENOUGH_TAGS as u16 {
+        in_vlan(&mut router, flow, vlan_of(flow), false);
+    }
+    offloads.takes_tags_off(true);
+    for vid in [10, 20].repeat(ENOUGH_TAGS as usize) {
+        in_vlan(&mut router, 9000, vid, true);
+    }
+    assert_eq!(offloads.state(Offload::VlanStrip), State::Checking);
+}
+
+#[test]
+fn tags_that_stay_on_end_it() {
+    let (mut router, offloads) = with_vlans();
+    learned(&mut router, &offloads);
+    for _ in 0..4096 {
+        in_vlan(&mut router, 3, vlan_of(3), false);
+    }
+    assert_eq!(offloads.state(Offload::VlanStrip), State::Checking);
+    in_vlan(&mut router, 3, vlan_of(3), false);
+    assert_eq!(offloads.state(Offload::VlanStrip), State::LeftOn);
+}
+
+#[test]
+fn a_port_that_does_not_change_is_left_alone() {
+    let (_, offloads) = with_vlans();
+    offloads.takes_tags_off(false);
+    assert_eq!(offloads.state(Offload::VlanStrip), State::Fixed);
+    assert!(!offloads.wants_tags_off());
 }

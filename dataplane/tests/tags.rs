@@ -8,6 +8,7 @@ use common::{
 };
 use dataplane::packet::{HeapPacket, StrippedTags};
 use dataplane::sub_interface::Tags;
+use proptest::prelude::*;
 
 /// The encapsulations of the test: those of ExpressRoute, and what stands on LANs.
 fn encapsulations() -> Vec<Tags> {
@@ -171,4 +172,77 @@ fn tags_that_the_nic_took_off_count_as_tags() {
     router.receive_packet(0, outer);
     router.run();
     assert_eq!(router.sent(1).len(), 2, "{:?}", router.ends(0));
+}
+
+proptest! {
+    /// Whether a NIC takes tags off and tells of them makes no difference, in bursts of several kinds, with priorities,
+    /// with tags of nobody and with faults behind them; and the bytes that it took off are counted.
+    #[test]
+    fn what_a_nic_takes_off_makes_no_difference(
+        packets in prop::collection::vec(
+            (0..5usize, 0..4u16, any::<bool>(), 0..8u8, any::<bool>(), prop::option::of((0..60usize, any::<u8>()))),
+            1..80,
+        ),
+    ) {
+        let sub_ifs = || {
+            let mut all: Vec<_> = encapsulations().into_iter().map(|tags| sub_if(0, tags, 0)).collect();
+            // One of the two with the same VLAN ids.
+            all.remove(3);
+            all.push(sub_if(0, Tags::Two(tag(0x88a8, 200), tag(0x8100, 10)), 0));
+            all[1] = sub_if(1, Tags::Untagged, 0);
+            all.push(sub_if(0, encapsulations()[1], 0));
+            all
+        };
+        let (mut left_on, mut taken_off) =
+            (Router::new(2, sub_ifs(), &routes()), Router::new(2, sub_ifs(), &routes()));
+        for (kind, pcp, v6, vid, both, change) in packets {
+            let tags = match kind {
+                3 => Tags::Two(tag(0x88a8, 200), tag(0x8100, 10)),
+                _ => encapsulations()[kind],
+            };
+            let mut tags = on_wire(tags, pcp);
+            if let Some((_, tci)) = tags.last_mut()
+                && vid < 1
+            {
+                *tci ^= 1;
+            }
+            let mut packet = if v6 {
+                ipv6(0xfd00 << 112 | 1, 0x2001_0db8 << 96 | 5, 64, 30)
+            } else {
+                ipv4([192, 0, 2, 1], [10, 1, 2, 3], 64, 30)
+            };
+            if let Some((at, to)) = change {
+                packet[at % 50] = to;
+            }
+            let framed = |tags: &[(u16, u16)]| {
+                [ethernet(tags, if v6 { 0x86dd } else { 0x0800 }), packet.clone()].concat()
+            };
+            left_on.receive(0, &framed(&tags));
+            let (off, stripped) = match tags[..] {
+                [] => (0, StrippedTags::None),
+                [(_, outer), (_, inner)] if both => (2, StrippedTags::Two { outer, inner }),
+                [(_, outer), ..] => (1, StrippedTags::One(outer)),
+            };
+            let mut rest = HeapPacket::new(&framed(&tags[off..]));
+            rest.stripped = stripped;
+            taken_off.receive_packet(0, rest);
+        }
+        left_on.run();
+        taken_off.run();
+        let sorted = |router: &Router| {
+            let mut sent = router.sent(1);
+            sent.sort();
+            sent
+        };
+        prop_assert_eq!(sorted(&left_on), sorted(&taken_off));
+        prop_assert_eq!(left_on.ends(0), taken_off.ends(0));
+        for id in 0..6 {
+            let counted = |router: &Router| {
+                let received = &router.counters.sub_interface(dataplane::ids::SubIfId(id)).received;
+                [received.packets.get(), received.l2_bytes.get(), received.l3_bytes.get()]
+            };
+            prop_assert_eq!(counted(&left_on), counted(&taken_off));
+        }
+        taken_off.assert_adds_up();
+    }
 }

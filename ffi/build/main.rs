@@ -21,6 +21,7 @@ const FUNCTIONS: &[&str] = &[
     "rte_dev_remove",
     "rte_eal_(init|cleanup|has_hugepages)",
     "rte_eth_dev_(adjust_nb_rx_tx_desc|close|configure|get_mtu|get_port_by_name|info_get|set_mtu|start|stop)",
+    "rte_eth_dev_[gs]et_vlan_offload",
     "rte_eth_dev_socket_id",
     "rte_eth_iterator_(init|next|cleanup)",
     "rte_eth_macaddr_get",

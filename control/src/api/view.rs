@@ -312,7 +312,7 @@ pub struct Route {
     pub installed: bool,
     /// Next hops as learned.
     pub via: Vec<String>,
-    /// Sub-interfaces that it resolves to.
+    /// Sub-interfaces that packets to it leave by now; a backup that stands ready is none of them.
     pub interfaces: Vec<String>,
     /// AS path, for routes from BGP.
     pub as_path: Vec<u32>,

@@ -120,7 +120,11 @@ fn port(s: &mut Section<'_, '_, '_>) -> Port {
 }
 
 fn offloads(s: &mut Section<'_, '_, '_>) -> Offloads {
-    let words = [("rx_checksum", Offloads { rx_checksum: true })];
+    let none = Offloads::default();
+    let words = [
+        ("rx_checksum", Offloads { rx_checksum: true, ..none }),
+        ("vlan_strip", Offloads { vlan_strip: true, ..none }),
+    ];
     let asked = s.list("offloads", choice(&words)).into_iter().flatten().flatten();
     asked.fold(Offloads::default(), |all, one| all.or(one.value))
 }

@@ -410,7 +410,7 @@ impl Control {
             self.release(held, false);
         }
         self.end_closed_watches();
-        self.tell_offloads();
+        self.see_to_offloads();
         self.fibs.reclaim();
         let vrfs = &self.config.vrfs;
         self.fibs

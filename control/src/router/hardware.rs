@@ -58,6 +58,8 @@ pub struct OpenPort {
     pub offloads: Arc<PortOffloads>,
     /// What was last told of each.
     pub told: [State; Offload::ALL.len()],
+    /// Whether it was told to take tags off.
+    pub takes_tags_off: bool,
 }
 
 /// Buffers that a thread keeps in its cache.
@@ -98,7 +100,7 @@ pub fn open(config: &Config, workers: usize) -> Result<(Hardware, Vec<DpdkIo>), 
     let mut next_worker = (0..workers).cycle();
     for (index, (configured, mut port, info)) in ports.into_iter().enumerate() {
         let named = |source| RouterError::Port { name: configured.name.clone(), source };
-        let wanted = PortConfig {
+        let mut wanted = PortConfig {
             rx_queues: configured.queues.unwrap_or(workers as u16),
             tx_queues: workers as u16,
             rx_desc: configured.descriptors,
@@ -110,6 +112,15 @@ pub fn open(config: &Config, workers: usize) -> Result<(Hardware, Vec<DpdkIo>), 
         for note in port.configure(&wanted, &pool).map_err(named)? {
             tracing::info!("port `{}`: {note}", configured.name);
         }
+        let mut fixed = false;
+        if wanted.offloads.vlan_strip {
+            // Tags stay on until there is something to compare with.
+            fixed = port.set_vlan_strip(false).is_err();
+            if fixed {
+                wanted.offloads.vlan_strip = false;
+                port.configure(&wanted, &pool).map_err(named)?;
+            }
+        }
         let (rx, tx) = port.start().map_err(named)?;
         for (queue, worker) in rx.into_iter().zip(&mut next_worker) {
             ios[worker].rx.push((PortId(index as u16), queue));
@@ -118,8 +129,12 @@ pub fn open(config: &Config, workers: usize) -> Result<(Hardware, Vec<DpdkIo>), 
             io.tx.push(queue);
         }
         let offloads = Arc::new(offloads::of_port(configured, &info, wanted.rx_queues));
+        if fixed {
+            offloads.takes_tags_off(false);
+        }
         let told = Offload::ALL.map(|offload| offloads.state(offload));
-        open.push(OpenPort { port, info, rx_queues: wanted.rx_queues, offloads, told });
+        let rx_queues = wanted.rx_queues;
+        open.push(OpenPort { port, info, rx_queues, offloads, told, takes_tags_off: false });
     }
     let idle = ios.iter().filter(|io| io.rx.is_empty()).count();
     if idle > 0 && !config.workers.hand_over {

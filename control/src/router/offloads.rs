@@ -16,6 +16,7 @@ pub fn of_port(configured: &Port, info: &PortInfo, rx_queues: u16) -> PortOffloa
             Offload::RxChecksum => (configured.offloads.rx_checksum, granted.rx_checksum),
             // Who has several queues wants flows dealt out to them.
             Offload::Rss => (rx_queues > 1, info.hashes_flows),
+            Offload::VlanStrip => (configured.offloads.vlan_strip, granted.vlan_strip),
         };
         match (asked, granted) {
             (false, _) => State::NotAsked,
@@ -39,8 +40,22 @@ impl Control {
         Offload::ALL.iter().map(one).collect()
     }
 
-    /// Tells of offloads whose checks have ended.
-    pub(super) fn tell_offloads(&mut self) {
+    /// Has ports take tags off, or leave them on, as their checks want it, and tells of offloads whose checks have
+    /// ended.
+    pub(super) fn see_to_offloads(&mut self) {
+        for port in &mut self.hardware.ports {
+            let wanted = port.offloads.wants_tags_off();
+            if wanted != port.takes_tags_off {
+                port.takes_tags_off = wanted;
+                let done = port.port.set_vlan_strip(wanted);
+                if let Err(error) = &done {
+                    tracing::warn!("{error}");
+                }
+                if wanted {
+                    port.offloads.takes_tags_off(done.is_ok());
+                }
+            }
+        }
         for (configured, port) in self.config.ports.iter().zip(&mut self.hardware.ports) {
             for offload in Offload::ALL {
                 let state = port.offloads.state(offload);

@@ -74,8 +74,10 @@ impl Control {
         let mut sources: Vec<_> = shown.iter().map(|path| self.path_source(path)).collect();
         sources.dedup();
         let via = shown.iter().flat_map(|path| path.next_hops.iter().map(|hop| hop.address.to_string()));
-        let mut interfaces: Vec<_> =
-            route.members.iter().map(|member| self.sub_if_name(SubIfId(member.subif))).collect();
+        // Where packets go now: not a backup that only stands ready.
+        let is_used = |member: &&MemberView| member.buckets > 0;
+        let used = route.members.iter().filter(is_used);
+        let mut interfaces: Vec<_> = used.map(|member| self.sub_if_name(SubIfId(member.subif))).collect();
         interfaces.dedup();
         view::Route {
             vrf: self.vrf_name(VrfId(route.vrf)),

@@ -27,6 +27,12 @@ impl Write for Log {
     }
 }
 
+/// Keeps the log from now on.
+pub fn start_log() {
+    static START: Once = Once::new();
+    START.call_once(|| tracing_subscriber::fmt().with_ansi(false).with_writer(|| Log).init());
+}
+
 /// The lines about this peer so far.
 pub fn logged(peer: &str) -> Vec<String> {
     lines().into_iter().filter(|line| line.contains(&format!("peer={peer} "))).collect()
@@ -51,8 +57,7 @@ impl Yard {
     }
 
     pub fn with(bad: &'static str, limits: Limits) -> Self {
-        static START: Once = Once::new();
-        START.call_once(|| tracing_subscriber::fmt().with_ansi(false).with_writer(|| Log).init());
+        start_log();
         let peers = vec![peer("good", GOOD, ASN), peer(bad, BAD, ASN)];
         let rig = Rig::with(&config("127.0.0.1:0", peers), limits, 4096);
         let mut good = Script::establish(GOOD, rig.address, &open(ASN, 90, [10, 255, 0, 2]));

@@ -58,16 +58,18 @@ pub fn run<P: Packet>(burst: &mut Burst<P>, i: usize, tables: &Tables) -> Verdic
         return Verdict::Drop(DropReason::FrameTooShort);
     }
     let mut stack = Stack { tags: [(0, 0); 2], count: 0, pcp: None };
-    match packet.stripped_tags() {
-        StrippedTags::None => {}
+    let taken = match packet.stripped_tags() {
+        StrippedTags::None => 0,
         StrippedTags::One(tci) => {
             stack.push(0, tci);
+            1
         }
         StrippedTags::Two { outer, inner } => {
             stack.push(0, outer);
             stack.push(0, inner);
+            2
         }
-    }
+    };
     let mut at = ethernet::HEADER_LEN - 2;
     let mut ethertype = be16(frame, at);
     for _ in 0..MAX_TAGS {
@@ -98,6 +100,8 @@ pub fn run<P: Packet>(burst: &mut Burst<P>, i: usize, tables: &Tables) -> Verdic
     let verdict = destination_mac(frame, sub_if, ethertype);
     let multicast = frame[0] & 1 == 1;
     let len = burst.frame_len[i];
+    // On the wire it had them.
+    burst.frame_len[i] = len + taken * ethernet::TAG_LEN as u16;
     burst.sub_if[i] = id;
     burst.classified |= 1 << i;
     burst.pcp[i] = stack.pcp.unwrap_or(0);

@@ -7,19 +7,27 @@ use crate::sys;
 pub struct Offloads {
     /// Checks IPv4 header checksums of what it receives ([`Mbuf::checksum`](crate::Mbuf::checksum)).
     pub rx_checksum: bool,
+    /// Takes the outermost VLAN tag off what it receives ([`Mbuf::stripped_vlan`](crate::Mbuf::stripped_vlan)).
+    pub vlan_strip: bool,
 }
 
 impl Offloads {
     /// Those that are in either.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
-        Self { rx_checksum: self.rx_checksum || other.rx_checksum }
+        Self {
+            rx_checksum: self.rx_checksum || other.rx_checksum,
+            vlan_strip: self.vlan_strip || other.vlan_strip,
+        }
     }
 
     /// Those that are in both.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
-        Self { rx_checksum: self.rx_checksum && other.rx_checksum }
+        Self {
+            rx_checksum: self.rx_checksum && other.rx_checksum,
+            vlan_strip: self.vlan_strip && other.vlan_strip,
+        }
     }
 }
 

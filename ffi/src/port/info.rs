@@ -35,7 +35,11 @@ pub struct PortInfo {
 impl PortInfo {
     /// Which offloads it could do.
     pub fn offloads(&self) -> Offloads {
-        Offloads { rx_checksum: self.rx_offloads & sys::DPDK_SYS_RX_OFFLOAD_IPV4_CKSUM != 0 }
+        let can = |offload| self.rx_offloads & offload != 0;
+        Offloads {
+            rx_checksum: can(sys::DPDK_SYS_RX_OFFLOAD_IPV4_CKSUM),
+            vlan_strip: can(sys::DPDK_SYS_RX_OFFLOAD_VLAN_STRIP),
+        }
     }
 }
 

@@ -71,6 +71,25 @@ impl Port {
         })
     }
 
+    /// Has the device take VLAN tags off what it receives, or leave them on, from one packet to the next. It was
+    /// configured with that offload, so that its receive path can.
+    ///
+    /// # Errors
+    /// When the device cannot change it, or not while it is started.
+    pub fn set_vlan_strip(&self, on: bool) -> Result<(), PortError> {
+        let _control = self.inner.control();
+        // SAFETY: the port is open.
+        let now = unsafe { sys::rte_eth_dev_get_vlan_offload(self.id()) };
+        let wanted = if on { now | sys::DPDK_SYS_VLAN_STRIP } else { now & !sys::DPDK_SYS_VLAN_STRIP };
+        self.inner.call("changing whether it takes VLAN tags off", |id| {
+            if now < 0 {
+                return now;
+            }
+            // SAFETY: the port is open.
+            unsafe { sys::rte_eth_dev_set_vlan_offload(id, wanted) }
+        })
+    }
+
     /// Changes the largest IP packet. Returns notes as [`configure`](Self::configure) does.
     ///
     /// # Errors
@@ -139,6 +158,9 @@ fn eth_conf(
     conf.rxmode.mtu = u32::from(mtu.mtu);
     if config.offloads.rx_checksum {
         conf.rxmode.offloads |= sys::DPDK_SYS_RX_OFFLOAD_IPV4_CKSUM;
+    }
+    if config.offloads.vlan_strip {
+        conf.rxmode.offloads |= sys::DPDK_SYS_RX_OFFLOAD_VLAN_STRIP;
     }
     if config.rx_queues > 1 {
         let hash = info.flow_type_rss_offloads & sys::DPDK_SYS_RSS_IP_TCP_UDP;

@@ -123,6 +123,12 @@ impl Yard {
         self.router.as_mut().expect("turnpike has been started").daemon().pid()
     }
 
+    /// Sends turnpike a signal.
+    #[track_caller]
+    pub fn signal(&mut self, signal: i32) {
+        self.router.as_mut().expect("turnpike has been started").daemon().signal(signal);
+    }
+
     /// What turnpike has logged so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.lab.path("turnpike.log")).unwrap_or_default()

@@ -247,7 +247,10 @@ fn an_overflow_is_followed_by_a_resync(yard: &mut Yard) {
                 writeln!(batch, "route {words} 11.{}.{}.0/24 via 10.2.0.2 proto static", n / 250, n % 250);
         }
         std::fs::write(&path, batch).expect("a batch");
+        // Else it depends on the machine who is faster.
+        yard.signal(libc::SIGSTOP);
         run(Command::new("ip").args(["-n", yard.vrf.name(), "-batch"]).arg(&path));
+        yard.signal(libc::SIGCONT);
         assert_equal(yard);
     }
     let more = yard.count("netlink", "starts") - starts;

@@ -40,6 +40,7 @@ fn ports_and_vrfs_become_indices() {
         ]
     );
     assert_eq!(config.ports.iter().map(|p| p.offloads.rx_checksum).collect::<Vec<_>>(), [true, false, false]);
+    assert_eq!(config.ports.iter().map(|p| p.offloads.vlan_strip).collect::<Vec<_>>(), [true, false, false]);
     let vrfs: Vec<_> = config.vrfs.iter().map(|v| (v.name.as_str(), v.namespace.as_deref())).collect();
     assert_eq!(vrfs, [("default", None), ("private", Some("ns-private")), ("public", None)]);
 }

@@ -33,7 +33,8 @@ pub(super) struct Announced {
     pub refused: Vec<(IpNetwork, &'static str)>,
 }
 
-const BEYOND: &str = "beyond what the circuit takes: its far side would drop the session";
+const BEYOND: &str =
+    "beyond what the circuit takes: its far side would drop the session; list fewer, larger prefixes";
 const NO_NEXT_HOP: &str = "no next hop of its family: give `next_hop`";
 const NOT_NEGOTIATED: &str = "the peer does not take this family";
 

@@ -18,9 +18,12 @@ use super::gate::Gate;
 use super::peer::{Control, Peer};
 use super::wake::{wait, wait_writable};
 use super::{BgpError, listen, lock, tcp_options};
+use crate::config::model::BgpPeer;
 
 /// How long TCP may take to connect.
 const CONNECT_TIME: Duration = Duration::from_secs(5);
+/// How often the log tells of a peer that cannot be called, as long as the reason is the same.
+const REMIND: Duration = Duration::from_mins(1);
 
 /// Starts the thread that calls `peer`.
 pub(super) fn start(gate: Arc<Gate>, peer: Arc<Peer>) -> Result<JoinHandle<()>, BgpError> {
@@ -35,7 +38,7 @@ pub(super) fn start(gate: Arc<Gate>, peer: Arc<Peer>) -> Result<JoinHandle<()>, 
     }
     let path = namespace.map(|(path, _)| path);
     let name = format!("bgp-{}", peer.config.name.replace('\0', ""));
-    let dialer = Dialer { gate, peer, path };
+    let mut dialer = Dialer { gate, peer, path, told: None };
     Builder::new()
         .name(name)
         .spawn(move || dialer.run())
@@ -47,10 +50,12 @@ struct Dialer {
     peer: Arc<Peer>,
     /// The namespace to call from.
     path: Option<PathBuf>,
+    /// The last failure that the log was told of, and when.
+    told: Option<(String, Instant)>,
 }
 
 impl Dialer {
-    fn run(self) {
+    fn run(&mut self) {
         if let Some(path) = &self.path
             && let Err(error) = listen::enter(path)
         {
@@ -73,12 +78,13 @@ impl Dialer {
         self.peer.config.connect_retry.mul_f64(1.0 - random as f64 / 1024.0)
     }
 
-    fn call(&self) {
+    fn call(&mut self) {
         let stream = match self.connect() {
             Ok(Some(stream)) => stream,
             Ok(None) => return,
             Err(error) => return self.failed(&error),
         };
+        self.told = None;
         let Ok(control) = Control::new() else {
             return self.failed(&io::Error::other("out of file descriptors"));
         };
@@ -133,13 +139,24 @@ impl Dialer {
         }
     }
 
-    fn failed(&self, error: &io::Error) {
+    fn failed(&mut self, error: &io::Error) {
         let config = &self.peer.config;
-        let reason = format!("cannot connect to {} port {}: {error}", config.address, config.port);
+        let reason = reason(config, error);
         self.peer.counters.failed_calls.add(1);
-        if let Some(suppressed) = lock(&self.peer.log).pass(Instant::now()) {
+        let now = Instant::now();
+        let is_new = self.told.as_ref().is_none_or(|(told, at)| *told != reason || now >= *at + REMIND);
+        if is_new && let Some(suppressed) = lock(&self.peer.log).pass(now) {
             tracing::warn!(peer = %config.name, suppressed, reason, "BGP peer cannot be called");
+            self.told = Some((reason.clone(), now));
         }
         self.peer.set_error(reason);
     }
+}
+
+/// Why it cannot be called. A system that finds another password or too low a TTL does not answer.
+fn reason(config: &BgpPeer, error: &io::Error) -> String {
+    let silent = error.kind() == io::ErrorKind::TimedOut;
+    let hint =
+        if silent { ": nobody is there, or `password` or `ttl_security` do not fit its side" } else { "" };
+    format!("cannot connect to {} port {}: {error}{hint}", config.address, config.port)
 }

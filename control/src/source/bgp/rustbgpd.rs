@@ -145,6 +145,7 @@ impl Rustbgpd {
         self.decoder = Some(UpdateDecoder {
             ibgp: self.config.local_asn == session.peer_asn,
             local_asn: self.config.local_asn,
+            router_id: self.config.router_id,
             four_byte_as: session.four_octet_as,
             families: negotiated.families.clone(),
             add_path,
@@ -182,11 +183,13 @@ impl Rustbgpd {
     fn open(&mut self, body: &[u8], out: &mut Vec<Output>) {
         match OpenMessage::decode(&mut { body }, body.len()) {
             Ok(open) => {
+                let asn = open.four_byte_as();
+                let expected = self.config.peer_asn;
+                let instead =
+                    if asn == expected { String::new() } else { format!(", not {expected} as configured") };
                 let detail = format!(
-                    "its OPEN has AS {}, router id {}, hold time {} s",
-                    open.four_byte_as(),
-                    open.bgp_identifier,
-                    open.hold_time
+                    "its OPEN has AS {asn}{instead}, router id {}, hold time {} s",
+                    open.bgp_identifier, open.hold_time
                 );
                 self.drive(Event::OpenReceived(open), &detail, out);
             }

@@ -272,9 +272,9 @@ impl Session {
                 continue;
             }
             let detail = format!("it announced more than {limit} {word} prefixes");
-            let restart = match max.action {
-                MaxPrefixAction::Shut => None,
-                MaxPrefixAction::Restart(time) => Some(time),
+            let (restart, until) = match max.action {
+                MaxPrefixAction::Shut => (None, format!("until `turnpike bgp reset {}`", peer.config.name)),
+                MaxPrefixAction::Restart(time) => (Some(time), format!("for {} s", time.as_secs())),
                 MaxPrefixAction::Warn => {
                     if !std::mem::replace(&mut self.warned[1][index], true) {
                         tracing::warn!(peer = %peer.config.name, detail, "BGP peer is over its limit, session stays");
@@ -284,7 +284,7 @@ impl Session {
             };
             peer.hold(restart);
             self.retain = Some(Duration::ZERO);
-            return self.cease(Cease::TooManyPrefixes, detail);
+            return self.cease(Cease::TooManyPrefixes, format!("{detail}, and is kept out {until}"));
         }
         if self.prefixes.len() > self.thread.limits.max_prefixes {
             let detail = format!("it announced more than {} prefixes", self.thread.limits.max_prefixes);

@@ -3,13 +3,14 @@
 //! Chosen here where the standards leave a choice:
 //! - An IPv6 next hop of 32 bytes (RFC 2545): the global address, or the link-local one where the global is `::`.
 //! - A path with our own AS from an external peer is withdrawn (RFC 4271, section 9.1.2). From an internal peer it
-//!   is kept: that router has decided, and we pass nothing on.
+//!   is kept: that router has decided, and we pass nothing on. One that comes back to us from a route reflector, with
+//!   our identifier as `ORIGINATOR_ID`, is withdrawn (RFC 4456, section 8).
 //! - A path with an `AS_SET` is withdrawn, as RFC 9774 has it.
 //! - A well-known attribute that we do not know withdraws the route, as what is malformed does (RFC 7606); RFC 4271,
 //!   section 6.3 would end the session.
 //! - `LOCAL_PREF` counts from internal peers only; missing, or from an external one, it is 100.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -33,6 +34,7 @@ const DEFAULT_LOCAL_PREF: u32 = 100;
 pub(super) struct UpdateDecoder {
     pub ibgp: bool,
     pub local_asn: u32,
+    pub router_id: Ipv4Addr,
     pub four_byte_as: bool,
     pub families: Vec<Family>,
     pub add_path: Vec<(Afi, Safi)>,
@@ -68,6 +70,18 @@ struct Reach {
     multi_next_hop: Option<IpAddr>,
 }
 
+impl Reach {
+    /// What becomes of the announced prefixes, for whoever reads the log.
+    fn outcome(&self, withdraw: bool) -> String {
+        let done = if withdraw { "withdrawn" } else { "left out of" };
+        match (self.classic.iter().chain(&self.multi).next(), self.classic.len() + self.multi.len()) {
+            (None, _) => "no route was announced with it".to_owned(),
+            (Some(first), 1) => format!("{done}: {}", first.prefix),
+            (Some(first), count) => format!("{done}: {} and {} more", first.prefix, count - 1),
+        }
+    }
+}
+
 impl UpdateDecoder {
     /// Decodes `update` and appends what follows from it.
     pub(super) fn decode(&mut self, update: &UpdateMessage, out: &mut Vec<Output>) -> Result<(), Reset> {
@@ -101,7 +115,7 @@ impl UpdateDecoder {
                 let subcode = update_subcode::MALFORMED_ATTRIBUTE_LIST;
                 return Err(Reset { code, subcode, data: Bytes::new(), detail });
             }
-            out.push(Output::Malformed(detail));
+            out.push(Output::Malformed(format!("{detail}; {}", reach.outcome(unusable))));
         }
         let looped = !unusable && self.looped(&parsed.attributes);
         if looped {
@@ -139,10 +153,11 @@ impl UpdateDecoder {
     }
 
     fn looped(&self, attributes: &[PathAttribute]) -> bool {
-        !self.ibgp
-            && attributes
-                .iter()
-                .any(|a| matches!(a, PathAttribute::AsPath(path) if path.contains_asn(self.local_asn)))
+        attributes.iter().any(|attribute| match attribute {
+            PathAttribute::AsPath(path) => !self.ibgp && path.contains_asn(self.local_asn),
+            PathAttribute::OriginatorId(originator) => self.ibgp && *originator == self.router_id,
+            _ => false,
+        })
     }
 
     fn events(&mut self, reach: Reach, attributes: &[PathAttribute], withdraw: bool) -> Vec<RouteEvent> {
@@ -254,13 +269,19 @@ fn invalid(parsed: &ParsedUpdate) -> Result<Option<(ErrorDisposition, String)>, 
                 update_subcode::MISSING_WELLKNOWN => {
                     format!("mandatory attribute {:?} is missing", error.data)
                 }
-                update_subcode::INVALID_NEXT_HOP => format!("unusable next hop {:?}", error.data),
+                update_subcode::INVALID_NEXT_HOP => unusable_next_hop(&error.data),
                 update_subcode::UNRECOGNIZED_WELLKNOWN => "unknown well-known attribute".to_owned(),
                 subcode => format!("invalid attributes (subcode {subcode})"),
             };
             Ok(Some((error.disposition, detail)))
         }
     }
+}
+
+fn unusable_next_hop(bytes: &[u8]) -> String {
+    let v6 = || bytes.first_chunk().map(|octets: &[u8; 16]| IpAddr::from(*octets));
+    let address = <[u8; 4]>::try_from(bytes).map(IpAddr::from).ok().or_else(v6);
+    address.map_or_else(|| format!("unusable next hop {bytes:?}"), |a| format!("unusable next hop {a}"))
 }
 
 /// The family that we know under AFI and SAFI.

@@ -4,7 +4,7 @@
 //! tables are read: that also makes the kernel tell of the next overflow. What changes while they are read either
 //! queues a notification, which is applied behind it, or overflows again.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -43,8 +43,8 @@ pub(super) struct Follower {
     wake: Arc<Wake>,
     replica: Replica,
     outlet: Outlet,
-    /// Interfaces that are down, by index.
-    down: HashSet<u32>,
+    /// Whether interfaces are up, by index.
+    links: HashMap<u32, bool>,
     /// When the tables are to be read again.
     due: Option<Instant>,
     finished: Instant,
@@ -77,7 +77,7 @@ impl Follower {
             wake,
             replica,
             outlet,
-            down: HashSet::new(),
+            links: HashMap::new(),
             due: Some(now),
             finished: now,
             log: RateLimit::new(now),
@@ -105,6 +105,9 @@ impl Follower {
             }
             if input {
                 self.read(&mut buffer)?;
+            }
+            if self.replica.take_doubt() {
+                self.read_again_soon();
             }
             if self.due.is_some_and(|due| due <= Instant::now()) && !self.resync(&mut buffer)? {
                 return Ok(());
@@ -157,7 +160,10 @@ impl Follower {
                     Some(Errno::AGAIN) => break,
                     Some(Errno::INTR) => {}
                     Some(Errno::NOBUFS) => {
-                        self.warn("notifications overflowed, and all routes are read anew");
+                        self.warn(
+                            "notifications overflowed, and all routes are read anew; `receive_buffer` in [netlink] \
+                             says how many may wait",
+                        );
                         self.due = Some(Instant::now());
                         break;
                     }
@@ -171,25 +177,22 @@ impl Follower {
     fn take(&mut self, event: &Event) {
         match event {
             Event::Link(link) => self.link(*link),
-            Event::AddressGone => self.read_again_soon(),
+            Event::AddressChanged => self.read_again_soon(),
             Event::Overrun => self.due = Some(Instant::now()),
             event => self.replica.take(event),
         }
     }
 
-    /// Of IPv4 routes that go with their interface, the kernel says nothing.
+    /// Of IPv4 routes that go with their interface, the kernel says nothing; nor of single hops that go and come with it.
     fn link(&mut self, link: Link) {
-        if self.is_lost(link) {
+        if self.turned(link) {
             self.read_again_soon();
         }
     }
 
-    /// Notes an interface's state; whether it went down.
-    fn is_lost(&mut self, link: Link) -> bool {
-        if link.up {
-            self.down.remove(&link.index);
-        }
-        !link.up && self.down.insert(link.index)
+    /// Notes an interface's state; whether it is another one than before.
+    fn turned(&mut self, link: Link) -> bool {
+        self.links.insert(link.index, link.up) != Some(link.up)
     }
 
     fn read_again_soon(&mut self) {
@@ -243,7 +246,7 @@ impl Follower {
     fn note_links(&mut self, datagram: &[u8]) {
         for message in messages(datagram).flatten() {
             if let Ok(Event::Link(link)) = decode(&message) {
-                self.is_lost(link);
+                self.turned(link);
             }
         }
     }

@@ -13,6 +13,7 @@ const NLMSG_DONE: u16 = 3;
 const NLMSG_OVERRUN: u16 = 4;
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
+const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_DELROUTE: u16 = 25;
@@ -36,8 +37,8 @@ pub enum Event {
     Object(Object),
     /// Of an interface.
     Link(Link),
-    /// An address of an interface is gone, and routes may have gone with it, unsaid.
-    AddressGone,
+    /// An interface has an address more or less, and routes may have gone, or their hops come back, with it, unsaid.
+    AddressChanged,
     /// A dump is complete, or a request was done.
     Done,
     /// A request failed with this error number.
@@ -53,10 +54,8 @@ pub enum Event {
 pub struct Route {
     /// It is gone.
     pub gone: bool,
-    /// It took the place of the first with its metric.
-    pub replace: bool,
-    /// It comes behind others with its metric.
-    pub append: bool,
+    /// Where it comes among others with its metric.
+    pub place: Place,
     /// Destination, host bits zero.
     pub prefix: IpNetwork,
     /// Number of the table; 254 is the main one.
@@ -73,14 +72,39 @@ pub struct Route {
     pub lead: Lead,
 }
 
+/// Where a route comes among others to its prefix that have its metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Before them.
+    First,
+    /// In the place of the first of them.
+    Instead,
+    /// Behind them.
+    Last,
+    /// It is part of a reading of the table, which tells them in their order.
+    Dumped,
+}
+
+impl Place {
+    fn of(flags: u16) -> Self {
+        match flags {
+            _ if flags & NLM_F_MULTI != 0 => Self::Dumped,
+            _ if flags & NLM_F_REPLACE != 0 => Self::Instead,
+            _ if flags & NLM_F_APPEND != 0 => Self::Last,
+            _ => Self::First,
+        }
+    }
+}
+
 /// What a route does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RouteKind {
     /// It forwards.
     Forward,
-    /// It drops: blackhole, unreachable or prohibit.
-    Discard,
-    /// What no other router is concerned with: local, broadcast, multicast, throw.
+    /// It drops, by its type: blackhole, unreachable or prohibit; or throw, which looks into no further route of its
+    /// table, and a VRF has but one.
+    Discard(u8),
+    /// What no other router is concerned with: local, broadcast, multicast.
     Other,
 }
 
@@ -94,7 +118,7 @@ pub enum Lead {
 }
 
 /// A next hop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Hop {
     /// Gateway; none on a connected prefix.
     pub gateway: Option<IpAddr>,
@@ -161,7 +185,7 @@ pub fn decode(message: &Message<'_>) -> Result<Event, RtnlError> {
             let up = message.kind == RTM_NEWLINK && flags & libc::IFF_UP.cast_unsigned() != 0;
             Ok(Event::Link(Link { index: u32::from_ne_bytes([i0, i1, i2, i3]), up }))
         }
-        RTM_DELADDR => Ok(Event::AddressGone),
+        RTM_NEWADDR | RTM_DELADDR => Ok(Event::AddressChanged),
         NLMSG_DONE => {
             let code = field(message.body).map_or(0, i32::from_ne_bytes);
             Ok(if code < 0 { Event::Error(code.saturating_neg()) } else { Event::Done })
@@ -211,8 +235,7 @@ fn route(message: &Message<'_>, fixed: &[u8; 12], rest: &[u8]) -> Result<Event, 
     };
     Ok(Event::Route(Route {
         gone: message.kind == RTM_DELROUTE,
-        replace: message.flags & NLM_F_REPLACE != 0,
-        append: message.flags & (NLM_F_APPEND | NLM_F_MULTI) != 0,
+        place: Place::of(message.flags),
         prefix: prefix(family, destination, length)?,
         table,
         protocol,
@@ -220,7 +243,9 @@ fn route(message: &Message<'_>, fixed: &[u8; 12], rest: &[u8]) -> Result<Event, 
         metric,
         kind: match kind {
             libc::RTN_UNICAST => RouteKind::Forward,
-            libc::RTN_BLACKHOLE | libc::RTN_UNREACHABLE | libc::RTN_PROHIBIT => RouteKind::Discard,
+            libc::RTN_BLACKHOLE | libc::RTN_UNREACHABLE | libc::RTN_PROHIBIT | libc::RTN_THROW => {
+                RouteKind::Discard(kind)
+            }
             _ => RouteKind::Other,
         },
         lead,

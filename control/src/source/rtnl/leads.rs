@@ -63,7 +63,8 @@ pub(super) enum Outcome {
 /// What a route's lead is known by.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Key {
-    Discard,
+    /// By the type of the route: the kernel takes two types for two routes.
+    Discard(u8),
     /// An object of a generation.
     Object(u32, u16),
     Hops(Vec<Hop>),
@@ -373,7 +374,7 @@ impl Leads {
 
     fn decide(&self, tables: &Tables, table: u8, key: &Key) -> Outcome {
         match key {
-            Key::Discard => Outcome::Use(Arc::default()),
+            Key::Discard(_) => Outcome::Use(Arc::default()),
             Key::Hops(hops) => self.weigh(tables, table, hops.iter().map(|hop| (*hop, hop.weight))),
             Key::Object(id, _) => match self.objects.get(id) {
                 None => Outcome::Undecided,
@@ -385,8 +386,10 @@ impl Leads {
                         match self.objects.get(member) {
                             None => return Outcome::Undecided,
                             Some(ObjectKind::Hop(hop)) => hops.push((*hop, *weight)),
-                            // A drop within a group, or a group: the kernel has neither.
-                            Some(_) => {}
+                            // As a rule the only member.
+                            Some(ObjectKind::Discard) => return Outcome::Use(Arc::default()),
+                            // The kernel has no groups in groups.
+                            Some(ObjectKind::Group(_)) => {}
                         }
                     }
                     self.weigh(tables, table, hops.into_iter())
@@ -409,6 +412,12 @@ impl Leads {
             return Outcome::Unusable(refused.unwrap_or(Unusable::NoGateway));
         }
         next_hops.sort_unstable_by_key(|hop| (hop.address, hop.interface));
+        // Named twice, a next hop has the share of both, as in the kernel.
+        next_hops.dedup_by(|again, first| {
+            let same = (again.address, again.interface) == (first.address, first.interface);
+            first.weight = first.weight.saturating_add(if same { again.weight } else { 0 });
+            same
+        });
         Outcome::Use(Arc::new(Attributes { next_hops, ..Attributes::default() }))
     }
 

@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use ipnetwork::IpNetwork;
 
-use super::decode::{self, Event, Lead, Object, RouteKind};
+use super::decode::{self, Event, Lead, Object, Place, RouteKind};
 use super::feed::{Batch, Stats, add};
 use super::leads::{self, Leads, Unusable};
 use super::news::{News, Teller};
@@ -56,6 +56,8 @@ pub struct Replica {
     stamps: VecDeque<(Instant, u64)>,
     told: u64,
     problem: Option<Problem>,
+    /// What was said does not fit what was said before.
+    doubt: bool,
 }
 
 impl Replica {
@@ -72,7 +74,14 @@ impl Replica {
             stamps: VecDeque::new(),
             told: 0,
             problem: None,
+            doubt: false,
         }
+    }
+
+    /// Whether something was said, since this was asked last, of a route that is not known, so that something before it
+    /// was lost or meant something else: the tables are to be read.
+    pub fn take_doubt(&mut self) -> bool {
+        std::mem::take(&mut self.doubt)
     }
 
     /// How much there is.
@@ -176,11 +185,23 @@ impl Replica {
         let wanted = route.kind != RouteKind::Other
             && self.tables.get(table).is_some_and(|table| table.protocols.take(route.protocol));
         let known = self.counts().routes < MAX_ROUTES || self.is_known(table, route.prefix);
-        let lead = match &route.lead {
+        let lead = match (&route.lead, route.kind) {
             _ if !wanted || !known => Ok(None),
-            _ if route.kind == RouteKind::Discard => self.lead(table, leads::Key::Discard),
-            Lead::Object(id) => self.lead(table, leads::Key::Object(*id, self.leads.generation())),
-            Lead::Hops(hops) => self.lead(table, leads::Key::Hops(hops.clone())),
+            // In the kernel, one that drops by an object goes with that.
+            (lead, RouteKind::Discard(kind))
+                if self.manners == Manners::Zebra || matches!(lead, Lead::Hops(_)) =>
+            {
+                self.lead(table, leads::Key::Discard(kind))
+            }
+            (Lead::Object(id), _) => self.lead(table, leads::Key::Object(*id, self.leads.generation())),
+            (Lead::Hops(hops), _) => {
+                let mut hops = hops.clone();
+                if route.prefix.is_ipv6() {
+                    // The kernel begins with whichever it has at hand.
+                    hops.sort_unstable();
+                }
+                self.lead(table, leads::Key::Hops(hops))
+            }
         };
         if !known {
             self.refuse(table, route.prefix, Unusable::TooMany);
@@ -201,17 +222,24 @@ impl Replica {
             }
             return;
         }
-        let hop = match (&route.lead, lead) {
-            (Lead::Hops(hops), Some(_)) if route.gone && hops.len() == 1 => Some(hops[0]),
-            _ => None,
-        };
+        let mut sure = true;
         match prefix {
-            AnyPrefix::V4(key) => self.v4.edit(table, key, |list| edit(list, route, new, None)),
+            AnyPrefix::V4(key) => self.v4.edit(table, key, |list| sure = edit(list, route, new, None)),
             AnyPrefix::V6(key) => {
-                let shrunk = hop.and_then(|hop| self.without(table, key, route, &hop));
-                self.v6.edit(table, key, |list| edit(list, route, new, shrunk));
+                let turned = match (new, &route.lead) {
+                    (None, _) => None,
+                    (_, Lead::Hops(hops)) if route.gone && hops.len() == 1 => {
+                        self.without(table, key, route, &hops[0])
+                    }
+                    (Some(new), _) if !route.gone && route.place != Place::Dumped => {
+                        self.turned(table, key, route, new)
+                    }
+                    _ => None,
+                };
+                self.v6.edit(table, key, |list| sure = edit(list, route, new, turned));
             }
         }
+        self.doubt |= !sure;
     }
 
     fn lead(&mut self, table: u8, key: leads::Key) -> Result<Option<u32>, Unusable> {
@@ -231,6 +259,21 @@ impl Replica {
         }
     }
 
+    /// All IPv6 routes with a metric and hops of their own are one, and what is new of it is told whole. Others with this
+    /// metric, by objects or to drop, stand beside it. The route that becomes `new`, before and after.
+    fn turned(&self, table: u8, key: V6, said: &decode::Route, new: Route) -> Option<(Route, Route)> {
+        let has_hops = |lead| self.leads.hops(lead).is_some();
+        let is_told = |r: Route| r.is(&new);
+        let of_object = matches!(said.lead, Lead::Object(_));
+        if (of_object && self.v6.routes(table, key).any(is_told))
+            || !(said.place == Place::Instead || has_hops(new.lead))
+        {
+            return None;
+        }
+        let alike = |r: &Route| r.metric == said.metric && has_hops(r.lead) == has_hops(new.lead);
+        Some((self.v6.routes(table, key).find(alike)?, new))
+    }
+
     /// When one hop of several goes from an IPv6 route, the kernel says that a route over this hop is gone. The route
     /// that is left then: the one before, and the one after.
     fn without(
@@ -244,9 +287,13 @@ impl Replica {
         let before = self.v6.routes(table, key).find(alike)?;
         let hops = self.leads.hops(before.lead).filter(|hops| hops.len() > 1)?;
         let other = |h: &&decode::Hop| (h.gateway, h.interface) != (hop.gateway, hop.interface);
-        let left: Vec<_> = hops.iter().filter(other).copied().collect();
+        let mut left: Vec<_> = hops.iter().filter(other).copied().collect();
         if left.len() == hops.len() || left.is_empty() {
             return None;
+        }
+        // A single one is told without a weight.
+        if let [only] = left.as_mut_slice() {
+            only.weight = 1;
         }
         let lead = self.lead(table, leads::Key::Hops(left)).ok().flatten()?;
         Some((before, Route { lead, generation: self.generation, ..before }))

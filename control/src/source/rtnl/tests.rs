@@ -1,5 +1,7 @@
 //! What a replica makes of what zebra or the kernel says, as a RIB behind it would see it.
 
+mod kernel;
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -264,14 +266,14 @@ fn the_kernels_lowest_metric_counts_and_the_next_takes_over() {
     // One of somebody else's takes its place.
     let other = Plan { protocol: 2, ..metric(10, NLM_F_REPLACE) };
     expect(&mut kernel, &[route(NEW, p, other, &via(9))], Some("10.0.0.2"));
-    // Read again: the order stays, and what is not there goes.
+    // Read again: the order is the kernel's, and what is not there goes.
     kernel.begin();
     let dumped = |m: u32, n: u8| route(NEW, p, metric(m, NLM_F_MULTI), &via(n));
-    expect(&mut kernel, &[dumped(20, 3), dumped(20, 2)], Some("10.0.0.2"));
+    expect(&mut kernel, &[dumped(20, 2), dumped(20, 3)], Some("10.0.0.2"));
     kernel.sweep();
     expect(&mut kernel, &[], Some("10.0.0.2"));
     kernel.begin();
-    expect(&mut kernel, &[dumped(20, 3)], Some("10.0.0.2"));
+    expect(&mut kernel, &[dumped(20, 3)], Some("10.0.0.3"));
     kernel.sweep();
     expect(&mut kernel, &[], Some("10.0.0.3"));
     // On an interface that is none of ours.

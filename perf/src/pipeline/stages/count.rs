@@ -31,6 +31,9 @@ pub struct ChildArgs {
     /// Has the ports call all checksums right, and their word count.
     #[arg(long)]
     vouched: bool,
+    /// Has the ports take off the outermost tag of each packet.
+    #[arg(long)]
+    stripped: bool,
 }
 
 /// Forwards a case's packets once.
@@ -39,14 +42,14 @@ pub fn child(args: &ChildArgs) -> Result<(), String> {
     let loaded = setup::tables(&network)?;
     let packets = (WARM_UP + ROUNDS) * BURST;
     let frames = args.case.captures(Routes::Generated, args.case.frames().min(packets))?;
-    let io = Replay::new(&frames, packets, args.vouched);
+    let io = Replay::new(&frames, packets, args.vouched, args.stripped);
     let (_domain, mut readers) = Domain::new(loaded.tables.clone(), 1);
     let mut reader = readers.pop().ok_or("no reader")?;
     reader.online();
     let rings = Rings::new(PUNT_RING);
     let counters = Arc::new(WorkerCounters::new(2, network.sub_interfaces.len()));
     let state = if args.vouched { State::InUse } else { State::NotAsked };
-    let offloads = [0; 2].map(|_| Arc::new(PortOffloads::new([state, State::NotAsked])));
+    let offloads = [0; 2].map(|_| Arc::new(PortOffloads::new([state, State::NotAsked, State::NotAsked])));
     let mut worker = Worker::new(io, reader, &rings, counters, 1_000_000_000, false)
         .with_checks(Checks::new(&offloads, 0));
     for _ in 0..WARM_UP {

@@ -4,7 +4,7 @@ use std::vec::IntoIter;
 
 use dataplane::ids::PortId;
 use dataplane::io::PortIo;
-use dataplane::packet::{Checksum, HeapPacket};
+use dataplane::packet::{Checksum, HeapPacket, StrippedTags};
 
 /// Two ports, as long as their packets last.
 pub struct Replay {
@@ -14,9 +14,14 @@ pub struct Replay {
 
 impl Replay {
     /// Ports that receive `count` packets each, these frames again and again. `vouched`: they call all checksums right.
-    pub fn new(frames: &[Vec<Vec<u8>>; 2], count: usize, vouched: bool) -> Self {
+    /// `stripped`: they take the outermost tag off.
+    pub fn new(frames: &[Vec<Vec<u8>>; 2], count: usize, vouched: bool, stripped: bool) -> Self {
         let packet = |frame: &Vec<u8>| {
             let mut packet = HeapPacket::new(frame);
+            if let (true, Some(&[0x81, 0, high, low])) = (stripped, frame.get(12..16)) {
+                packet = HeapPacket::new(&[&frame[..12], &frame[16..]].concat());
+                packet.stripped = StrippedTags::One(u16::from_be_bytes([high, low]));
+            }
             packet.checksum = if vouched { Checksum::Right } else { Checksum::Unknown };
             packet
         };
@@ -83,7 +88,7 @@ mod tests {
 
     #[test]
     fn each_packet_is_given_out_once() {
-        let mut io = Replay::new(&[vec![vec![1], vec![2]], vec![vec![3]]], 3, false);
+        let mut io = Replay::new(&[vec![vec![1], vec![2]], vec![vec![3]]], 3, false, false);
         let mut slots = [const { None }; 2];
         assert_eq!(io.rx(0, &mut slots), 2);
         assert_eq!(slots[1].as_ref().unwrap().bytes(), [2]);
