@@ -1,10 +1,12 @@
 //! `turnpike run`: forwards by a configuration file until it is told to stop.
 
-use std::path::Path;
+use std::io::Read;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::config;
 use crate::router::{Router, RouterError};
@@ -24,6 +26,7 @@ pub fn run(file: &Path) -> Result<(), String> {
     let socket = config.api.socket.clone();
     let mut router = Router::start(config).map_err(|error| with_rights(&error))?;
     router.reload_from(file);
+    reload_on_hangup(socket.clone())?;
     tracing::info!("forwarding: {summary}; `turnpike show` asks at {}", socket.display());
     let result = router.run(&stop);
     tracing::info!("stopping");
@@ -54,6 +57,27 @@ pub fn stop_on_signals() -> Result<Arc<AtomicBool>, String> {
             .map_err(|error| format!("cannot handle signals: {error}"))?;
     }
     Ok(stop)
+}
+
+/// Has SIGHUP mean what `turnpike acl reload` does: a thread waits for it, and asks at `socket`.
+///
+/// # Errors
+/// The handler cannot be set, or the thread not be started.
+fn reload_on_hangup(socket: PathBuf) -> Result<(), String> {
+    let (mut heard, hangup) = UnixStream::pair().map_err(|error| format!("cannot handle SIGHUP: {error}"))?;
+    signal_hook::low_level::pipe::register(SIGHUP, hangup)
+        .map_err(|error| format!("cannot handle SIGHUP: {error}"))?;
+    let wait = move || {
+        // Several that came meanwhile are one.
+        while heard.read(&mut [0; 64]).is_ok_and(|count| count > 0) {
+            match super::acl::ask_for_reload(None, &socket) {
+                Ok(done) => tracing::info!("SIGHUP: {done}; the rest of the configuration takes a restart"),
+                Err(why) => tracing::error!("SIGHUP: the access lists stay as they are: {why}"),
+            }
+        }
+    };
+    let thread = std::thread::Builder::new().name("hangup".to_owned()).spawn(wait);
+    thread.map(drop).map_err(|error| format!("cannot start a thread that waits for SIGHUP: {error}"))
 }
 
 /// Logs to standard error; `TURNPIKE_LOG` sets what, e.g. `debug` or `control=debug`.

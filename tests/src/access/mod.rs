@@ -166,6 +166,7 @@ pub const STEPS: &[Step<Gate>] = &[
     ("senders_are_told", judged::senders_are_told),
     ("to_us_and_past_the_lists", judged::to_us_and_past_the_lists),
     ("a_wrong_file_changes_nothing", reload::a_wrong_file_changes_nothing),
+    ("a_hangup_reloads", reload::a_hangup_reloads),
     ("counts_stay_over_a_reload", reload::counts_stay_over_a_reload),
     ("each_packet_meets_one_list", reload::each_packet_meets_one_list),
 ];

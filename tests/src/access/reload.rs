@@ -69,6 +69,25 @@ pub fn counts_stay_over_a_reload(gate: &mut Gate) {
     assert_eq!((now[0], now[3]), (before[0], 0), "the rule that came back begins anew");
 }
 
+/// SIGHUP reloads the lists; with a wrong file it says so in the log, and nothing changes.
+pub fn a_hangup_reloads(gate: &mut Gate) {
+    let hang_up = |gate: &mut Gate, config: &str| {
+        std::fs::write(gate.lab.path("turnpike.toml"), config).expect("configuration of turnpike");
+        gate.router.as_mut().expect("turnpike has been started").daemon().signal(libc::SIGHUP);
+    };
+    hang_up(gate, "nonsense");
+    let config = gate.config(&["deny udp to any port 7000", "permit any"], TO_B);
+    wait::until_true(SOON, "the log to name the fault", || {
+        let log = gate.router.as_mut().expect("turnpike has been started").daemon().log();
+        log.contains("SIGHUP: the access lists stay as they are: ") && log.contains("not valid TOML")
+    });
+    assert_eq!(gate.hits("from-a").len(), FROM_A.len() + 1);
+    hang_up(gate, &config);
+    wait::until_true(SOON, "the new lists", || gate.hits("from-a").len() == 3);
+    assert_eq!(gate.send(&[], &udp("10.1.0.2", "10.2.0.2", 7000)).dropped, 1);
+    assert!(gate.reload(&gate.config(FROM_A, TO_B)).status.success());
+}
+
 /// Two lists that say the opposite of two ports take turns while packets to both pass. Whichever list a packet meets, it
 /// lets one of the two pass; none may meet a list without its rule.
 pub fn each_packet_meets_one_list(gate: &mut Gate) {
