@@ -1,7 +1,8 @@
 //! The IPv6 look-up of a burst, in short passes, each of which does one thing for all addresses: the root, the tables,
 //! the tables under tables for the few that are at one, then the leaf of each. The processor sees far enough ahead for
 //! the whole burst to wait for memory together, and but for those few no branch depends on an address. What needs no
-//! table is done in passes of its own, for 8 or 16 addresses at once.
+//! table is done in passes of its own, for several addresses at once. With AVX-512 the look-up is one of its own, of the
+//! same steps.
 #![allow(unsafe_code)] // Reads that are not checked, see `view6`.
 #![allow(clippy::needless_range_loop)] // Each pass goes over several arrays at once.
 #![allow(clippy::missing_safety_doc)] // Passes are told what places are good for: see where the look-up calls them.
@@ -39,20 +40,9 @@ macro_rules! search {
             // SAFETY: `entries` has cut them with the mask, and to multiples of 4.
             unsafe { $how::words(view, &mut places, lanes) };
             // Who is at a table still, one bit each.
-            let mut tables: u64 = $how::take(view, &mut nodes, &mut places, lanes);
-            while tables != 0 {
-                let mut left = tables;
-                tables = 0;
-                while left != 0 {
-                    let at = left.trailing_zeros() as usize % BATCH;
-                    left &= left - 1;
-                    // SAFETY: cut with the mask, and a multiple of 4.
-                    let next = unsafe { view.word(entry(nodes.0[at], keys.0[at], view.mask())) };
-                    (nodes.0[at], places.0[at]) = (next, next & view.mask() & !CODE);
-                    tables |= u64::from(next & CODE >= TABLE) << at;
-                }
-            }
-            // SAFETY: `take` and the loop have cut them with the mask, and to multiples of 64.
+            let tables: u64 = $how::take(view, &mut nodes, &mut places, lanes);
+            deeper(view, &mut nodes.0, &keys.0, &mut places.0, tables);
+            // SAFETY: `take` and `deeper` have cut them with the mask, and to multiples of 64.
             unsafe { $how::below(view, &places, &keys, &mut found, lanes) };
             $how::values(view, &nodes, &found, &mut places, lanes);
             // SAFETY: a line cut with the mask, behind it up to 32 words to where the values begin, and 16 more.
@@ -101,6 +91,23 @@ macro_rules! full_or_not {
 fn entry(node: u32, key: u32, mask: u32) -> u32 {
     let behind = BEHIND[(node & CODE) as usize] % 32;
     (node & !CODE).wrapping_add(key >> behind << 2) & mask & !3
+}
+
+/// Leads those that are at a table (one bit each) on until they are at a leaf: their nodes, and the lines where those are.
+#[inline(always)]
+fn deeper(view: View<'_>, nodes: &mut [u32], keys: &[u32], lines: &mut [u32], mut tables: u64) {
+    while tables != 0 {
+        let mut left = tables;
+        tables = 0;
+        while left != 0 {
+            let at = left.trailing_zeros() as usize % BATCH;
+            left &= left - 1;
+            // SAFETY: cut with the mask, and a multiple of 4.
+            let next = unsafe { view.word(entry(nodes[at], keys[at], view.mask())) };
+            (nodes[at], lines[at]) = (next, next & view.mask() & !CODE);
+            tables |= u64::from(next & CODE >= TABLE) << at;
+        }
+    }
 }
 
 #[inline(always)]

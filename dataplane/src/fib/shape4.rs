@@ -17,7 +17,7 @@ use super::sweep::{Goal, Run};
 /// The address bits that index the root.
 pub(super) const ROOT_BITS: u8 = 18;
 /// A run's value from here on is the place of its cell: 32-bit words from the start of the block.
-const ESCAPE: u16 = 0x8000;
+pub(super) const ESCAPE: u16 = 0x8000;
 /// How many words from its start on a reader may read of a block without a look at how long it is: a bit map, and as
 /// many 16-bit values as that can have bits.
 const REACH: usize = 17;

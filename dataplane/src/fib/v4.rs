@@ -142,6 +142,9 @@ impl Fib4 {
 }
 
 #[cfg(all(target_arch = "x86_64", not(miri)))]
+mod avx512;
+
+#[cfg(all(target_arch = "x86_64", not(miri)))]
 mod x86 {
     //! The portable look-up, compiled for what the processor has: bit counts in one instruction, and wide ones for
     //! the passes that touch no table.
@@ -151,7 +154,10 @@ mod x86 {
 
     #[target_feature(enable = "popcnt,bmi1,bmi2,avx2,avx512f,avx512bw,avx512vl")]
     pub(super) fn avx512(fib: &Fib4, addrs: &[u32], out: &mut [GroupId]) {
-        fib.portable_batch(addrs, out);
+        match (addrs.try_into(), (&mut *out).try_into()) {
+            (Ok(addrs), Ok(out)) => super::avx512::full(fib, addrs, out),
+            _ => fib.portable_batch(addrs, out),
+        }
     }
 
     #[target_feature(enable = "popcnt,bmi1,bmi2,avx2")]

@@ -33,7 +33,29 @@ fn has_avx512() -> bool {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vpopcntdq,avx2,popcnt,bmi1,bmi2")]
 fn with_avx512(fib: &Fib6, addrs: &[u128], out: &mut [GroupId]) {
-    full_or_not!(avx512, fib, addrs, out);
+    let count = addrs.len().min(out.len()).min(BATCH);
+    match count.div_ceil(GROUP) {
+        0 => {}
+        1 => groups::<1>(fib, &addrs[..count], &mut out[..count]),
+        2 => groups::<2>(fib, &addrs[..count], &mut out[..count]),
+        3 => groups::<3>(fib, &addrs[..count], &mut out[..count]),
+        _ => groups::<4>(fib, &addrs[..count], &mut out[..count]),
+    }
+}
+
+/// Looks up what is at most `G` groups of addresses, filled up where it is less.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vpopcntdq,avx2,popcnt,bmi1,bmi2")]
+fn groups<const G: usize>(fib: &Fib6, addrs: &[u128], out: &mut [GroupId]) {
+    let whole = (addrs.as_chunks().0.try_into(), out.as_chunks_mut().0.try_into());
+    if let (Ok(addrs), Ok(out)) = whole {
+        return avx512::search::<G>(fib, addrs, out);
+    }
+    let mut filled = [[0; GROUP]; G];
+    filled.as_flattened_mut()[..addrs.len()].copy_from_slice(addrs);
+    let mut found = [[GroupId(0); GROUP]; G];
+    avx512::search::<G>(fib, &filled, &mut found);
+    out.copy_from_slice(&found.as_flattened()[..out.len()]);
 }
 
 #[target_feature(enable = "avx2,popcnt,bmi1,bmi2")]
