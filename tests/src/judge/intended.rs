@@ -20,7 +20,7 @@
 //! | [`ErrorSource`](Difference::ErrorSource): source of an IPv6 error | our address on the link that it leaves by | on the link that the packet came in on | RFC 4443, section 2.2 (d): a choice that tells more; the same as in IPv4 (RFC 1812, section 4.3.2.4) |
 //! | [`Stamp`](Difference::Stamp): time and address in a timestamp option | our address towards the source; a time at group and broadcast addresses too | our address on the link that the packet came in on; a time at ours alone | RFC 791, section 3.1 |
 //! | [`Tail`](Difference::Tail): bytes behind the end of IPv4 options | cleared | kept | RFC 791, section 3.1, does not say; a packet that has nothing to be recorded goes on as it is |
-//! | [`Labels`](Difference::Labels): security labels (CIPSO, CALIPSO) | checked | passed on as unknown options | turnpike knows no labels (RFC 5570, section 5, and FIPS 188 are for nodes that do) |
+//! | [`Labels`](Difference::Labels): security labels (CIPSO, CALIPSO), and telemetry (IOAM) | checked; telemetry for its place, a multiple of four, even where it is off | passed on as unknown options | turnpike knows neither (RFC 5570, section 5, FIPS 188 and RFC 9486, section 4, are for nodes that do) |
 
 use std::net::IpAddr;
 
@@ -36,6 +36,8 @@ const SOURCE_ROUTES: [u8; 2] = [131, 137];
 /// Security labels of IPv4 and IPv6.
 const CIPSO: u8 = 134;
 const CALIPSO: u8 = 7;
+/// Telemetry of IPv6 (RFC 9486).
+const IOAM: u8 = 0x31;
 /// Options of the same form that no router knows and that all pass on.
 const UNKNOWN: u8 = 0x9e;
 const UNKNOWN6: u8 = 0x1e;
@@ -216,12 +218,12 @@ fn is_redirect(packet: &[u8]) -> bool {
     }
 }
 
-/// The same without security labels: unknown options stand in their place. `None`: there are none.
+/// The same without security labels and telemetry: unknown options stand in their place. `None`: there are none.
 fn without_labels(received: &Received) -> Option<Received> {
     if let Some(range) = received.hop_by_hop() {
         let labels: Vec<_> = walk6(&received.packet()[range.clone()])
             .into_iter()
-            .filter(|(_, kind)| *kind == CALIPSO)
+            .filter(|(_, kind)| [CALIPSO, IOAM].contains(kind))
             .collect();
         let mut other = received.clone();
         for (at, _) in &labels {
