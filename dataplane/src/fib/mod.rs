@@ -12,6 +12,8 @@ mod chunks;
 mod default;
 mod error;
 mod front;
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+mod lanes;
 mod memory;
 mod node6;
 mod pages;

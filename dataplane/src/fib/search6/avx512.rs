@@ -14,6 +14,7 @@
 use std::arch::asm;
 use std::arch::x86_64::*;
 
+use super::super::lanes::join;
 use super::super::node6::{
     BEHIND, BLOCKS, CODE, ESCAPE, MIDDLE_BITS, Node, PARTS, STARTS, TABLE, escape, is_escape,
 };
@@ -69,15 +70,6 @@ fn by_code(table: &'static ByCode, nodes: __m512i) -> __m512i {
     };
     // The instruction looks at the lowest six bits of each index.
     _mm512_maskz_permutex2var_epi16(LOWER, low, nodes, high)
-}
-
-/// Makes one register of four of four words each.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn join(fours: [__m128i; 4]) -> __m512i {
-    let low = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(fours[0]), fours[1]);
-    let high = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(fours[2]), fours[3]);
-    _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
 }
 
 /// The 32 bits of each address that its first tree looks at.

@@ -10,6 +10,7 @@ use std::arch::asm;
 use std::arch::x86_64::*;
 use std::sync::atomic::Ordering;
 
+use super::super::lanes::join;
 use super::super::shape4::{Blocks, ESCAPE, escape, is_escape, slot_of};
 use super::{BATCH, Fib4, ROOT_BITS};
 use crate::ids::GroupId;
@@ -67,9 +68,7 @@ unsafe fn values(blocks: Blocks<'_>, trees: &[u32; LANES], slots: &[u32; LANES])
         );
         four
     };
-    let low = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(four(0)), four(4));
-    let high = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(four(8)), four(12));
-    _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
+    join([four(0), four(4), four(8), four(12)])
 }
 
 #[target_feature(enable = "popcnt,bmi1,bmi2,avx2,avx512f,avx512bw,avx512vl")]
