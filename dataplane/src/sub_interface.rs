@@ -78,7 +78,7 @@ struct PortVlans {
     outer: Box<[(u16, u16); 4096]>,
     /// By number of tags: what all with so many have in common, if it is the whole pattern.
     patterns: [Option<Pattern>; 3],
-    /// By kind of frame (`header::wide::KINDS`), where there is a pattern.
+    /// By kind of frame (`header::wide::end_of`), where there is a pattern.
     heads: [Option<Head>; 6],
     /// Whether all have what those with as many tags have in common.
     regular: bool,

@@ -55,10 +55,7 @@ const fn swapped(ethertype: u16) -> i32 {
     ethertype.swap_bytes() as i32
 }
 
-/// The kinds of frames: IPv4 with no, one, two tags; IPv6 alike.
-pub const KINDS: usize = 6;
-
-/// Bytes to the end of the shortest header of a kind.
+/// Bytes to the end of the shortest header of a kind of frames: 0 to 2 are IPv4 with as many tags, 3 to 5 IPv6 alike.
 pub const fn end_of(kind: usize) -> usize {
     14 + 4 * (kind % 3) + if kind < 3 { 20 } else { 40 }
 }
