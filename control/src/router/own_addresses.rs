@@ -2,7 +2,7 @@
 //! of sub-interfaces, since packets of whoever likes ask for them.
 
 use std::collections::HashSet;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use dataplane::ids::{SubIfId, VrfId};
 use ipnetwork::IpNetwork;
@@ -20,8 +20,8 @@ pub struct OwnAddresses {
 /// What a sub-interface has.
 struct Link {
     vrf: VrfId,
-    first_v4: Option<IpAddr>,
-    first_v6: Option<IpAddr>,
+    first_v4: Option<Ipv4Addr>,
+    first_v6: Option<Ipv6Addr>,
 }
 
 impl OwnAddresses {
@@ -31,16 +31,21 @@ impl OwnAddresses {
         for sub_if in &config.sub_interfaces {
             let vrf = sub_if.vrf;
             this.ours.extend(sub_if.addresses.iter().map(|address| (vrf, address.ip())));
+            let mut link = Link { vrf, first_v4: None, first_v6: None };
             for address in &sub_if.addresses {
-                if let IpNetwork::V4(v4) = address
-                    && v4.prefix() <= 30
-                {
-                    this.broadcast.extend([(vrf, v4.broadcast()), (vrf, v4.network())]);
+                match address {
+                    IpNetwork::V4(v4) => {
+                        link.first_v4.get_or_insert(v4.ip());
+                        if v4.prefix() <= 30 {
+                            this.broadcast.extend([(vrf, v4.broadcast()), (vrf, v4.network())]);
+                        }
+                    }
+                    IpNetwork::V6(v6) => {
+                        link.first_v6.get_or_insert(v6.ip());
+                    }
                 }
             }
-            let first =
-                |is_v4: bool| sub_if.addresses.iter().map(IpNetwork::ip).find(|ip| ip.is_ipv4() == is_v4);
-            this.links.push(Link { vrf, first_v4: first(true), first_v6: first(false) });
+            this.links.push(link);
         }
         this
     }
@@ -58,10 +63,7 @@ impl OwnAddresses {
 
     /// The first IPv4 address of a sub-interface.
     pub fn first_v4(&self, sub_if: SubIfId) -> Option<Ipv4Addr> {
-        match self.link(sub_if)?.first_v4? {
-            IpAddr::V4(v4) => Some(v4),
-            IpAddr::V6(_) => None,
-        }
+        self.link(sub_if)?.first_v4
     }
 
     /// Our address that an error about a packet to `destination` comes from: the one that it was sent to (RFC 4443,
@@ -71,7 +73,10 @@ impl OwnAddresses {
             return Some(destination);
         }
         let link = self.link(from)?;
-        if destination.is_ipv4() { link.first_v4 } else { link.first_v6 }
+        match destination {
+            IpAddr::V4(_) => link.first_v4.map(IpAddr::V4),
+            IpAddr::V6(_) => link.first_v6.map(IpAddr::V6),
+        }
     }
 
     fn link(&self, sub_if: SubIfId) -> Option<&Link> {
