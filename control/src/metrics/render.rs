@@ -67,22 +67,15 @@ fn program(text: &mut Text, snapshot: &Snapshot) {
 
 /// Drops and punts by port and reason, those that did not occur included, and what became of punts.
 fn drops(text: &mut Text, snapshot: &Snapshot) {
-    let of = |counts: &BTreeMap<String, u64>, reason: &str| counts.get(reason).copied().unwrap_or(0) as f64;
     let name = "turnpike_port_dropped_packets_total";
     text.family(name, Kind::Counter, "Packets received here and dropped, by reason.");
     for port in &snapshot.drops.ports {
-        for reason in DropReason::ALL.iter().map(|reason| reason.name()) {
-            let labels = Labels::of("port", &port.port).and("reason", reason);
-            text.sample(name, &labels, of(&port.dropped, reason));
-        }
+        by_reason(text, name, &port.port, DropReason::ALL.iter().map(|reason| reason.name()), &port.dropped);
     }
     let name = "turnpike_port_punted_packets_total";
     text.family(name, Kind::Counter, "Packets received here and handed to the control thread, by reason.");
     for port in &snapshot.drops.ports {
-        for reason in PuntReason::ALL.iter().map(|reason| reason.name()) {
-            let labels = Labels::of("port", &port.port).and("reason", reason);
-            text.sample(name, &labels, of(&port.punted, reason));
-        }
+        by_reason(text, name, &port.port, PuntReason::ALL.iter().map(|reason| reason.name()), &port.punted);
     }
     let name = "turnpike_punt_budget_packets_per_second";
     text.family(
@@ -101,6 +94,20 @@ fn drops(text: &mut Text, snapshot: &Snapshot) {
     );
     for (outcome, count) in &snapshot.drops.control.outcomes {
         text.sample(name, &Labels::of("outcome", outcome), *count as f64);
+    }
+}
+
+/// A port's sample for each of these reasons.
+fn by_reason(
+    text: &mut Text,
+    name: &str,
+    port: &str,
+    reasons: impl Iterator<Item = &'static str>,
+    counts: &BTreeMap<String, u64>,
+) {
+    for reason in reasons {
+        let count = counts.get(reason).copied().unwrap_or(0);
+        text.sample(name, &Labels::of("port", port).and("reason", reason), count as f64);
     }
 }
 
