@@ -256,8 +256,8 @@ impl Checks {
         any.then(|| Box::new(Self { ports: ports.into(), worker, bursts: 0, compare: false }))
     }
 
-    /// Looks at which queue a burst's flows come on, and at the tags that the NIC took off, before any of it is handed over. One packet of each burst is
-    /// enough, since this goes on.
+    /// Looks at which queue a burst's flows come on, and at the tags that the NIC took off, before any of it is handed
+    /// over. One packet of each burst is enough, since this goes on.
     pub fn received<P: Packet>(&self, burst: &Burst<P>, queue: usize) {
         let (Some(port), Some(Some(packet))) =
             (self.ports.get(usize::from(burst.port.0)), burst.packets.first())

@@ -237,8 +237,7 @@ impl Punts {
                 record(egress, packet);
             }
         };
-        let decided = self.forwarder.forward(held.packet, stage, sub_if, tables, record);
-        match decided {
+        match self.forwarder.forward(held.packet, stage, sub_if, tables, record) {
             Decided::Done(Outcome::Sent) => self.outcomes.count("released"),
             Decided::Done(Outcome::Ended(why)) => self.outcomes.count(why),
             // It waits once; if it must wait again, the neighbour has gone meanwhile.
