@@ -101,11 +101,14 @@ pub fn agree_with_show(bench: &mut Bench) {
         let (netns, done) = (&bench.outside, &done);
         let scraper = scope.spawn(move || {
             let mut texts = Vec::new();
-            while !done.load(Ordering::Acquire) {
+            // Once at least, however soon the frames are through.
+            loop {
                 texts.push(scrape(netns));
+                if done.load(Ordering::Acquire) {
+                    return texts;
+                }
                 std::thread::sleep(Duration::from_millis(100));
             }
-            texts
         });
         let counted = bench.send(&frames);
         done.store(true, Ordering::Release);
