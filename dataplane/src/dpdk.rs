@@ -54,16 +54,6 @@ unsafe impl Packet for Mbuf {
         self.oddity()
     }
 
-    #[inline(always)]
-    fn marks(&self, marks: [u64; 2]) -> [u64; 2] {
-        Mbuf::marks(self, marks)
-    }
-
-    #[inline(always)]
-    fn is_odd(marks: [u64; 2]) -> bool {
-        Mbuf::is_odd(marks)
-    }
-
     #[inline]
     fn checksum(&self) -> Checksum {
         match Mbuf::checksum(self) {

@@ -71,16 +71,6 @@ pub unsafe trait Packet: Sized {
         u64::from(self.segments() != 1 || self.stripped_tags() != StrippedTags::None)
     }
 
-    /// Joins what [`Self::is_odd`] asks of this packet to that of others, from zeros on.
-    fn marks(&self, marks: [u64; 2]) -> [u64; 2] {
-        [marks[0] | self.oddity(), 0]
-    }
-
-    /// Whether the [`Self::oddity`] of any of the packets that the marks were joined of is not 0.
-    fn is_odd(marks: [u64; 2]) -> bool {
-        marks[0] != 0
-    }
-
     /// What the NIC says of its IPv4 header checksum.
     fn checksum(&self) -> Checksum;
 

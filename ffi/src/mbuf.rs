@@ -260,21 +260,6 @@ impl Mbuf {
         self.stripped() | u64::from(self.segments() ^ 1)
     }
 
-    /// Joins what [`is_odd`](Self::is_odd) asks of this packet to that of others, from zeros on.
-    #[inline(always)]
-    #[allow(clippy::inline_always, reason = "asked of every packet")]
-    pub fn marks(&self, marks: [u64; 2]) -> [u64; 2] {
-        [marks[0] | self.flags(), marks[1] | u64::from(self.segments())]
-    }
-
-    /// Whether the [`oddity`](Self::oddity) of any of the packets that the marks were joined of is not 0.
-    #[inline(always)]
-    #[allow(clippy::inline_always, reason = "asked of every burst")]
-    pub fn is_odd(marks: [u64; 2]) -> bool {
-        // A packet has one segment at least.
-        marks[0] & STRIPPED != 0 || marks[1] > 1
-    }
-
     /// 0 if [`oddity`](Self::oddity) is, and the NIC says that the IPv4 checksum is right; else anything else.
     #[inline(always)]
     #[allow(clippy::inline_always, reason = "asked of every packet")]

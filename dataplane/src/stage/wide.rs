@@ -98,14 +98,10 @@ fn gather<P: Packet, const VOUCHED: bool>(
 ) -> Option<bool> {
     let head = head.unwrap_or(&Head::NONE);
     let mut difference = Difference::to(head);
-    let (mut doubt, mut marks, mut short) = (0, [0; 2], false);
+    let (mut oddity, mut short) = (0, false);
     for ((packet, place), len) in packets.iter().zip(&mut frames.0).zip(lens) {
         let packet = packet.as_ref()?;
-        if VOUCHED {
-            doubt |= packet.oddity_or_doubt();
-        } else {
-            marks = packet.marks(marks);
-        }
+        oddity |= if VOUCHED { packet.oddity_or_doubt() } else { packet.oddity() };
         let bytes = packet.bytes();
         *len = bytes.len() as u16;
         if bytes.len() < HEAD {
@@ -116,8 +112,7 @@ fn gather<P: Packet, const VOUCHED: bool>(
         // SAFETY: there are 34 bytes.
         unsafe { difference.add(bytes.as_ptr()) };
     }
-    let odd = if VOUCHED { doubt != 0 } else { P::is_odd(marks) };
-    (!odd).then(|| !short && !difference.is_any(head))
+    (oddity == 0).then(|| !short && !difference.is_any(head))
 }
 
 /// Asks for so many bytes before frames that may grow, which are in no near cache.
