@@ -34,19 +34,23 @@ impl Answers {
     }
 }
 
-/// Asks for routes, drops and a summary over the API's socket, and for the metrics over HTTP, until it is done.
+/// Asks for routes, drops and a summary over the API's socket, and for the metrics over HTTP, until it is done: each at
+/// its own pace, so that a slow answer to one does not keep the others from being asked.
 pub fn ask(socket: &Path, done: &AtomicBool, answers: &Answers) {
-    let all = [r#"{"show":"routes"}"#, r#"{"show":"drops"}"#, r#"{"show":"summary"}"#];
+    std::thread::scope(|scope| {
+        for question in [r#"{"show":"routes"}"#, r#"{"show":"drops"}"#, r#"{"show":"summary"}"#] {
+            scope.spawn(move || repeat(done, &answers.questions, || ours::ask(socket, question).is_ok()));
+        }
+        let scraped = || scrape().is_ok_and(|text| text.contains("\nturnpike_fib_routes{"));
+        repeat(done, &answers.scrapes, scraped);
+    });
+}
+
+/// Asks ten times a second, and counts the answers.
+fn repeat(done: &AtomicBool, answered: &AtomicU64, ask: impl Fn() -> bool) {
     while !done.load(Ordering::Acquire) {
         let next = Instant::now() + EVERY;
-        for question in all {
-            if ours::ask(socket, question).is_ok() {
-                answers.questions.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-        if scrape().is_ok_and(|text| text.contains("\nturnpike_fib_routes{")) {
-            answers.scrapes.fetch_add(1, Ordering::Relaxed);
-        }
+        answered.fetch_add(u64::from(ask()), Ordering::Relaxed);
         std::thread::sleep(next.saturating_duration_since(Instant::now()));
     }
 }
