@@ -1,10 +1,14 @@
 //! The adapter to DPDK: its mbufs as packets, its queues as a worker's ports.
 
+use std::sync::Arc;
+
 use dpdk_sys::{Mbuf, RxQueue, TxQueue};
 
 use crate::adjacency::MAX_L2_LEN;
 use crate::ids::PortId;
 use crate::io::PortIo;
+use crate::offload::PortOffloads;
+use crate::offload::insert::{self, TagQueue, Which};
 use crate::packet::{Checksum, IP_LEAD, Packet, StrippedTags};
 
 // SAFETY: an mbuf is a pointer to a buffer that it owns alone; only its own methods move the start or the length of it.
@@ -68,6 +72,16 @@ unsafe impl Packet for Mbuf {
         self.oddity_or_doubt()
     }
 
+    #[inline]
+    fn tag_by_nic(&self) -> Option<u16> {
+        self.vlan_to_insert()
+    }
+
+    #[inline]
+    fn set_tag_by_nic(&mut self, tci: Option<u16>) {
+        self.set_vlan_to_insert(tci);
+    }
+
     #[inline(always)]
     fn reframe(&mut self, l3_offset: usize, l3_len: usize, l2_len: usize) -> Option<&mut [u8]> {
         self.move_start(l3_offset, l2_len, l2_len + l3_len)
@@ -95,12 +109,38 @@ unsafe impl Packet for Mbuf {
     }
 }
 
+/// A worker's way out of a port.
+pub struct Outlet {
+    /// Its TX queue there.
+    pub queue: TxQueue,
+    /// The port's offloads, if it was set up to put tags on.
+    pub puts_tags_on: Option<Arc<PortOffloads>>,
+}
+
+impl From<TxQueue> for Outlet {
+    fn from(queue: TxQueue) -> Self {
+        Self { queue, puts_tags_on: None }
+    }
+}
+
+impl TagQueue for TxQueue {
+    type Packet = Mbuf;
+
+    fn prepare(&mut self, packets: &mut [Option<Mbuf>]) -> usize {
+        TxQueue::prepare(self, packets)
+    }
+
+    fn burst(&mut self, packets: &mut [Option<Mbuf>]) -> usize {
+        TxQueue::burst(self, packets)
+    }
+}
+
 /// A worker's queues: those it receives from, each with its port, and one to send on for every port.
 pub struct DpdkIo {
     /// RX queues with their ports.
     pub rx: Vec<(PortId, RxQueue)>,
-    /// TX queues; the index is the [`PortId`].
-    pub tx: Vec<TxQueue>,
+    /// Ways out; the index is the [`PortId`].
+    pub tx: Vec<Outlet>,
 }
 
 impl PortIo for DpdkIo {
@@ -125,9 +165,17 @@ impl PortIo for DpdkIo {
 
     #[inline]
     fn tx(&mut self, port: PortId, packets: &mut [Option<Mbuf>]) -> usize {
+        let Some(outlet) = self.tx.get_mut(usize::from(port.0)) else { return 0 };
+        match &outlet.puts_tags_on {
+            Some(offloads) if offloads.puts_tags_on() => insert::send(&mut outlet.queue, packets, Which::Ip),
+            _ => outlet.queue.burst(packets),
+        }
+    }
+
+    fn tx_tag_by_nic(&mut self, port: PortId, packets: &mut [Option<Mbuf>]) -> usize {
         match self.tx.get_mut(usize::from(port.0)) {
-            Some(queue) => queue.burst(packets),
-            None => 0,
+            Some(Outlet { queue, puts_tags_on: Some(_) }) => insert::send(queue, packets, Which::Any),
+            _ => self.tx(port, packets),
         }
     }
 

@@ -25,6 +25,11 @@ pub trait PortIo {
     /// their slots are empty now, the others are left.
     fn tx(&mut self, port: PortId, packets: &mut [Option<Self::Packet>]) -> usize;
 
+    /// The same for packets whose tag the port is to put on, to see whether it does.
+    fn tx_tag_by_nic(&mut self, port: PortId, packets: &mut [Option<Self::Packet>]) -> usize {
+        self.tx(port, packets)
+    }
+
     /// The time-stamp counter, in cycles.
     fn cycles(&self) -> u64;
 

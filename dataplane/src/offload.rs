@@ -2,6 +2,7 @@
 //! and now and then after that, software decides and what the NIC says is held against it. What is found wrong once is
 //! not used again.
 
+pub mod insert;
 mod tags;
 
 use std::sync::Arc;
@@ -25,11 +26,13 @@ pub enum Offload {
     Rss,
     /// Takes the outermost VLAN tag off what it receives.
     VlanStrip,
+    /// Puts the VLAN tag on what it sends.
+    VlanInsert,
 }
 
 impl Offload {
     /// All of them, in the order of their indices.
-    pub const ALL: [Self; 3] = [Self::RxChecksum, Self::Rss, Self::VlanStrip];
+    pub const ALL: [Self; 4] = [Self::RxChecksum, Self::Rss, Self::VlanStrip, Self::VlanInsert];
 
     /// Its name in the configuration and in `turnpike show ports`.
     pub const fn name(self) -> &'static str {
@@ -37,6 +40,7 @@ impl Offload {
             Self::RxChecksum => "rx_checksum",
             Self::Rss => "rss",
             Self::VlanStrip => "vlan_strip",
+            Self::VlanInsert => "vlan_insert",
         }
     }
 }
@@ -69,10 +73,12 @@ pub enum State {
     LeftOn,
     /// It cannot be told to begin while it runs.
     Fixed,
+    /// Neighbours did not answer what it put the tag on.
+    Unanswered,
 }
 
 impl State {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::NotAsked,
         Self::NotGranted,
         Self::Checking,
@@ -85,6 +91,7 @@ impl State {
         Self::OtherTag,
         Self::LeftOn,
         Self::Fixed,
+        Self::Unanswered,
     ];
 
     /// Why it is not used; `None` where it is.
@@ -102,6 +109,7 @@ impl State {
             Self::OtherTag => "failed: told of another tag than a packet had",
             Self::LeftOn => "failed: left tags on",
             Self::Fixed => "failed: the port does not change it while it runs",
+            Self::Unanswered => "failed: neighbours answer only what software tagged",
         })
     }
 
@@ -180,9 +188,21 @@ impl PortOffloads {
         }
     }
 
-    /// Whether any needs, or may need, a worker to look at it.
+    /// Whether the NIC puts on tags now.
+    #[inline]
+    pub fn puts_tags_on(&self) -> bool {
+        self.states[Offload::VlanInsert as usize].load(Relaxed) == State::InUse as u8
+    }
+
+    /// Notes what was seen of the tags that the NIC put on: [`State::InUse`], or a state that has failed.
+    pub fn found_tags_put_on(&self, found: State) {
+        self.set(Offload::VlanInsert, found);
+    }
+
+    /// Whether any needs, or may need, a worker to look at what it receives.
     fn any(&self) -> bool {
-        Offload::ALL.iter().any(|offload| matches!(self.state(*offload), State::Checking | State::InUse))
+        let received = [Offload::RxChecksum, Offload::Rss, Offload::VlanStrip];
+        received.iter().any(|offload| matches!(self.state(*offload), State::Checking | State::InUse))
     }
 
     /// Changes a state, unless it has failed.

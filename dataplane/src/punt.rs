@@ -39,6 +39,8 @@ pub struct Injected<P> {
     pub sub_if: SubIfId,
     /// Its length without the L2 header, in bytes.
     pub l3_len: u16,
+    /// Whether the port is to put its tag on, to see whether it does; else what the port does for all.
+    pub tag_by_nic: bool,
 }
 
 /// The budget of each reason, by [`PuntReason::index`].

@@ -288,14 +288,16 @@ impl<I: PortIo> Worker<I> {
 
     /// Sends one packet of the control thread. `false`: its port's queue is full, and it waits for the next round.
     fn send_injected(&mut self, injected: Injected<I::Packet>, tries: u32) -> bool {
-        let Injected { packet, port, sub_if, l3_len } = injected;
+        let Injected { packet, port, sub_if, l3_len, tag_by_nic } = injected;
         let len = packet.bytes().len() as u64;
         let watch = self.tables.snapshot().and_then(|tables| tables.watch.as_deref());
         if let Some(watch) = watch {
             self.observer.injecting(watch, &packet, port, sub_if, self.io.cycles());
         }
         let mut slot = [Some(packet)];
-        let taken = self.io.tx(port, &mut slot) == 1;
+        let sent =
+            if tag_by_nic { self.io.tx_tag_by_nic(port, &mut slot) } else { self.io.tx(port, &mut slot) };
+        let taken = sent == 1;
         if let Some(watch) = watch {
             let refused = (tries >= INJECT_TRIES).then_some(Verdict::Drop(DropReason::TxQueueFull));
             let verdict = if taken { Some(Verdict::Forward) } else { refused };
@@ -310,7 +312,7 @@ impl<I: PortIo> Worker<I> {
         }
         match slot {
             [Some(packet)] if tries < INJECT_TRIES => {
-                self.unsent = Some((Injected { packet, port, sub_if, l3_len }, tries + 1));
+                self.unsent = Some((Injected { packet, port, sub_if, l3_len, tag_by_nic }, tries + 1));
                 false
             }
             _ => {

@@ -98,7 +98,8 @@ fn flows_are_shared_out_and_stay_in_order() {
 
 #[test]
 fn a_port_that_gives_all_to_one_queue_is_shared_out_once_that_is_seen() {
-    let offloads = Arc::new(PortOffloads::new([State::NotAsked, State::Checking, State::NotAsked]));
+    let offloads =
+        Arc::new(PortOffloads::new([State::NotAsked, State::Checking, State::NotAsked, State::NotAsked]));
     let mut routers = routers_with(2, Shared::WithoutRss(Arc::clone(&offloads)));
     let first = routers.remove(0);
     let checks = Checks::new(&[Arc::clone(&offloads)], 0);

@@ -19,8 +19,8 @@ fn router(checksum: State, rss: State) -> (Router, Arc<PortOffloads>) {
         v6: vec![(0, 0x2001 << 112, 16, Target::Via(vec![1]))],
     };
     let mut router = Router::new(2, sub_ifs, &routes);
-    let offloads = Arc::new(PortOffloads::new([checksum, rss, State::NotAsked]));
-    let none = Arc::new(PortOffloads::new([State::NotAsked; 3]));
+    let offloads = Arc::new(PortOffloads::new([checksum, rss, State::NotAsked, State::NotAsked]));
+    let none = Arc::new(PortOffloads::new([State::NotAsked; 4]));
     router.worker = router.worker.with_checks(Checks::new(&[Arc::clone(&offloads), none], 0));
     (router, offloads)
 }
@@ -146,7 +146,8 @@ fn a_nic_that_never_says_anything_is_not_asked_for_ever() {
 /// What becomes of RSS when each flow of so many comes on the queue that `queue` says, three times. A queue is another
 /// worker here.
 fn rss(flows: u16, queue: impl Fn(u16, u16) -> usize) -> State {
-    let offloads = Arc::new(PortOffloads::new([State::NotAsked, State::Checking, State::NotAsked]));
+    let offloads =
+        Arc::new(PortOffloads::new([State::NotAsked, State::Checking, State::NotAsked, State::NotAsked]));
     let mut workers: Vec<_> = (0..2)
         .map(|worker| {
             let (mut router, _) = router(State::NotAsked, State::NotAsked);
@@ -186,7 +187,8 @@ fn flows_that_hash_alike_may_have_a_queue_each() {
     let [one, other] = [(1 << 64 | 2), (2 << 64 | 1)].map(|host: u128| frame(0x2002 << 112 | host));
     assert_eq!(flow::of_frame(&one), flow::of_frame(&other));
     let state = |frames: [&Vec<u8>; 2]| {
-        let offloads = Arc::new(PortOffloads::new([State::NotAsked, State::Checking, State::NotAsked]));
+        let offloads =
+            Arc::new(PortOffloads::new([State::NotAsked, State::Checking, State::NotAsked, State::NotAsked]));
         for (worker, frame) in frames.into_iter().enumerate() {
             let (mut router, _) = router(State::NotAsked, State::NotAsked);
             router.worker = router.worker.with_checks(Checks::new(&[Arc::clone(&offloads)], worker));
@@ -200,7 +202,7 @@ fn flows_that_hash_alike_may_have_a_queue_each() {
 
 #[test]
 fn ports_that_have_nothing_to_look_at_are_not_looked_at() {
-    let port = |state| Arc::new(PortOffloads::new([state; 3]));
+    let port = |state| Arc::new(PortOffloads::new([state; 4]));
     for state in [State::NotAsked, State::NotGranted] {
         assert!(Checks::new(&[port(state), port(state)], 0).is_none());
     }
@@ -212,8 +214,9 @@ fn with_vlans() -> (Router, Arc<PortOffloads>) {
     let vlan = |vid| sub_if(0, Tags::One(common::tag(0x8100, vid)), 0);
     let routes = Routes { v4: vec![(0, 0x0a00_0000, 8, Target::Via(vec![2]))], v6: vec![] };
     let mut router = Router::new(2, vec![vlan(10), vlan(20), sub_if(1, Tags::Untagged, 0)], &routes);
-    let offloads = Arc::new(PortOffloads::new([State::NotAsked, State::NotAsked, State::Checking]));
-    let none = Arc::new(PortOffloads::new([State::NotAsked; 3]));
+    let offloads =
+        Arc::new(PortOffloads::new([State::NotAsked, State::NotAsked, State::Checking, State::NotAsked]));
+    let none = Arc::new(PortOffloads::new([State::NotAsked; 4]));
     router.worker = router.worker.with_checks(Checks::new(&[Arc::clone(&offloads), none], 0));
     (router, offloads)
 }

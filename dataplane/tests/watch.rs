@@ -218,7 +218,8 @@ fn injected_packets_are_sent_or_dropped() {
     let sessions = watch(&router, &sessions, 64);
     let inject = |router: &Router| {
         let packet = HeapPacket::new(&to_cloud());
-        let injected = Injected { packet, port: PortId(1), sub_if: SubIfId(1), l3_len: 58 };
+        let injected =
+            Injected { packet, port: PortId(1), sub_if: SubIfId(1), l3_len: 58, tag_by_nic: false };
         assert!(router.rings.inject.push(injected).is_ok());
     };
     inject(&router);
@@ -276,7 +277,8 @@ fn tags_that_the_nic_took_off_are_none_of_a_frame_that_leaves() {
     assert_eq!(records(&dropped[0])[0].bytes(), sent[0]);
     router.io.0.lock().unwrap().tx_room = usize::MAX;
     let own = watch(&router, &[(OUT, Place::Anywhere, &[]), (OUT, Place::Anywhere, inner)], 64);
-    let injected = Injected { packet: stripped(), port: PortId(0), sub_if: SubIfId(0), l3_len: 50 };
+    let injected =
+        Injected { packet: stripped(), port: PortId(0), sub_if: SubIfId(0), l3_len: 50, tag_by_nic: false };
     assert!(router.rings.inject.push(injected).is_ok());
     router.run();
     assert_eq!(records(&own[0])[0].bytes(), stripped().bytes());

@@ -21,6 +21,11 @@ uint16_t shim_rx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **pkts, ui
 	return rte_eth_rx_burst(port, queue, pkts, n);
 }
 
+uint16_t shim_tx_prepare(uint16_t port, uint16_t queue, struct rte_mbuf **pkts, uint16_t n)
+{
+	return rte_eth_tx_prepare(port, queue, pkts, n);
+}
+
 uint16_t shim_tx_burst(uint16_t port, uint16_t queue, struct rte_mbuf **pkts, uint16_t n)
 {
 	return rte_eth_tx_burst(port, queue, pkts, n);

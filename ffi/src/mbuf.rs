@@ -316,6 +316,27 @@ impl Mbuf {
             .then(|| unsafe { (*layout::vlan_tci_outer(self.0), *layout::vlan_tci(self.0)) })
     }
 
+    /// The TCI of the tag that the NIC which sends it is to put on.
+    #[inline]
+    pub fn vlan_to_insert(&self) -> Option<u16> {
+        // SAFETY: a field of a live mbuf.
+        (self.flags() & sys::DPDK_SYS_TX_VLAN != 0).then(|| unsafe { *layout::vlan_tci(self.0) })
+    }
+
+    /// Has the NIC which sends it put on a tag of this TCI, under TPID 0x8100, before the ethertype; or none. What the
+    /// NIC said of a tag that it took off is forgotten.
+    #[inline]
+    pub fn set_vlan_to_insert(&mut self, tci: Option<u16>) {
+        // SAFETY: fields of a live mbuf that is ours.
+        unsafe {
+            *layout::ol_flags(self.0) &= !(STRIPPED | sys::DPDK_SYS_TX_VLAN);
+            if let Some(tci) = tci {
+                *layout::ol_flags(self.0) |= sys::DPDK_SYS_TX_VLAN;
+                *layout::vlan_tci(self.0) = tci;
+            }
+        }
+    }
+
     #[inline]
     fn stripped(&self) -> u64 {
         self.flags() & STRIPPED
@@ -424,6 +445,21 @@ mod tests {
         // SAFETY: nobody else refers to it. It is of no pool, so it must not be dropped; only fields are read.
         let mut mbuf = ManuallyDrop::new(unsafe { Mbuf::from_raw(pointer) });
         ask(&mut mbuf)
+    }
+
+    #[test]
+    fn a_tag_to_insert_takes_the_place_of_what_was_said_of_a_stripped_one() {
+        let others = !(STRIPPED | sys::DPDK_SYS_TX_VLAN);
+        let after = |flags, tci| {
+            with_flags(flags, |mbuf| {
+                mbuf.set_vlan_to_insert(tci);
+                (mbuf.vlan_to_insert(), mbuf.stripped_vlan(), mbuf.flags() & others)
+            })
+        };
+        for flags in [0, STRIPPED, !0, !STRIPPED] {
+            assert_eq!(after(flags, Some(0x6005)), (Some(0x6005), None, flags & others));
+            assert_eq!(after(flags, None), (None, None, flags & others));
+        }
     }
 
     /// What the two questions after tags answer.

@@ -63,7 +63,6 @@ fn empty(slots: &mut [Option<Mbuf>]) {
     slots.fill_with(|| None);
 }
 
-#[cold]
 #[inline(never)]
 fn leading(packets: &[Option<Mbuf>]) -> usize {
     packets.iter().position(Option::is_none).unwrap_or(packets.len())
@@ -74,6 +73,18 @@ impl TxQueue {
     /// As for [`RxQueue::new`], with TX queues.
     pub(crate) unsafe fn new(inner: &Arc<PortInner>, index: u16) -> Self {
         Self(Queue::new(inner, index))
+    }
+
+    /// Has the driver make the leading run of `Some` ready to be sent, as offloads of their packets may need it, and
+    /// returns how many are; it refuses the one behind.
+    #[inline]
+    pub fn prepare(&mut self, packets: &mut [Option<Mbuf>]) -> usize {
+        let n = u16::try_from(leading(packets)).unwrap_or(u16::MAX);
+        // SAFETY: the queue exists while the port lives, and this is its only handle. The first `n` slots are pointers
+        // to live packets, and stay so; all remain ours.
+        usize::from(unsafe {
+            sys::shim_tx_prepare(self.0.port, self.0.index, packets.as_mut_ptr().cast(), n)
+        })
     }
 
     /// Sends from the leading run of `Some`, and returns how many packets the NIC took: their slots are `None`

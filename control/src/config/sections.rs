@@ -124,6 +124,7 @@ fn offloads(s: &mut Section<'_, '_, '_>) -> Offloads {
     let words = [
         ("rx_checksum", Offloads { rx_checksum: true, ..none }),
         ("vlan_strip", Offloads { vlan_strip: true, ..none }),
+        ("vlan_insert", Offloads { vlan_insert: true, ..none }),
     ];
     let asked = s.list("offloads", choice(&words)).into_iter().flatten().flatten();
     asked.fold(Offloads::default(), |all, one| all.or(one.value))

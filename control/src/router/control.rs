@@ -410,6 +410,7 @@ impl Control {
             self.release(held, false);
         }
         self.end_closed_watches();
+        self.check_tags(now);
         self.see_to_offloads();
         self.fibs.reclaim();
         let vrfs = &self.config.vrfs;

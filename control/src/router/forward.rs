@@ -170,7 +170,13 @@ impl Forwarder {
             return Err(Decided::Done(Outcome::Ended("not_to_be_fragmented")));
         };
         let send = |fragment: Vec<u8>| match self.wrap(l2, &fragment) {
-            Ok(packet) => self.inject(Injected { packet, port, sub_if, l3_len: fragment.len() as u16 }),
+            Ok(packet) => self.inject(Injected {
+                packet,
+                port,
+                sub_if,
+                l3_len: fragment.len() as u16,
+                tag_by_nic: false,
+            }),
             Err(outcome) => outcome,
         };
         Ok(fragments.into_iter().map(send).collect())
@@ -198,7 +204,7 @@ impl Forwarder {
             record(adjacency.sub_if, packet);
         }
         let (port, sub_if, l3_len) = (adjacency.port, adjacency.sub_if, burst.l3_len[0]);
-        let frame = Injected { packet, port, sub_if, l3_len };
+        let frame = Injected { packet, port, sub_if, l3_len, tag_by_nic: false };
         Ok(Ready { frame, l2_len: usize::from(adjacency.l2_len), mtu: adjacency.mtu })
     }
 
@@ -238,6 +244,17 @@ impl Forwarder {
 
     /// Sends an untagged Ethernet frame, as the kernel made it, on a sub-interface with that one's tags.
     pub fn send_from_kernel(&mut self, frame: &[u8], id: SubIfId, sub_if: &SubInterface) -> Outcome {
+        self.send_with_tags(frame, id, sub_if, false)
+    }
+
+    /// The same; `tag_by_nic`: the port is to put the tag on, to see whether it does.
+    pub fn send_with_tags(
+        &mut self,
+        frame: &[u8],
+        id: SubIfId,
+        sub_if: &SubInterface,
+        tag_by_nic: bool,
+    ) -> Outcome {
         let Some((addresses, rest)) = frame.split_at_checked(12) else {
             return Outcome::Ended("frame_too_short");
         };
@@ -267,7 +284,7 @@ impl Forwarder {
         }
         put(rest);
         let l3_len = (rest.len() - 2) as u16;
-        self.inject(Injected { packet, port: sub_if.port, sub_if: id, l3_len })
+        self.inject(Injected { packet, port: sub_if.port, sub_if: id, l3_len, tag_by_nic })
     }
 
     /// An Ethernet frame to ourselves: the L2 header `l2` as [`header`] gives it or as it was received, and an IP

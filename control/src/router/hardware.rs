@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dataplane::dpdk::DpdkIo;
+use dataplane::dpdk::{DpdkIo, Outlet};
 use dataplane::hand_over::INBOX;
 use dataplane::ids::PortId;
 use dataplane::offload::{Offload, PortOffloads, State};
@@ -122,15 +122,18 @@ pub fn open(config: &Config, workers: usize) -> Result<(Hardware, Vec<DpdkIo>), 
             }
         }
         let (rx, tx) = port.start().map_err(named)?;
+        let offloads = Arc::new(offloads::of_port(configured, &info, wanted.rx_queues));
+        if fixed {
+            offloads.takes_tags_off(false);
+        }
         for (queue, worker) in rx.into_iter().zip(&mut next_worker) {
             ios[worker].rx.push((PortId(index as u16), queue));
         }
         for (io, queue) in ios.iter_mut().zip(tx) {
-            io.tx.push(queue);
-        }
-        let offloads = Arc::new(offloads::of_port(configured, &info, wanted.rx_queues));
-        if fixed {
-            offloads.takes_tags_off(false);
+            io.tx.push(Outlet {
+                queue,
+                puts_tags_on: wanted.offloads.vlan_insert.then(|| Arc::clone(&offloads)),
+            });
         }
         let told = Offload::ALL.map(|offload| offloads.state(offload));
         let rx_queues = wanted.rx_queues;

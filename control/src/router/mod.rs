@@ -25,6 +25,7 @@ mod route_views;
 mod slow;
 mod sources;
 mod table_sources;
+mod tag_checks;
 mod views;
 mod watching;
 mod workers;
@@ -123,7 +124,8 @@ impl Router {
         let limiter = icmp::Limiter::new(config.icmp, config.sub_interfaces.len(), Instant::now());
         let newcomers = Newcomers::new(Links::new(&config), Instant::now());
         let forwarder = Forwarder::new(Arc::clone(&hardware.pool), workers.rings.clone());
-        let punts = Punts::new(forwarder, limiter, newcomers, OwnAddresses::new(&config));
+        let checks = offloads::tag_checks(&hardware.ports);
+        let punts = Punts::new(forwarder, limiter, newcomers, OwnAddresses::new(&config), checks);
         let inputs = Inputs {
             calls: call_queue,
             frames: frame_queue,

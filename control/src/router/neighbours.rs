@@ -3,10 +3,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::Bound;
 use std::time::{Duration, Instant};
 
 use dataplane::ids::SubIfId;
 
+use super::tag_checks;
 use crate::config::model::StaticNeighbour;
 use crate::kernel::{KernelSide, NeighbourEvent, NeighbourState};
 use crate::rib::{Neighbour, Rib};
@@ -341,6 +343,24 @@ impl<P> Neighbours<P> {
             self.let_go(*from);
         }
         expired.into_iter().map(|(.., packet)| packet).collect()
+    }
+
+    /// The resolved IPv4 neighbour behind `last`, or else the first one, of those on sub-interfaces that are `wanted`.
+    pub fn after(
+        &self,
+        last: Option<(SubIfId, Ipv4Addr)>,
+        wanted: impl Fn(SubIfId) -> bool,
+    ) -> Option<tag_checks::Neighbour> {
+        let behind =
+            last.map_or(Bound::Unbounded, |(sub_if, address)| Bound::Excluded((sub_if, address.into())));
+        let neighbour =
+            |((sub_if, address), known): (&(SubIfId, IpAddr), &Known<P>)| match (address, known.mac) {
+                (IpAddr::V4(address), Some(mac)) if wanted(*sub_if) => {
+                    Some(tag_checks::Neighbour { sub_if: *sub_if, address: *address, mac })
+                }
+                _ => None,
+            };
+        self.known.range((behind, Bound::Unbounded)).chain(&self.known).find_map(neighbour)
     }
 
     /// All neighbours, for output.

@@ -1,11 +1,17 @@
 //! The ports' offloads: which are asked for and granted, what became of their checks, and who is told.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
+use dataplane::header::ethernet;
+use dataplane::ids::{PortId, SubIfId};
 use dataplane::offload::{Offload, PortOffloads, State};
+use dataplane::sub_interface::{SubInterface, Tags};
 use dpdk_sys::PortInfo;
 
 use super::control::Control;
+use super::hardware::OpenPort;
+use super::tag_checks::TagCheck;
 use crate::config::model::Port;
 
 /// The offloads of a port as they start.
@@ -17,6 +23,7 @@ pub fn of_port(configured: &Port, info: &PortInfo, rx_queues: u16) -> PortOffloa
             // Who has several queues wants flows dealt out to them.
             Offload::Rss => (rx_queues > 1, info.hashes_flows),
             Offload::VlanStrip => (configured.offloads.vlan_strip, granted.vlan_strip),
+            Offload::VlanInsert => (configured.offloads.vlan_insert, granted.vlan_insert),
         };
         match (asked, granted) {
             (false, _) => State::NotAsked,
@@ -24,6 +31,18 @@ pub fn of_port(configured: &Port, info: &PortInfo, rx_queues: u16) -> PortOffloa
             (true, true) => State::Checking,
         }
     }))
+}
+
+/// The checks of ports that were asked to put tags on, and can.
+pub fn tag_checks(ports: &[OpenPort]) -> Vec<TagCheck> {
+    let asked = |port: &OpenPort| port.offloads.state(Offload::VlanInsert) == State::Checking;
+    let asked = ports.iter().enumerate().filter(|(_, port)| asked(port));
+    asked.map(|(number, _)| TagCheck::new(PortId(number as u16), Instant::now())).collect()
+}
+
+/// Whether a port may put on the tag of what leaves by a sub-interface.
+fn may_have_its_tag_put_on(sub_if: &SubInterface) -> bool {
+    matches!(sub_if.tags, Tags::One(tag) if tag.tpid == ethernet::TPID_8021Q)
 }
 
 impl Control {
@@ -38,6 +57,35 @@ impl Control {
             (offload.name().to_string(), text)
         };
         Offload::ALL.iter().map(one).collect()
+    }
+
+    /// Asks neighbours whether ports put tags on, as their checks want it.
+    pub(super) fn check_tags(&mut self, now: Instant) {
+        let sub_interfaces = &self.publisher.tables.sub_interfaces;
+        for check in &mut self.punts.tag_checks {
+            let Some(port) = self.hardware.ports.get(usize::from(check.port().0)) else { continue };
+            if port.offloads.state(Offload::VlanInsert).failed() {
+                continue;
+            }
+            let number = check.port();
+            let wanted = |id: SubIfId| {
+                sub_interfaces
+                    .get(id)
+                    .is_some_and(|sub_if| sub_if.port == number && may_have_its_tag_put_on(sub_if))
+            };
+            let (question, found) = check.step(now, |last| {
+                self.neighbours.after(last.map(|last| (last.sub_if, last.address)), wanted)
+            });
+            if let Some(found) = found {
+                port.offloads.found_tags_put_on(found);
+            }
+            let Some(question) = question else { continue };
+            let id = question.whom.sub_if;
+            if let Some(sub_if) = sub_interfaces.get(id) {
+                let frame = question.frame(sub_if.mac);
+                self.punts.forwarder.send_with_tags(&frame, id, sub_if, question.by_nic);
+            }
+        }
     }
 
     /// Has ports take tags off, or leave them on, as their checks want it, and tells of offloads whose checks have

@@ -20,6 +20,7 @@ use super::newcomers::{Newcomer, Newcomers};
 use super::own_addresses::OwnAddresses;
 use super::publish::Publisher;
 use super::slow;
+use super::tag_checks::TagCheck;
 use crate::kernel::{KernelSide, WriteOutcome};
 use crate::rib::AdjacencyDesc;
 use dataplane::header::{ipv4, ipv6};
@@ -58,6 +59,8 @@ pub struct Punts {
     icmp: Limiter,
     newcomers: Newcomers,
     pub(super) own: OwnAddresses,
+    /// The checks of ports that put tags on, or may come to.
+    pub(super) tag_checks: Vec<TagCheck>,
     /// Identification of the next IPv4 error.
     ident: u16,
 }
@@ -93,8 +96,15 @@ fn exceeds(packet: &[u8], exit: SubIfId, tables: &Tables) -> bool {
 impl Punts {
     /// The way of punted packets, those that go on over `forwarder`; `icmp` limits our errors, and `newcomers` what
     /// makes neighbours in the kernel's table. `own`: our addresses.
-    pub fn new(forwarder: Forwarder, icmp: Limiter, newcomers: Newcomers, own: OwnAddresses) -> Self {
-        Self { outcomes: Outcomes::default(), forwarder, icmp, newcomers, own, ident: 0 }
+    /// `tag_checks`: those that wait for answers of neighbours.
+    pub fn new(
+        forwarder: Forwarder,
+        icmp: Limiter,
+        newcomers: Newcomers,
+        own: OwnAddresses,
+        tag_checks: Vec<TagCheck>,
+    ) -> Self {
+        Self { outcomes: Outcomes::default(), forwarder, icmp, newcomers, own, tag_checks, ident: 0 }
     }
 
     /// Where rules of access lists count what this thread forwards.
@@ -116,6 +126,9 @@ impl Punts {
             PuntReason::Arp => {
                 if let Some(sender) = Stranger::of_arp(slow::l3(&punted)) {
                     neighbours.saw(punted.sub_if, sender);
+                }
+                for check in &mut self.tag_checks {
+                    check.heard(slow::l3(&punted), punted.sub_if, Instant::now());
                 }
                 self.give_kernel(punted, neighbours, with);
             }

@@ -9,6 +9,8 @@ pub struct Offloads {
     pub rx_checksum: bool,
     /// Takes the outermost VLAN tag off what it receives ([`Mbuf::stripped_vlan`](crate::Mbuf::stripped_vlan)).
     pub vlan_strip: bool,
+    /// Puts the VLAN tag on what it sends ([`Mbuf::set_vlan_to_insert`](crate::Mbuf::set_vlan_to_insert)).
+    pub vlan_insert: bool,
 }
 
 impl Offloads {
@@ -18,6 +20,7 @@ impl Offloads {
         Self {
             rx_checksum: self.rx_checksum || other.rx_checksum,
             vlan_strip: self.vlan_strip || other.vlan_strip,
+            vlan_insert: self.vlan_insert || other.vlan_insert,
         }
     }
 
@@ -27,6 +30,7 @@ impl Offloads {
         Self {
             rx_checksum: self.rx_checksum && other.rx_checksum,
             vlan_strip: self.vlan_strip && other.vlan_strip,
+            vlan_insert: self.vlan_insert && other.vlan_insert,
         }
     }
 }
@@ -69,6 +73,9 @@ const ETHERNET: u32 = 14 + 4;
 /// Two 802.1Q tags, in bytes.
 const TWO_TAGS: u32 = 8;
 
+/// More than this a driver does not count on top of its MTU, in bytes.
+const MOST_ON_TOP: u32 = 64;
+
 /// What a device says of its frames.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FrameLimits {
@@ -96,9 +103,12 @@ pub(super) struct DeviceMtu {
 impl FrameLimits {
     pub(super) fn of(info: &sys::rte_eth_dev_info, driver: &str) -> Self {
         let (longest, max_mtu) = (info.max_rx_pktlen, u32::from(info.max_mtu));
-        // As ethdev reckons: a driver that states both says by the difference what it counts on top.
+        // As ethdev reckons: a driver that states both says by the difference what it counts on top. Only that some
+        // state a longest frame that has nothing to do with their MTU.
         let states_both = info.max_mtu != u16::MAX && longest > max_mtu;
-        let overhead = if states_both { longest - max_mtu } else { ETHERNET };
+        let overhead =
+            Some(longest.saturating_sub(max_mtu)).filter(|on_top| states_both && *on_top <= MOST_ON_TOP);
+        let overhead = overhead.unwrap_or(ETHERNET);
         Self {
             min_mtu: u32::from(info.min_mtu),
             max_mtu: max_mtu.min(longest.saturating_sub(overhead)),
@@ -164,6 +174,12 @@ mod tests {
     fn the_overhead_is_what_the_driver_states() {
         let mut info = sys::rte_eth_dev_info { max_rx_pktlen: 9700, max_mtu: 9674, ..Default::default() };
         assert_eq!(FrameLimits::of(&info, "net_ice").overhead, 26);
+        // As `net_vmxnet3` does.
+        (info.max_rx_pktlen, info.max_mtu) = (16384, 9190);
+        let got = FrameLimits::of(&info, "net_vmxnet3");
+        assert_eq!((got.overhead, got.max_mtu), (18, 9190));
+        assert_eq!(got.device_mtu(1500), Some(DeviceMtu { mtu: 1508, frame: 1526, tight: false }));
+        info.max_rx_pktlen = 9700;
         // A driver that states no MTU: ethdev's default.
         info.max_mtu = u16::MAX;
         let got = FrameLimits::of(&info, "net_null");

@@ -39,6 +39,7 @@ impl PortInfo {
         Offloads {
             rx_checksum: can(sys::DPDK_SYS_RX_OFFLOAD_IPV4_CKSUM),
             vlan_strip: can(sys::DPDK_SYS_RX_OFFLOAD_VLAN_STRIP),
+            vlan_insert: self.tx_offloads & sys::DPDK_SYS_TX_OFFLOAD_VLAN_INSERT != 0,
         }
     }
 }

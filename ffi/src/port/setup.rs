@@ -162,6 +162,9 @@ fn eth_conf(
     if config.offloads.vlan_strip {
         conf.rxmode.offloads |= sys::DPDK_SYS_RX_OFFLOAD_VLAN_STRIP;
     }
+    if config.offloads.vlan_insert {
+        conf.txmode.offloads |= sys::DPDK_SYS_TX_OFFLOAD_VLAN_INSERT;
+    }
     if config.rx_queues > 1 {
         let hash = info.flow_type_rss_offloads & sys::DPDK_SYS_RSS_IP_TCP_UDP;
         if hash == 0 {

@@ -120,7 +120,7 @@ fn open(args: &ChildArgs, eal: &Arc<Eal>) -> Result<(Vec<Port>, Vec<DpdkIo>), St
         let (rx, tx) = port.start().map_err(|error| error.to_string())?;
         for ((io, rx), tx) in ios.iter_mut().zip(rx).zip(tx) {
             io.rx.push((PortId(index as u16), rx));
-            io.tx.push(tx);
+            io.tx.push(tx.into());
         }
         ports.push(port);
     }

@@ -10,6 +10,7 @@ use dataplane::ids::{PortId, SubIfId, VrfId};
 use super::{COMPLETE, altered};
 use crate::config::model::*;
 use crate::config::{parse, warnings};
+use dpdk_sys::Offloads;
 
 fn complete() -> Config {
     parse("complete.toml", COMPLETE).unwrap_or_else(|e| panic!("{e}"))
@@ -39,8 +40,9 @@ fn ports_and_vrfs_become_indices() {
             ("lan0", "net_tap0,iface=real0", None, 9000, 1024),
         ]
     );
-    assert_eq!(config.ports.iter().map(|p| p.offloads.rx_checksum).collect::<Vec<_>>(), [true, false, false]);
-    assert_eq!(config.ports.iter().map(|p| p.offloads.vlan_strip).collect::<Vec<_>>(), [true, false, false]);
+    let all = Offloads { rx_checksum: true, vlan_strip: true, vlan_insert: true };
+    let none = Offloads::default();
+    assert_eq!(config.ports.iter().map(|p| p.offloads).collect::<Vec<_>>(), [all, none, none]);
     let vrfs: Vec<_> = config.vrfs.iter().map(|v| (v.name.as_str(), v.namespace.as_deref())).collect();
     assert_eq!(vrfs, [("default", None), ("private", Some("ns-private")), ("public", None)]);
 }

@@ -49,7 +49,8 @@ pub fn child(args: &ChildArgs) -> Result<(), String> {
     let rings = Rings::new(PUNT_RING);
     let counters = Arc::new(WorkerCounters::new(2, network.sub_interfaces.len()));
     let state = if args.vouched { State::InUse } else { State::NotAsked };
-    let offloads = [0; 2].map(|_| Arc::new(PortOffloads::new([state, State::NotAsked, State::NotAsked])));
+    let offloads = [0; 2]
+        .map(|_| Arc::new(PortOffloads::new([state, State::NotAsked, State::NotAsked, State::NotAsked])));
     let mut worker = Worker::new(io, reader, &rings, counters, 1_000_000_000, false)
         .with_checks(Checks::new(&offloads, 0));
     for _ in 0..WARM_UP {

@@ -1,0 +1,190 @@
+//! Has a NIC put on the tag of frames that leave: right before a frame is sent, its tag is taken out and told to the NIC.
+//! The stages, the counters and whoever watches see frames with their tags. What is not sent has its tag again.
+
+use crate::header::{be16, ethernet};
+use crate::packet::Packet;
+
+/// A TX queue of a port that may put tags on.
+pub trait TagQueue {
+    /// Its packet buffers.
+    type Packet: Packet;
+
+    /// Has the driver do beforehand what it does in software. Returns how many packets at the front are ready; the
+    /// driver refuses the one behind.
+    fn prepare(&mut self, packets: &mut [Option<Self::Packet>]) -> usize;
+
+    /// As [`PortIo::tx`](crate::io::PortIo::tx).
+    fn burst(&mut self, packets: &mut [Option<Self::Packet>]) -> usize;
+}
+
+/// Which frames have their tag put on by the NIC, of those that have one tag, of TPID 0x8100. Others leave as they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// IP packets. What finds neighbours does not depend on the NIC.
+    Ip,
+    /// All.
+    Any,
+}
+
+/// Sends packets as [`PortIo::tx`](crate::io::PortIo::tx) does.
+pub fn send<Q: TagQueue>(queue: &mut Q, packets: &mut [Option<Q::Packet>], which: Which) -> usize {
+    for packet in packets.iter_mut().flatten() {
+        take_tag(packet, which);
+    }
+    let ready = queue.prepare(packets).min(packets.len());
+    let sent = queue.burst(&mut packets[..ready]);
+    if sent < packets.len() { unsent(queue, packets, ready, sent) } else { sent }
+}
+
+/// Gives what was not sent its tag again. What the driver refuses is sent so.
+#[cold]
+#[inline(never)]
+fn unsent<Q: TagQueue>(queue: &mut Q, packets: &mut [Option<Q::Packet>], ready: usize, sent: usize) -> usize {
+    let Some(rest) = packets.get_mut(sent..) else { return sent };
+    rest.iter_mut().flatten().for_each(put_back);
+    if sent == ready { sent + queue.burst(rest) } else { sent }
+}
+
+fn take_tag<P: Packet>(packet: &mut P, which: Which) {
+    let Some(header) = packet.bytes_mut().first_chunk_mut::<18>() else { return };
+    let (tci, ethertype) = (be16(header, 14), be16(header, 16));
+    let fits = match which {
+        Which::Ip => matches!(ethertype, ethernet::IPV4 | ethernet::IPV6),
+        Which::Any => !ethernet::is_tpid(ethertype),
+    };
+    if be16(header, 12) != ethernet::TPID_8021Q || !fits {
+        return;
+    }
+    header.copy_within(..12, 4);
+    // It is long enough.
+    if packet.trim_front(4) {
+        packet.set_tag_by_nic(Some(tci));
+    }
+}
+
+fn put_back<P: Packet>(packet: &mut P) {
+    // The driver may have done it already.
+    let Some(tci) = packet.tag_by_nic() else { return };
+    packet.set_tag_by_nic(None);
+    // It was there before.
+    if packet.prepend(4) {
+        let frame = packet.bytes_mut();
+        frame.copy_within(4..16, 0);
+        frame[12..14].copy_from_slice(&ethernet::TPID_8021Q.to_be_bytes());
+        frame[14..16].copy_from_slice(&tci.to_be_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::packet::HeapPacket;
+
+    /// A driver that sends so many, refuses to prepare the one of that place, and puts tags on at either time.
+    struct Driver {
+        room: usize,
+        refuses: usize,
+        while_preparing: bool,
+        sent: Vec<(Vec<u8>, bool)>,
+    }
+
+    fn insert(packet: &HeapPacket) -> HeapPacket {
+        let mut bytes = packet.bytes().to_vec();
+        if let Some(tci) = packet.tag_by_nic() {
+            bytes.splice(12..12, [0x81, 0, (tci >> 8) as u8, tci as u8]);
+        }
+        HeapPacket::new(&bytes)
+    }
+
+    impl TagQueue for Driver {
+        type Packet = HeapPacket;
+
+        fn prepare(&mut self, packets: &mut [Option<HeapPacket>]) -> usize {
+            let ready = packets.len().min(self.refuses);
+            if self.while_preparing {
+                packets[..ready].iter_mut().flatten().for_each(|packet| *packet = insert(packet));
+            }
+            ready
+        }
+
+        fn burst(&mut self, packets: &mut [Option<HeapPacket>]) -> usize {
+            let sent = packets.len().min(self.room);
+            for packet in packets[..sent].iter_mut().filter_map(Option::take) {
+                self.sent.push((insert(&packet).bytes().to_vec(), packet.tag_by_nic().is_some()));
+            }
+            self.room -= sent;
+            sent
+        }
+    }
+
+    /// A frame with these tags (TPID and TCI), this ethertype and so many bytes behind.
+    fn frame(tags: &[(u16, u16)], ethertype: u16, len: usize) -> Vec<u8> {
+        let mut frame: Vec<u8> = (1..=12).collect();
+        for (tpid, tci) in tags {
+            frame.extend(tpid.to_be_bytes());
+            frame.extend(tci.to_be_bytes());
+        }
+        frame.extend(ethertype.to_be_bytes());
+        frame.extend((0..len).map(|i| i as u8));
+        frame
+    }
+
+    fn any_frame() -> impl Strategy<Value = Vec<u8>> {
+        let tpid = prop_oneof![4 => Just(0x8100u16), 1 => Just(0x88a8), 1 => any::<u16>()];
+        let ethertype = prop_oneof![Just(0x0800u16), Just(0x86dd), Just(0x0806), Just(0x8100), any::<u16>()];
+        (prop::collection::vec((tpid, any::<u16>()), 0..3), ethertype, 0..80usize, 0..100usize).prop_map(
+            |(tags, ethertype, len, cut)| {
+                let mut frame = frame(&tags, ethertype, len);
+                // A few are shorter than a header.
+                frame.truncate(if cut < 20 { cut } else { frame.len() });
+                frame
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn frames_leave_as_they_would_with_tags_by_software(
+            frames in prop::collection::vec(any_frame(), 0..70),
+            room in 0..80usize,
+            refuses in 0..80usize,
+            while_preparing in any::<bool>(),
+            any in any::<bool>(),
+        ) {
+            let mut driver = Driver { room, refuses, while_preparing, sent: Vec::new() };
+            let mut packets: Vec<_> = frames.iter().map(|frame| Some(HeapPacket::new(frame))).collect();
+            let sent = send(&mut driver, &mut packets, if any { Which::Any } else { Which::Ip });
+            prop_assert_eq!(sent, frames.len().min(room));
+            let sent_frames: Vec<_> = driver.sent.iter().map(|(frame, _)| frame.clone()).collect();
+            prop_assert_eq!(&sent_frames[..], &frames[..sent]);
+            prop_assert!(packets[..sent].iter().all(Option::is_none));
+            for (packet, frame) in packets[sent..].iter().flatten().zip(&frames[sent..]) {
+                prop_assert_eq!(packet.bytes(), &frame[..]);
+                prop_assert_eq!(packet.tag_by_nic(), None);
+            }
+        }
+    }
+
+    #[test]
+    fn the_nic_puts_on_the_tag_of_ip_packets_with_one() {
+        let one = [(0x8100, 0x6005)];
+        let two = [(0x8100, 7), (0x8100, 5)];
+        for (tags, ethertype, which, by_nic) in [
+            (&one[..], 0x0800, Which::Ip, true),
+            (&one, 0x86dd, Which::Ip, true),
+            (&one, 0x0806, Which::Ip, false),
+            (&one, 0x0806, Which::Any, true),
+            (&[], 0x0800, Which::Any, false),
+            (&[(0x88a8, 5)], 0x0800, Which::Any, false),
+            (&two, 0x0800, Which::Any, false),
+        ] {
+            let frame = frame(tags, ethertype, 46);
+            let mut driver =
+                Driver { room: 1, refuses: usize::MAX, while_preparing: false, sent: Vec::new() };
+            assert_eq!(send(&mut driver, &mut [Some(HeapPacket::new(&frame))], which), 1);
+            assert_eq!(driver.sent, [(frame, by_nic)], "{tags:?} {ethertype:#x} {which:?}");
+        }
+    }
+}
