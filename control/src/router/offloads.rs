@@ -64,7 +64,9 @@ impl Control {
         let sub_interfaces = &self.publisher.tables.sub_interfaces;
         for check in &mut self.punts.tag_checks {
             let Some(port) = self.hardware.ports.get(usize::from(check.port().0)) else { continue };
-            if port.offloads.state(Offload::VlanInsert).failed() {
+            // Some NICs (82574) put tags on only while they take them off, so it must be clear first whether they do.
+            let failed = port.offloads.state(Offload::VlanInsert).failed();
+            if failed || port.offloads.state(Offload::VlanStrip) == State::Checking {
                 continue;
             }
             let number = check.port();
