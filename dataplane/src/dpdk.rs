@@ -72,16 +72,6 @@ unsafe impl Packet for Mbuf {
         self.oddity_or_doubt()
     }
 
-    #[inline]
-    fn tag_by_nic(&self) -> Option<u16> {
-        self.vlan_to_insert()
-    }
-
-    #[inline]
-    fn set_tag_by_nic(&mut self, tci: Option<u16>) {
-        self.set_vlan_to_insert(tci);
-    }
-
     #[inline(always)]
     fn reframe(&mut self, l3_offset: usize, l3_len: usize, l2_len: usize) -> Option<&mut [u8]> {
         self.move_start(l3_offset, l2_len, l2_len + l3_len)
@@ -125,6 +115,14 @@ impl From<TxQueue> for Outlet {
 
 impl TagQueue for TxQueue {
     type Packet = Mbuf;
+
+    fn told_tag(packet: &Mbuf) -> Option<u16> {
+        packet.vlan_to_insert()
+    }
+
+    fn tell_tag(packet: &mut Mbuf, tci: Option<u16>) {
+        packet.set_vlan_to_insert(tci);
+    }
 
     fn prepare(&mut self, packets: &mut [Option<Mbuf>]) -> usize {
         TxQueue::prepare(self, packets)

@@ -79,12 +79,6 @@ pub unsafe trait Packet: Sized {
         self.oddity() | u64::from(self.checksum() != Checksum::Right)
     }
 
-    /// The TCI of the tag that the NIC which sends it is to put on, in host byte order.
-    fn tag_by_nic(&self) -> Option<u16>;
-
-    /// Has the NIC which sends it put on a tag of this TCI, or none. It must be one that was set up to.
-    fn set_tag_by_nic(&mut self, tci: Option<u16>);
-
     /// Makes the frame that of the `l3_len` bytes from `l3_offset` on, behind `l2_len` bytes for a new L2 header, and
     /// returns it. The last two of the `l2_len`, the ethertype, stay as they were, the others are unspecified. For
     /// frames of one segment. `None`: no headroom or fewer bytes than that, and nothing changed.
@@ -134,7 +128,6 @@ pub struct HeapPacket {
     pub stripped: StrippedTags,
     /// What `checksum` reports.
     pub checksum: Checksum,
-    tag_by_nic: Option<u16>,
 }
 
 impl HeapPacket {
@@ -151,7 +144,6 @@ impl HeapPacket {
             segments: 1,
             stripped: StrippedTags::None,
             checksum: Checksum::Unknown,
-            tag_by_nic: None,
         }
     }
 }
@@ -212,14 +204,6 @@ unsafe impl Packet for HeapPacket {
 
     fn checksum(&self) -> Checksum {
         self.checksum
-    }
-
-    fn tag_by_nic(&self) -> Option<u16> {
-        self.tag_by_nic
-    }
-
-    fn set_tag_by_nic(&mut self, tci: Option<u16>) {
-        self.tag_by_nic = tci;
     }
 }
 

@@ -67,7 +67,7 @@ fn ports_put_tags_on_once_neighbours_answered_what_they_tagged() {
     }
     // From one VLAN to the other and back, over the first turnpike.
     let target = "10.0.31.2".parse().unwrap();
-    let mut ping = |size| echo::assert_pings(&hosts[0], None, target, size, 5);
+    let ping = |size| echo::assert_pings(&hosts[0], None, target, size, 5);
     ping(56);
     wait::until_true(CHECKED, "both ports to put tags on", || {
         [&near, &peer].iter().all(|router| insert(router) == "in use")

@@ -537,6 +537,29 @@ mod tests {
     }
 
     #[test]
+    fn resolved_neighbours_follow_one_another_in_a_ring() {
+        let (mut neighbours, mut rib) = (Neighbours::<u32>::default(), rib());
+        let next = |neighbours: &Neighbours<u32>, last: Option<u8>| {
+            let last = last.map(|last| (LAN, Ipv4Addr::new(192, 0, 2, last)));
+            neighbours.after(last, |id| id == LAN).map(|next| next.address.octets()[3])
+        };
+        assert_eq!(next(&neighbours, None), None);
+        let v6 = IpAddr::from([0xfe80, 0, 0, 0, 0, 0, 0, 1]);
+        let reachable = NeighbourState::Reachable { mac: MAC };
+        for (interface, address, state) in [
+            (LAN, host(2), NeighbourState::Failed),
+            (LAN, host(3), reachable),
+            (LAN, host(5), reachable),
+            (LAN, v6, reachable),
+            (FROM, host(1), reachable),
+        ] {
+            neighbours.event(&NeighbourEvent { interface, address, state }, &mut rib, None::<&Asked>);
+        }
+        let following = [None, Some(3), Some(4), Some(5), Some(9)].map(|last| next(&neighbours, last));
+        assert_eq!(following, [Some(3), Some(5), Some(5), Some(3), Some(3)]);
+    }
+
+    #[test]
     fn what_the_kernel_refuses_is_not_held() {
         let (mut neighbours, refuses) = (Neighbours::default(), Asked { refuses: true, ..Asked::default() });
         assert_eq!(neighbours.hold(LAN, host(1), FROM, 0, Some(&refuses)), Err("resolution_refused"));

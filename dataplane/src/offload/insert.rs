@@ -9,6 +9,12 @@ pub trait TagQueue {
     /// Its packet buffers.
     type Packet: Packet;
 
+    /// The TCI of the tag that it is to put on a packet, in host byte order.
+    fn told_tag(packet: &Self::Packet) -> Option<u16>;
+
+    /// Has it put on a tag of this TCI, or none.
+    fn tell_tag(packet: &mut Self::Packet, tci: Option<u16>);
+
     /// Has the driver do beforehand what it does in software. Returns how many packets at the front are ready; the
     /// driver refuses the one behind.
     fn prepare(&mut self, packets: &mut [Option<Self::Packet>]) -> usize;
@@ -29,7 +35,7 @@ pub enum Which {
 /// Sends packets as [`PortIo::tx`](crate::io::PortIo::tx) does.
 pub fn send<Q: TagQueue>(queue: &mut Q, packets: &mut [Option<Q::Packet>], which: Which) -> usize {
     for packet in packets.iter_mut().flatten() {
-        take_tag(packet, which);
+        take_tag::<Q>(packet, which);
     }
     let ready = queue.prepare(packets).min(packets.len());
     let sent = queue.burst(&mut packets[..ready]);
@@ -41,11 +47,11 @@ pub fn send<Q: TagQueue>(queue: &mut Q, packets: &mut [Option<Q::Packet>], which
 #[inline(never)]
 fn unsent<Q: TagQueue>(queue: &mut Q, packets: &mut [Option<Q::Packet>], ready: usize, sent: usize) -> usize {
     let Some(rest) = packets.get_mut(sent..) else { return sent };
-    rest.iter_mut().flatten().for_each(put_back);
+    rest.iter_mut().flatten().for_each(put_back::<Q>);
     if sent == ready { sent + queue.burst(rest) } else { sent }
 }
 
-fn take_tag<P: Packet>(packet: &mut P, which: Which) {
+fn take_tag<Q: TagQueue>(packet: &mut Q::Packet, which: Which) {
     let Some(header) = packet.bytes_mut().first_chunk_mut::<18>() else { return };
     let (tci, ethertype) = (be16(header, 14), be16(header, 16));
     let fits = match which {
@@ -58,14 +64,14 @@ fn take_tag<P: Packet>(packet: &mut P, which: Which) {
     header.copy_within(..12, 4);
     // It is long enough.
     if packet.trim_front(4) {
-        packet.set_tag_by_nic(Some(tci));
+        Q::tell_tag(packet, Some(tci));
     }
 }
 
-fn put_back<P: Packet>(packet: &mut P) {
+fn put_back<Q: TagQueue>(packet: &mut Q::Packet) {
     // The driver may have done it already.
-    let Some(tci) = packet.tag_by_nic() else { return };
-    packet.set_tag_by_nic(None);
+    let Some(tci) = Q::told_tag(packet) else { return };
+    Q::tell_tag(packet, None);
     // It was there before.
     if packet.prepend(4) {
         let frame = packet.bytes_mut();
@@ -80,7 +86,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::packet::HeapPacket;
+    use crate::packet::{HeapPacket, StrippedTags};
 
     /// A driver that sends so many, refuses to prepare the one of that place, and puts tags on at either time.
     struct Driver {
@@ -92,7 +98,7 @@ mod tests {
 
     fn insert(packet: &HeapPacket) -> HeapPacket {
         let mut bytes = packet.bytes().to_vec();
-        if let Some(tci) = packet.tag_by_nic() {
+        if let Some(tci) = Driver::told_tag(packet) {
             bytes.splice(12..12, [0x81, 0, (tci >> 8) as u8, tci as u8]);
         }
         HeapPacket::new(&bytes)
@@ -100,6 +106,18 @@ mod tests {
 
     impl TagQueue for Driver {
         type Packet = HeapPacket;
+
+        // What is told to a NIC on the way out stands where a NIC tells of it on the way in.
+        fn told_tag(packet: &HeapPacket) -> Option<u16> {
+            match packet.stripped {
+                StrippedTags::One(tci) => Some(tci),
+                _ => None,
+            }
+        }
+
+        fn tell_tag(packet: &mut HeapPacket, tci: Option<u16>) {
+            packet.stripped = tci.map_or(StrippedTags::None, StrippedTags::One);
+        }
 
         fn prepare(&mut self, packets: &mut [Option<HeapPacket>]) -> usize {
             let ready = packets.len().min(self.refuses);
@@ -112,7 +130,7 @@ mod tests {
         fn burst(&mut self, packets: &mut [Option<HeapPacket>]) -> usize {
             let sent = packets.len().min(self.room);
             for packet in packets[..sent].iter_mut().filter_map(Option::take) {
-                self.sent.push((insert(&packet).bytes().to_vec(), packet.tag_by_nic().is_some()));
+                self.sent.push((insert(&packet).bytes().to_vec(), Driver::told_tag(&packet).is_some()));
             }
             self.room -= sent;
             sent
@@ -162,7 +180,7 @@ mod tests {
             prop_assert!(packets[..sent].iter().all(Option::is_none));
             for (packet, frame) in packets[sent..].iter().flatten().zip(&frames[sent..]) {
                 prop_assert_eq!(packet.bytes(), &frame[..]);
-                prop_assert_eq!(packet.tag_by_nic(), None);
+                prop_assert_eq!(Driver::told_tag(packet), None);
             }
         }
     }
