@@ -105,14 +105,14 @@ impl Fib {
         let grace: Arc<dyn GracePeriod> = Arc::new(NoReaders);
         let mut table = table::Ours::new(family, &grace, false)?;
         table.load(&routes)?;
-        let addresses = Addresses::new(family, Workload::InPrefixes, &routes);
+        let addresses = Addresses::new(family, Workload::InPrefixes, &routes)?;
         Ok(Self { name: format!("route look-up, {size} routes"), table, addresses })
     }
 
     fn nanoseconds(&mut self, ring: Option<&mut Ring>, round: usize) -> f64 {
         1e3 / match ring {
-            None => measure::clean(&mut self.table, &self.addresses),
-            Some(ring) => measure::in_situ(&mut self.table, &self.addresses, ring, round),
+            None => measure::streamed(&mut self.table, &self.addresses),
+            ring => measure::at_hand(&mut self.table, &self.addresses, ring, round),
         }
     }
 }

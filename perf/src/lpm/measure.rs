@@ -1,4 +1,4 @@
-//! How long look-ups take: clean, or in situ between bursts that write packet memory.
+//! How long look-ups take: streamed, with the addresses at hand, and in situ between bursts that write packet memory.
 
 use std::hint::black_box;
 use std::sync::atomic::{Ordering, fence};
@@ -11,8 +11,34 @@ use super::workload::{ADDRESSES, Addresses};
 /// Addresses that are looked up before the clock runs: the table before left nothing of this one in the caches.
 const WARM_UP: usize = 1 << 18;
 
-/// Million look-ups a second over all addresses of the workload.
-pub fn clean(table: &mut dyn Table, addresses: &Addresses) -> f64 {
+/// How look-ups are timed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Setting {
+    /// Back to back over all addresses, which come from the third-level cache or memory.
+    Streamed,
+    /// Each burst by itself, its addresses just read, as a forwarder has read them from the headers.
+    AtHand,
+    /// The same, with this many MB of packet memory that bursts are written to.
+    InSitu(usize),
+}
+
+impl Setting {
+    pub const CLEAN: [Self; 2] = [Self::AtHand, Self::Streamed];
+
+    /// How the look-ups come by their addresses.
+    pub fn addresses(self) -> &'static str {
+        if self == Self::Streamed { "streamed" } else { "at hand" }
+    }
+
+    /// The ring's size, 0 for none.
+    pub fn megabytes(self) -> usize {
+        if let Self::InSitu(megabytes) = self { megabytes } else { 0 }
+    }
+}
+
+/// Million look-ups a second over all addresses of the workload, back to back. So the addresses' own way through the
+/// caches is timed with them, and a burst begins while the one before it ends.
+pub fn streamed(table: &mut dyn Table, addresses: &Addresses) -> f64 {
     for from in (0..WARM_UP).step_by(BURST) {
         table.lookup(addresses, from);
     }
@@ -24,8 +50,14 @@ pub fn clean(table: &mut dyn Table, addresses: &Addresses) -> f64 {
     ADDRESSES as f64 / start.elapsed().as_secs_f64() / 1e6
 }
 
-/// The same with packet memory written before each burst; only the look-up (and prefetch) is timed.
-pub fn in_situ(table: &mut dyn Table, addresses: &Addresses, ring: &mut Ring, round: usize) -> f64 {
+/// Million look-ups a second where each burst's addresses were just read and, with a ring, packet memory was written
+/// before that. Only the look-up (and prefetch) is timed, each burst from its start to its end.
+pub fn at_hand(
+    table: &mut dyn Table,
+    addresses: &Addresses,
+    mut ring: Option<&mut Ring>,
+    round: usize,
+) -> f64 {
     let mut watch = Stopwatch::new();
     let ahead = table.name().ends_with("prefetched");
     let begin = (round * WARM_UP) % ADDRESSES;
@@ -34,12 +66,13 @@ pub fn in_situ(table: &mut dyn Table, addresses: &Addresses, ring: &mut Ring, ro
             watch.clear();
         }
         let from = (begin + at) % ADDRESSES;
-        ring.receive(from as u8);
-        // The addresses were just read from the headers, so they are in the first-level cache.
-        black_box(warm(addresses, from));
+        if let Some(ring) = &mut ring {
+            ring.receive(from as u8);
+        }
+        black_box(read(addresses, from));
         if ahead {
             watch.time(|| table.prefetch(addresses, from));
-            black_box(ring.parse());
+            black_box(ring.as_ref().map(|ring| ring.parse()));
         }
         watch.time(|| table.lookup(addresses, from));
         black_box(table.hop(0));
@@ -92,7 +125,8 @@ fn overhead() -> u64 {
         .unwrap_or(0)
 }
 
-fn warm(addresses: &Addresses, from: usize) -> u64 {
+/// Reads a burst's addresses in every form, whoever looks them up: they are in the first-level cache then.
+fn read(addresses: &Addresses, from: usize) -> u64 {
     let burst = from..from + BURST;
     let v4 = addresses.v4.get(burst.clone()).map_or(0, |v4| v4.iter().map(|&a| u64::from(a)).sum());
     let v6 = addresses.v6.get(burst.clone()).map_or(0, |v6| v6.iter().map(|&a| a as u64 >> 8).sum::<u64>());

@@ -1,6 +1,7 @@
 //! `perf lpm`: look-ups, updates, loading and memory of ours and DPDK's tables, in one process, interleaved.
 
 pub mod measure;
+mod memory;
 mod peers;
 pub mod random;
 mod report;
@@ -19,6 +20,7 @@ use clap::ValueEnum;
 use dataplane::grace::{GracePeriod, NoReaders};
 use dpdk_sys::Eal;
 
+use measure::Setting;
 use peers::{Kind, Peer};
 use report::Report;
 use ring::Ring;
@@ -135,7 +137,7 @@ fn compare(args: &Args, eal: &Eal, family: Family, size: usize, report: &mut Rep
     if !args.updates_only {
         let chosen = |workload: &Workload| args.workload.is_empty() || args.workload.contains(workload);
         for workload in Workload::ALL.into_iter().filter(chosen) {
-            let addresses = Addresses::new(family, workload, &routes);
+            let addresses = Addresses::new(family, workload, &routes)?;
             agree(&mut tables, &addresses)?;
             let stop = AtomicBool::new(!args.hold);
             std::thread::scope(|scope| {
@@ -233,7 +235,7 @@ fn agree(tables: &mut [Box<dyn Table>], addresses: &Addresses) -> Result<(), Str
     Ok(())
 }
 
-/// One workload over all tables, clean and in situ, round by round.
+/// One workload over all tables in all settings, round by round.
 fn look_up(
     args: &Args,
     family: Family,
@@ -245,25 +247,28 @@ fn look_up(
 ) -> Result<(), String> {
     let rounds = args.rounds as usize;
     let in_situ: &[usize] = if workload == Workload::InPrefixes { &ring::MEGABYTES } else { &[] };
-    for megabytes in [0].into_iter().chain(in_situ.iter().copied()) {
-        let mut ring = Ring::new(megabytes)?;
+    for setting in Setting::CLEAN.into_iter().chain(in_situ.iter().copied().map(Setting::InSitu)) {
+        let mut ring = match setting {
+            Setting::InSitu(megabytes) => Some(Ring::new(megabytes)?),
+            Setting::Streamed | Setting::AtHand => None,
+        };
         let mut rates = vec![Vec::with_capacity(rounds); tables.len()];
         for round in 0..rounds {
             for (table, rates) in tables.iter_mut().zip(&mut rates) {
-                if megabytes == 0 && table.name() == "turnpike, prefetched" {
+                if ring.is_none() && table.name() == "turnpike, prefetched" {
                     continue;
                 }
-                rates.push(if megabytes == 0 {
-                    measure::clean(table.as_mut(), addresses)
+                rates.push(if setting == Setting::Streamed {
+                    measure::streamed(table.as_mut(), addresses)
                 } else {
-                    measure::in_situ(table.as_mut(), addresses, &mut ring, round)
+                    measure::at_hand(table.as_mut(), addresses, ring.as_mut(), round)
                 });
             }
         }
         let rates = tables.iter().zip(&mut rates).filter(|(_, rates)| !rates.is_empty());
         let rows: Vec<_> =
             rates.map(|(table, rates)| (table.name().to_owned(), measure::summary(rates))).collect();
-        report.look_ups(family, routes.len(), workload, megabytes, &rows);
+        report.look_ups(family, routes.len(), workload, setting, &rows);
     }
     Ok(())
 }

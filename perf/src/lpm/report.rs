@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::Family;
+use super::measure::Setting;
 use super::routes::Route;
 use super::table::Table;
 use super::workload::Workload;
@@ -60,15 +61,18 @@ impl Report {
         family: Family,
         routes: usize,
         workload: Workload,
-        in_situ_mb: usize,
+        setting: Setting,
         rows: &[(String, (f64, f64))],
     ) {
         let best =
             rows.iter().filter(|row| !row.0.contains("turnpike")).map(|row| row.1.0).fold(0.0, f64::max);
         if !self.json {
-            let place = if in_situ_mb == 0 { String::new() } else { format!(", in situ {in_situ_mb} MB") };
+            let how = match setting {
+                Setting::InSitu(megabytes) => format!("in situ {megabytes} MB"),
+                Setting::Streamed | Setting::AtHand => setting.addresses().to_owned(),
+            };
             println!(
-                "  {}{place}: million look-ups a second (spread), against the best peer",
+                "  {}, {how}: million look-ups a second (spread), against the best peer",
                 workload.name()
             );
         }
@@ -77,7 +81,8 @@ impl Report {
                 println!(
                     "{}",
                     json!({ "table": table, "family": family.name(), "routes": routes, "workload": workload.name(),
-                        "in_situ_mb": in_situ_mb, "mlps": mlps, "spread": spread })
+                        "addresses": setting.addresses(), "in_situ_mb": setting.megabytes(), "mlps": mlps,
+                        "spread": spread })
                 );
                 continue;
             }

@@ -111,7 +111,7 @@ pub fn with_readers(
     let mut ours = Ours::new(family, &grace, false)?;
     // Nobody reads yet, and the load leaves nothing behind that waits.
     ours.load(routes)?;
-    let addresses = Addresses::new(family, Workload::InPrefixes, routes);
+    let addresses = Addresses::new(family, Workload::InPrefixes, routes)?;
     let readers = ours.readers();
     std::thread::scope(|scope| {
         let reader = scope.spawn(|| {

@@ -1,6 +1,7 @@
 //! The addresses that are looked up.
 
 use super::Family;
+use super::memory::PacketMemory;
 use super::random::Random;
 use super::routes::Route;
 
@@ -34,14 +35,20 @@ impl Workload {
 }
 
 /// The same addresses in the form that each table takes: numbers for ours and for IPv4, bytes for DPDK's IPv6.
+/// They are on huge pages, where DPDK has them, as packets are: 16 MB on ordinary pages are more than a second-level TLB
+/// covers.
 pub struct Addresses {
-    pub v4: Vec<u32>,
-    pub v6: Vec<u128>,
-    pub bytes: Vec<[u8; 16]>,
+    pub v4: PacketMemory<u32>,
+    pub v6: PacketMemory<u128>,
+    pub bytes: PacketMemory<[u8; 16]>,
 }
 
 impl Addresses {
-    pub fn new(family: Family, workload: Workload, routes: &[Route]) -> Self {
+    /// The addresses of a workload. DPDK runs.
+    ///
+    /// # Errors
+    /// DPDK has no memory for them.
+    pub fn new(family: Family, workload: Workload, routes: &[Route]) -> Result<Self, String> {
         let mut random = Random::new(11);
         let inside = |random: &mut Random, at: usize| {
             let (prefix, len, _) = routes[at];
@@ -80,15 +87,12 @@ impl Addresses {
                 (0..ADDRESSES).map(|_| hot[random.below(hot.len())]).collect()
             }
         };
-        match family {
-            Family::V4 => {
-                Self { v4: all.iter().map(|addr| (addr >> 96) as u32).collect(), v6: vec![], bytes: vec![] }
-            }
-            Family::V6 => {
-                let bytes = all.iter().map(|addr| addr.to_be_bytes()).collect();
-                Self { v4: vec![], v6: all, bytes }
-            }
-        }
+        let (v4, v6): (Vec<u32>, Vec<u128>) = match family {
+            Family::V4 => (all.iter().map(|addr| (addr >> 96) as u32).collect(), vec![]),
+            Family::V6 => (vec![], all),
+        };
+        let bytes: Vec<[u8; 16]> = v6.iter().map(|addr| addr.to_be_bytes()).collect();
+        Ok(Self { v4: PacketMemory::of(&v4)?, v6: PacketMemory::of(&v6)?, bytes: PacketMemory::of(&bytes)? })
     }
 }
 

@@ -108,8 +108,9 @@ pub fn look_ups(data: &Data) -> String {
     let mut all = Vec::new();
     let mut table =
         Table::new(["family", "routes", "addresses", "M look-ups/s", "best peer", "its M/s", "ratio"]);
-    let key = |row: &Value| ["family", "routes", "workload", "in_situ_mb"].map(|key| text(row, key));
-    let mut seen: Vec<[String; 4]> = Vec::new();
+    let key =
+        |row: &Value| ["family", "routes", "workload", "addresses", "in_situ_mb"].map(|key| text(row, key));
+    let mut seen: Vec<[String; 5]> = Vec::new();
     for row in &data.lpm {
         if seen.contains(&key(row)) {
             continue;
@@ -121,8 +122,10 @@ pub fn look_ups(data: &Data) -> String {
             rows.filter_map(|row| Some((number(row, "mlps")?, text(row, "table"))))
                 .max_by(|a, b| a.0.total_cmp(&b.0))
         };
-        let (Some((ours, _)), [family, routes, workload, in_situ]) = (best(true), key(row)) else { continue };
-        let place = if in_situ == "0" { String::new() } else { format!(", in situ {in_situ} MB") };
+        let (Some((ours, _)), [family, routes, workload, how, in_situ]) = (best(true), key(row)) else {
+            continue;
+        };
+        let place = if in_situ == "0" { format!(", {how}") } else { format!(", in situ {in_situ} MB") };
         let what = format!("{} {workload}{place}", family_name(&family));
         let peer = best(false);
         let ratio = peer.as_ref().filter(|peer| peer.0 > 0.0).map(|peer| ours / peer.0);
