@@ -7,6 +7,16 @@ use super::memory::{Cell, Memory};
 use super::routes::Value;
 use super::sweep::Run;
 
+/// What a [`Shape::patch`] has come to.
+pub(super) enum Patched {
+    /// It is not done for such a tree or such runs.
+    No,
+    /// The new tree.
+    Tree(u32),
+    /// The tree is the same throughout now, and not built: there is one for each value.
+    Uniform(Value),
+}
+
 /// How one family lays its blocks out.
 pub(super) trait Shape {
     /// Where each level's window begins, in bits from the left; the first is what indexes the root.
@@ -15,6 +25,8 @@ pub(super) trait Shape {
     const WINDOWS: &'static [u8];
     /// Whether a tree that is the same throughout is also shared when it is a deeper chunk's.
     const DEEP_UNIFORM: bool;
+    /// Whether trees of the first level can be [patched](Self::patch).
+    const PATCHES: bool;
     /// How many 64-bit words behind a block's start readers may read, whatever the block holds.
     const MARGIN: usize;
 
@@ -28,6 +40,9 @@ pub(super) trait Shape {
     fn link(memory: &Memory, tree: u32, suffix: u32) -> Option<Cell>;
     /// Publishes a deeper tree by its cell: readers that see the link see what it leads to.
     fn publish(memory: &Memory, cell: Cell, tree: u32);
+    /// Builds a tree of the first level that is like an old one but for the runs of a prefix (within the window); or
+    /// says that all of it is to be built from its routes.
+    fn patch(memory: &mut Memory, tree: u32, prefix: (u32, u8), runs: &[Run]) -> Result<Patched, FibError>;
     /// Whether a part of a tree can be replaced without building all of it again.
     fn splices(tree: u32) -> bool;
     /// Builds what replaces the runs of a prefix (within the window) in such a tree, and notes where it is to be

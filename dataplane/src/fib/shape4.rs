@@ -11,13 +11,17 @@ use super::FibError;
 use super::memory::{Cell, Memory};
 use super::pages::Pages;
 use super::routes::Value;
-use super::shape::Shape;
+use super::shape::{Patched, Shape};
 use super::sweep::{Goal, Run};
 
 /// The address bits that index the root.
 pub(super) const ROOT_BITS: u8 = 18;
 /// A run's value from here on is the place of its cell: 32-bit words from the start of the block.
 pub(super) const ESCAPE: u16 = 0x8000;
+/// The highest bits of four values.
+const ESCAPES: u64 = 0x8000_8000_8000_8000;
+/// The /24s of a block.
+const SLOTS: usize = 64;
 /// How many words from its start on a reader may read of a block without a look at how long it is: a bit map, and as
 /// many 16-bit values as that can have bits.
 const REACH: usize = 17;
@@ -132,12 +136,52 @@ impl<const N: usize> Draft<N> {
     }
 }
 
+/// A block without cells under construction: a bit for each slot where a run starts, and the runs' values.
+struct Runs {
+    starts: u64,
+    values: [u16; SLOTS + 4],
+    len: usize,
+}
+
+impl Default for Runs {
+    fn default() -> Self {
+        Self { starts: 0, values: [0; SLOTS + 4], len: 0 }
+    }
+}
+
+impl Runs {
+    /// Adds a run, or lengthens the last one when that has the same value.
+    fn push(&mut self, slot: u32, value: u16) {
+        if self.len == 0 || self.values[self.len - 1] != value {
+            self.extend(1 << slot, &[value]);
+        }
+    }
+
+    /// Adds runs, each of another value than the one before it.
+    fn extend(&mut self, starts: u64, values: &[u16]) {
+        self.starts |= starts;
+        self.values[self.len..self.len + values.len()].copy_from_slice(values);
+        self.len += values.len();
+    }
+
+    fn place(&self, memory: &mut Memory) -> Result<u32, FibError> {
+        let offset = memory.alloc(block_words(self.len, 0))?;
+        let block = offset as usize;
+        memory.set_word(block, self.starts);
+        for (at, four) in self.values.chunks_exact(4).take(self.len.div_ceil(4)).enumerate() {
+            let word = four.iter().rev().fold(0, |word, &value| word << 16 | u64::from(value));
+            memory.set_word(block + 1 + at, word);
+        }
+        Ok(offset)
+    }
+}
+
 /// A block's runs and cells.
 fn counts(memory: &Memory, block: usize) -> (usize, usize) {
     let runs = memory.word(block).count_ones() as usize;
     // The highest bit of each 16; the last are 0 where there are no values.
     let values = &memory.words()[block + 1..block + 1 + runs.div_ceil(4)];
-    let escapes = values.iter().map(|four| four.load(Ordering::Relaxed) & 0x8000_8000_8000_8000);
+    let escapes = values.iter().map(|four| four.load(Ordering::Relaxed) & ESCAPES);
     let cells = escapes.map(|bits| bits.count_ones() as usize).sum();
     (runs, cells)
 }
@@ -158,6 +202,7 @@ fn page_words(runs: usize) -> usize {
 impl Shape for Shape4 {
     const STARTS: &'static [u8] = &[ROOT_BITS, 24];
     const WINDOWS: &'static [u8] = &[6, 8];
+    const PATCHES: bool = true;
     const DEEP_UNIFORM: bool = false;
     const MARGIN: usize = REACH;
 
@@ -225,6 +270,56 @@ impl Shape for Shape4 {
         let shift = cell.0 % 2 * 32;
         let word = memory.word(cell.0 / 2) & !(u64::from(u32::MAX) << shift) | u64::from(tree) << shift;
         memory.words()[cell.0 / 2].store(word, Ordering::Release);
+    }
+
+    /// For blocks without cells, before and after: all but a few.
+    fn patch(
+        memory: &mut Memory,
+        tree: u32,
+        (first, len): (u32, u8),
+        runs: &[Run],
+    ) -> Result<Patched, FibError> {
+        let block = tree as usize;
+        let starts = memory.word(block);
+        let count = starts.count_ones() as usize;
+        let (mut old, mut any) = ([0; SLOTS + 4], 0);
+        for (values, word) in
+            old.chunks_exact_mut(4).zip(&memory.words()[block + 1..]).take(count.div_ceil(4))
+        {
+            let four = word.load(Ordering::Relaxed);
+            any |= four;
+            values.copy_from_slice(&[
+                four as u16,
+                (four >> 16) as u16,
+                (four >> 32) as u16,
+                (four >> 48) as u16,
+            ]);
+        }
+        if any & ESCAPES != 0 {
+            return Ok(Patched::No);
+        }
+        let slot = first >> 26;
+        let (below, next) = ((1 << slot) - 1, slot + (64 >> len));
+        let mut new = Runs::default();
+        new.extend(starts & below, &old[..(starts & below).count_ones() as usize]);
+        let mut start = slot;
+        for run in runs {
+            match run.goal {
+                Goal::Value(value) if value < Value::from(ESCAPE) => new.push(start, value as u16),
+                _ => return Ok(Patched::No),
+            }
+            start = (run.end >> 26) + 1;
+        }
+        if next < 64 {
+            // The run in which the next slot is, which may have begun before.
+            let rank = (starts << (63 - next)).count_ones() as usize;
+            new.push(next, old[rank - 1]);
+            new.extend(starts & !1 << next, &old[rank..count]);
+        }
+        if new.len == 1 {
+            return Ok(Patched::Uniform(Value::from(new.values[0])));
+        }
+        new.place(memory).map(Patched::Tree)
     }
 
     fn splices(_tree: u32) -> bool {

@@ -2,6 +2,7 @@
 //! the writer, the real Internet table, memory that runs out.
 
 mod exhaustion;
+mod fewest;
 mod large;
 mod model;
 mod operations;

@@ -2,9 +2,9 @@
 
 use super::{Undo, Writer, mask128};
 use crate::fib::FibError;
-use crate::fib::chunks::Id;
+use crate::fib::chunks::{Chunk, Id};
 use crate::fib::routes::{DEEPER, Entry, Value, mask32};
-use crate::fib::shape::Shape;
+use crate::fib::shape::{Patched, Shape};
 use crate::fib::sweep::{Goal, Run, sweep};
 
 /// Lists up to this long are rebuilt as a whole for each change.
@@ -31,10 +31,14 @@ impl<S: Shape> Writer<S> {
         };
         let at = at.unwrap_or_else(|at| at);
         self.undo.push(Undo::Route { id, suffix: first, len, value: old });
+        let place = (at, value.filter(|_| len != DEEPER));
         if !self.splices(id) {
-            let tree = self.rebuild(id, prefix, level, self.chunks[id].cover)?;
+            let tree = match self.patch(id, prefix, level, (first, within), place)? {
+                Some(tree) => tree,
+                None => self.rebuild(id, prefix, level, self.chunks[id].cover)?,
+            };
             self.finish(prefix, level, Some(tree))?;
-        } else if self.splice(id, prefix, level, (first, within), (at, value.filter(|_| len != DEEPER)))? {
+        } else if self.splice(id, prefix, level, (first, within), place)? {
             self.finish(prefix, level, None)?;
             self.undo.clear();
             // What is there already will do where there is no memory for less.
@@ -60,26 +64,74 @@ impl<S: Shape> Writer<S> {
         S::splices(chunk.tree) && count > SMALL && count > built / 4 && count <= built.max(8) * 2
     }
 
-    /// Builds the part of a chunk's tree that is under a prefix. `at` is where its list has what is under it; before that
-    /// is the route of the prefix itself, if there is one, with this value.
+    /// Builds the part of a chunk's tree that is under a prefix. `place` is as in [`part`](Self::part).
     fn splice(
+        &mut self,
+        id: Id,
+        prefix: u128,
+        level: usize,
+        part: (u32, u8),
+        place: (usize, Option<Value>),
+    ) -> Result<bool, FibError> {
+        let runs = self.part(id, prefix, level, part, place)?;
+        let spliced = S::splice(&mut self.memory, self.chunks[id].tree, part, &runs);
+        self.runs[level] = runs;
+        spliced
+    }
+
+    /// Builds a chunk's tree from the old one and the routes under a prefix, where the shape does that, and notes the old
+    /// one as unlinked. `place` is as in [`part`](Self::part).
+    fn patch(
+        &mut self,
+        id: Id,
+        prefix: u128,
+        level: usize,
+        part: (u32, u8),
+        place: (usize, Option<Value>),
+    ) -> Result<Option<u32>, FibError> {
+        if !S::PATCHES || level > 0 {
+            return Ok(None);
+        }
+        let runs = self.part(id, prefix, level, part, place)?;
+        let old = self.chunks[id].tree;
+        let patched = S::patch(&mut self.memory, old, part, &runs);
+        self.runs[level] = runs;
+        let tree = match patched? {
+            Patched::No => return Ok(None),
+            Patched::Tree(tree) => tree,
+            Patched::Uniform(value) => self.uniform(level, value)?,
+        };
+        self.note_tree(id)?;
+        self.chunks[id].tree = tree;
+        self.unlink(level, old)?;
+        Ok(Some(tree))
+    }
+
+    /// The runs of the part of a chunk that is under a prefix. Its list has what is under that prefix from `at` on, but for
+    /// the route of the prefix itself, if there is one, which is there with this value.
+    fn part(
         &mut self,
         id: Id,
         prefix: u128,
         level: usize,
         (first, len): (u32, u8),
         (at, value): (usize, Option<Value>),
-    ) -> Result<bool, FibError> {
+    ) -> Result<Vec<Run>, FibError> {
         let last = first | !mask32(len);
         let (routes, cover) = (std::mem::take(&mut self.chunks[id].routes), self.chunks[id].cover);
         let cover = value.or_else(|| routes.cover_before(at, first, len)).unwrap_or(cover);
         let under = routes.under_from(at + usize::from(value.is_some()), last);
         let runs = self.sweep(prefix, level, (first, last), cover, under);
         self.chunks[id].routes = routes;
-        let runs = runs?;
-        let spliced = S::splice(&mut self.memory, self.chunks[id].tree, (first, len), &runs);
-        self.runs[level] = runs;
-        spliced
+        runs
+    }
+
+    /// Notes what a chunk's tree is before a change.
+    fn note_tree(&mut self, id: Id) -> Result<(), FibError> {
+        self.reserve_undo()?;
+        let &Chunk { cover, tree, built, .. } = &self.chunks[id];
+        self.undo.push(Undo::Tree { id, cover, tree, built });
+        Ok(())
     }
 
     /// Builds a chunk's tree again, for this cover, and notes the old one as unlinked.
@@ -90,10 +142,9 @@ impl<S: Shape> Writer<S> {
         level: usize,
         cover: Value,
     ) -> Result<u32, FibError> {
-        self.reserve_undo()?;
+        self.note_tree(id)?;
         let chunk = &mut self.chunks[id];
         let old = chunk.tree;
-        self.undo.push(Undo::Tree { id, cover: chunk.cover, tree: old, built: chunk.built });
         chunk.cover = cover;
         let tree = self.build(id, prefix, level)?;
         self.unlink(level, old)?;

@@ -7,13 +7,14 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::PARTS;
-use super::callgrind::{Function, Profile};
+use super::profile::{Function, Profile};
 
 /// Where, in [`PARTS`], what is in one of these files belongs. The first that fits counts.
 const FILES: &[(&str, &str)] = &[
     ("pipeline/stages/replay.rs", "ports_rx"),
     ("dataplane/src/stage/rx.rs", "rx"),
     ("dataplane/src/stage/parse.rs", "parse"),
+    ("dataplane/src/stage/wide.rs", "parse"),
     ("dataplane/src/stage/classify.rs", "parse"),
     ("dataplane/src/stage/validate.rs", "parse"),
     ("dataplane/src/stage/lookup.rs", "lookup"),

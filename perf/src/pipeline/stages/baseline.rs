@@ -16,21 +16,9 @@ const LEAST: f64 = 0.25;
 /// All parts together.
 pub const ALL: &str = "all";
 
-/// The compiler and the instructions that it may use under valgrind; what counts can be compared between.
-pub fn key() -> String {
-    // As the worker chooses: valgrind hides AVX-512.
-    let level = if cfg!(target_arch = "x86_64") && host_has_avx2() { "AVX2" } else { "baseline" };
+/// The compiler and the instructions that the worker uses; what counts can be compared between.
+pub fn key(level: &str) -> String {
     format!("{}, {} {level}", env!("PERF_RUSTC"), std::env::consts::ARCH)
-}
-
-#[cfg(target_arch = "x86_64")]
-fn host_has_avx2() -> bool {
-    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("bmi2")
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn host_has_avx2() -> bool {
-    false
 }
 
 /// Baselines by [`key`].

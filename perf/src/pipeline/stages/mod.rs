@@ -1,12 +1,15 @@
 //! `perf pipeline --stages`: what each stage costs. Cycles are taken on the ports of the other runs, with a look at the
-//! clock after each stage of a burst. Instructions are counted by `callgrind` over packets in memory: they are the same
-//! on a busy machine, so that CI can hold them against a baseline.
+//! clock after each stage of a burst. Instructions are counted over packets in memory, by `callgrind` and step by step: they
+//! are the same on a busy machine, so that CI can hold them against a baseline.
 
 mod attribute;
 mod baseline;
 mod callgrind;
 pub mod count;
+mod profile;
 mod replay;
+mod stepping;
+mod steps;
 pub mod timed;
 
 use std::collections::BTreeMap;
@@ -15,6 +18,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use baseline::{ALL, Baselines, Counts};
+use count::Counter;
 use serde_json::json;
 
 use super::case::Case;
@@ -45,43 +49,60 @@ const RENEW: &str = "cargo run --release -p perf -- pipeline --stages --renew";
 
 fn renew(args: &Args, cases: &[Case], stop: &AtomicBool) -> Result<(), String> {
     let mut baselines = Baselines::load(&args.baseline)?;
-    let counts = kept(&counted(cases, stop)?);
-    let key = baseline::key();
-    if let Some(before) = baselines.get(&key) {
-        for (case, parts) in &counts {
-            let was = before.get(case).and_then(|parts| parts.get(ALL));
-            let was = was.map_or("none".into(), |was| format!("{was:.2}"));
-            println!("{case}: {:.2} instructions a packet (before: {was})", parts[ALL]);
+    for counter in Counter::ALL {
+        let key = baseline::key(counter.level());
+        if let Some(missing) = counter.missing() {
+            if counter == Counter::Callgrind {
+                return Err(missing);
+            }
+            println!("{key}: not renewed: {missing}");
+            continue;
         }
+        let counts = kept(&counted(counter, cases, stop)?);
+        for (case, parts) in &counts {
+            let before = baselines.get(&key).and_then(|before| before.get(case)?.get(ALL).copied());
+            println!("{}", line(counter, case, parts[ALL], before));
+        }
+        baselines.renew(key.clone(), counts, &args.baseline)?;
+        println!("{}: renewed for {key}", args.baseline.display());
     }
-    baselines.renew(key.clone(), counts, &args.baseline)?;
-    println!("{}: renewed for {key}", args.baseline.display());
     Ok(())
+}
+
+fn line(counter: Counter, case: &str, now: f64, before: Option<f64>) -> String {
+    let before = before.map_or("none".into(), |before| format!("{before:.2}"));
+    format!("{:8} {case:12} {now:8.2} instructions a packet, {before:>8} in the baseline", counter.level())
 }
 
 fn check(args: &Args, cases: &[Case], stop: &AtomicBool) -> Result<(), String> {
     let baselines = Baselines::load(&args.baseline)?;
-    let key = baseline::key();
-    let Some(before) = baselines.get(&key) else {
-        println!(
-            "perf: instructions not checked: {} has no baseline for {key} (it has: {}). `{RENEW}` makes one.",
-            args.baseline.display(),
-            baselines.keys().join("; ")
-        );
-        return Ok(());
-    };
-    if count::valgrind().is_none() {
-        return Err(
-            "no valgrind on this machine, which counts the instructions (Debian: apt-get install valgrind)"
-                .into(),
-        );
+    let mut regressions = Vec::new();
+    for counter in Counter::ALL {
+        let key = baseline::key(counter.level());
+        // What a processor lacks is no fault of the machine's, other than what can be installed.
+        if let Some(missing) = counter.missing().filter(|_| counter == Counter::Steps) {
+            println!("perf: instructions with {} not checked: {missing}", counter.level());
+            continue;
+        }
+        let Some(before) = baselines.get(&key) else {
+            println!(
+                "perf: instructions not checked: {} has no baseline for {key} (it has: {}). `{RENEW}` makes one.",
+                args.baseline.display(),
+                baselines.keys().join("; ")
+            );
+            continue;
+        };
+        if let Some(missing) = counter.missing() {
+            return Err(missing);
+        }
+        let now = kept(&counted(counter, cases, stop)?);
+        for (case, parts) in &now {
+            let before = before.get(case).and_then(|parts| parts.get(ALL)).copied();
+            println!("{}", line(counter, case, parts[ALL], before));
+        }
+        let more = baseline::regressions(&now, before);
+        regressions.extend(more.into_iter().map(|line| format!("{}, {line}", counter.level())));
     }
-    let now = kept(&counted(cases, stop)?);
-    for (case, parts) in &now {
-        let was = before.get(case).and_then(|parts| parts.get(ALL)).copied().unwrap_or_default();
-        println!("{case:12} {:8.2} instructions a packet, {was:8.2} in the baseline", parts[ALL]);
-    }
-    let regressions = baseline::regressions(&now, before);
     if regressions.is_empty() {
         return Ok(());
     }
@@ -99,7 +120,7 @@ fn kept(counted: &Counted) -> Counts {
 }
 
 /// Counts all cases, as many at a time as there are processors: time is of no matter here.
-fn counted(cases: &[Case], stop: &AtomicBool) -> Result<Counted, String> {
+fn counted(counter: Counter, cases: &[Case], stop: &AtomicBool) -> Result<Counted, String> {
     let folder = tempfile::tempdir().map_err(|error| format!("cannot make a temporary folder: {error}"))?;
     let (next, results) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     let at_a_time = std::thread::available_parallelism().map_or(1, usize::from);
@@ -110,7 +131,7 @@ fn counted(cases: &[Case], stop: &AtomicBool) -> Result<Counted, String> {
                     if stop.load(Ordering::Relaxed) {
                         return;
                     }
-                    let result = count::count(*case, folder.path()).map(|parts| (case.name(), parts));
+                    let result = counter.count(*case, folder.path()).map(|parts| (case.name(), parts));
                     results.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(result);
                 }
             });
@@ -126,28 +147,31 @@ fn show(args: &Args, cases: &[Case], stop: &AtomicBool) -> Result<(), String> {
     let note = |note: &str| {
         if args.json { println!("{}", json!({ "note": note })) } else { println!("note: {note}") }
     };
-    let instructions = if count::valgrind().is_some() {
-        eprintln!("perf: counting instructions under valgrind");
-        note(
-            "instructions are those of the AVX2 path, as valgrind has no AVX-512, on packets in memory and generated tables \
-             of at most 100,000 and 24,000 routes; cycles are those of the fastest path that this processor has, ports \
-             included",
-        );
-        counted(cases, stop)?
-    } else {
-        note("no valgrind on this machine (Debian: apt-get install valgrind): instructions are not counted");
-        Counted::new()
-    };
+    note(
+        "instructions are those of packets in memory and generated tables of at most 100,000 and 24,000 routes, ports left \
+         out; cycles are those of the fastest path that this processor has, ports included",
+    );
+    let mut instructions = Vec::new();
+    for counter in Counter::ALL {
+        if let Some(missing) = counter.missing() {
+            note(&format!("instructions with {} are not counted: {missing}", counter.level()));
+        } else {
+            eprintln!("perf: counting instructions with {}", counter.level());
+            instructions.push((counter, counted(counter, cases, stop)?));
+        }
+    }
     let temporary =
         tempfile::tempdir().map_err(|error| format!("cannot make a temporary folder: {error}"))?;
     let folder = args.captures.as_deref().unwrap_or(temporary.path());
     if !args.json {
-        println!("{:50} {:>10} {:>8} {:>7} {:>13}", "case", "part", "cycles", "share", "instructions");
+        let levels =
+            Counter::ALL.map(|counter| format!(" {:>20}", format!("{} instr.", counter.level()))).concat();
+        println!("{:50} {:>10} {:>8} {:>7}{levels}", "case", "part", "cycles", "share");
     }
     for (done, case) in cases.iter().enumerate() {
         eprintln!("perf: {}/{}: {}", done + 1, cases.len(), case.title());
         let (parts, plain) = cycles(args, *case, folder, stop)?;
-        print(args.json, *case, &parts, plain, instructions.get(case.name()));
+        print(args.json, *case, &parts, plain, &instructions);
         if stop.load(Ordering::Relaxed) {
             note("stopped: what was not measured is not here");
             break;
@@ -184,37 +208,36 @@ fn print(
     case: Case,
     cycles: &[f64; PARTS.len()],
     plain: f64,
-    instructions: Option<&[f64; PARTS.len()]>,
+    instructions: &[(Counter, Counted)],
 ) {
     let sum: f64 = cycles.iter().sum();
+    // What the ports in memory take says nothing.
     let own = |part: &str| !part.starts_with("ports");
-    let all = instructions.map(|counts| {
-        PARTS.iter().zip(counts).filter(|(part, _)| own(part)).map(|(_, count)| count).sum::<f64>()
-    });
-    let row = |part: &str, cycles: Option<f64>, instructions: Option<f64>| {
+    let counted = |counter: Counter| instructions.iter().find(|(of, _)| *of == counter)?.1.get(case.name());
+    let row = |part: &str, cycles: Option<f64>, instructions: [Option<f64>; Counter::ALL.len()]| {
         if as_json {
             let rounded = |value: Option<f64>| value.map(|value| (value * 100.0).round() / 100.0);
-            println!(
-                "{}",
-                json!({ "case": case.title(), "stage": part, "cycles_per_packet": rounded(cycles),
-                    "instructions_per_packet": rounded(instructions) })
-            );
+            let mut row =
+                json!({ "case": case.title(), "stage": part, "cycles_per_packet": rounded(cycles) });
+            for (counter, count) in Counter::ALL.iter().zip(instructions) {
+                row[counter.field()] = json!(rounded(count));
+            }
+            println!("{row}");
             return;
         }
         let number = |value: Option<f64>| value.map_or("-".into(), |value| format!("{value:.1}"));
         let share = cycles.map_or("-".into(), |cycles| format!("{:.0} %", cycles / sum * 100.0));
-        println!(
-            "{:50} {part:>10} {:>8} {share:>7} {:>13}",
-            case.title(),
-            number(cycles),
-            number(instructions)
-        );
+        let counts = instructions.map(|count| format!(" {:>20}", number(count))).concat();
+        println!("{:50} {part:>10} {:>8} {share:>7}{counts}", case.title(), number(cycles));
     };
     for (at, part) in PARTS.iter().enumerate() {
-        // The loop's own cycles lie between the looks at the clock; ports in memory say nothing.
+        // The loop's own cycles lie between the looks at the clock.
         let cycles = (*part != "worker").then_some(cycles[at]);
-        row(part, cycles, instructions.map(|counts| counts[at]).filter(|_| own(part)));
+        row(part, cycles, Counter::ALL.map(|counter| Some(counted(counter)?[at]).filter(|_| own(part))));
     }
-    row(ALL, Some(sum), all);
-    row("untimed", Some(plain), None);
+    let all = |counts: &[f64; PARTS.len()]| {
+        PARTS.iter().zip(counts).filter(|(part, _)| own(part)).map(|(_, count)| count).sum()
+    };
+    row(ALL, Some(sum), Counter::ALL.map(|counter| counted(counter).map(all)));
+    row("untimed", Some(plain), Counter::ALL.map(|_| None));
 }
