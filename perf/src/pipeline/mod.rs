@@ -35,7 +35,7 @@ pub struct Args {
     /// Seconds before each measurement in which nothing is counted.
     #[arg(long, default_value_t = 0.3)]
     warm_up: f64,
-    /// What each stage costs, in cycles and (with valgrind) in instructions a packet.
+    /// What each stage costs, in cycles and in instructions a packet (with valgrind, and with AVX-512).
     #[arg(long)]
     stages: bool,
     /// With --stages: only count instructions, and fail where they are more than 2 % over the baseline.

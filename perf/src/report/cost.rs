@@ -82,9 +82,12 @@ pub fn stages(data: &Data) -> String {
         &plot,
         "Where a packet's cycles go. The clock is read after each stage of a burst; its own cost is taken off.",
     );
-    for (key, unit) in
-        [("cycles_per_packet", "Cycles a packet"), ("instructions_per_packet", "Instructions a packet")]
-    {
+    let tables = [
+        ("cycles_per_packet", "Cycles a packet"),
+        ("avx512_instructions_per_packet", "Instructions a packet, AVX-512"),
+        ("instructions_per_packet", "Instructions a packet, counted by callgrind (no AVX-512)"),
+    ];
+    for (key, unit) in tables {
         let others = [("worker", "the loop"), ("all", "all of these"), ("untimed", "without the clock")];
         let filled = |(part, _): &(&str, &str)| cases.iter().any(|case| cost(case, part, key).is_some());
         let columns: Vec<_> = PARTS.into_iter().chain(others).filter(filled).collect();
