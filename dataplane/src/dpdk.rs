@@ -133,6 +133,13 @@ impl TagQueue for TxQueue {
     }
 }
 
+/// Sends on a port that puts tags on, or may once it is seen to. Out of the way of all others.
+#[cold]
+#[inline(never)]
+fn with_tags(queue: &mut TxQueue, offloads: &PortOffloads, packets: &mut [Option<Mbuf>]) -> usize {
+    if offloads.puts_tags_on() { insert::send(queue, packets, Which::Ip) } else { queue.burst(packets) }
+}
+
 /// A worker's queues: those it receives from, each with its port, and one to send on for every port.
 pub struct DpdkIo {
     /// RX queues with their ports.
@@ -161,15 +168,16 @@ impl PortIo for DpdkIo {
         self.rx[queue].1.burst(out)
     }
 
-    #[inline]
+    #[inline(always)]
     fn tx(&mut self, port: PortId, packets: &mut [Option<Mbuf>]) -> usize {
-        let Some(outlet) = self.tx.get_mut(usize::from(port.0)) else { return 0 };
-        match &outlet.puts_tags_on {
-            Some(offloads) if offloads.puts_tags_on() => insert::send(&mut outlet.queue, packets, Which::Ip),
-            _ => outlet.queue.burst(packets),
+        match self.tx.get_mut(usize::from(port.0)) {
+            Some(Outlet { queue, puts_tags_on: None }) => queue.burst(packets),
+            Some(Outlet { queue, puts_tags_on: Some(offloads) }) => with_tags(queue, offloads, packets),
+            None => 0,
         }
     }
 
+    #[cold]
     fn tx_tag_by_nic(&mut self, port: PortId, packets: &mut [Option<Mbuf>]) -> usize {
         match self.tx.get_mut(usize::from(port.0)) {
             Some(Outlet { queue, puts_tags_on: Some(_) }) => insert::send(queue, packets, Which::Any),

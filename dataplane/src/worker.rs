@@ -287,6 +287,7 @@ impl<I: PortIo> Worker<I> {
     }
 
     /// Sends one packet of the control thread. `false`: its port's queue is full, and it waits for the next round.
+    #[inline(never)]
     fn send_injected(&mut self, injected: Injected<I::Packet>, tries: u32) -> bool {
         let Injected { packet, port, sub_if, l3_len, tag_by_nic } = injected;
         let len = packet.bytes().len() as u64;

@@ -63,6 +63,7 @@ fn empty(slots: &mut [Option<Mbuf>]) {
     slots.fill_with(|| None);
 }
 
+#[cold]
 #[inline(never)]
 fn leading(packets: &[Option<Mbuf>]) -> usize {
     packets.iter().position(Option::is_none).unwrap_or(packets.len())
@@ -77,7 +78,6 @@ impl TxQueue {
 
     /// Has the driver make the leading run of `Some` ready to be sent, as offloads of their packets may need it, and
     /// returns how many are; it refuses the one behind.
-    #[inline]
     pub fn prepare(&mut self, packets: &mut [Option<Mbuf>]) -> usize {
         let n = u16::try_from(leading(packets)).unwrap_or(u16::MAX);
         // SAFETY: the queue exists while the port lives, and this is its only handle. The first `n` slots are pointers
@@ -89,7 +89,8 @@ impl TxQueue {
 
     /// Sends from the leading run of `Some`, and returns how many packets the NIC took: their slots are `None`
     /// afterwards, the others as they were.
-    #[inline]
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "in every packet's way")]
     pub fn burst(&mut self, packets: &mut [Option<Mbuf>]) -> usize {
         // Without an early exit this is a few vector instructions; a gap is rare.
         let full = packets.iter().fold(true, |all, slot| all & slot.is_some());
