@@ -289,18 +289,19 @@ fn what_the_queue_has_no_room_for_is_counted_and_freed() {
     router.assert_adds_up();
 }
 
+/// Has the control thread send a frame on port 1.
+fn inject(router: &Router, frame: &[u8]) {
+    let packet = HeapPacket::new(frame);
+    let (port, sub_if) = (PortId(1), SubIfId(1));
+    let injected = Injected { packet, port, sub_if, l3_len: 48, tag_by_nic: false };
+    assert!(router.rings.inject.push(injected).is_ok());
+}
+
 #[test]
 fn injected_frames_leave_and_are_counted_as_sent() {
     let mut router = router();
     let frame = v4_frame(CLOUD, |_| {});
-    let injected = Injected {
-        packet: HeapPacket::new(&frame),
-        port: PortId(1),
-        sub_if: SubIfId(1),
-        l3_len: 48,
-        tag_by_nic: false,
-    };
-    assert!(router.rings.inject.push(injected).is_ok());
+    inject(&router, &frame);
     router.run();
     assert_eq!(router.sent(1), std::slice::from_ref(&frame));
     assert_eq!(router.counters.port(PortId(1)).sent.get(), 1);
@@ -325,14 +326,7 @@ fn an_injected_frame_waits_for_room_and_is_not_lost() {
     let mut router = router();
     router.io.0.lock().unwrap().tx_room = 0;
     let frame = v4_frame(CLOUD, |_| {});
-    let injected = Injected {
-        packet: HeapPacket::new(&frame),
-        port: PortId(1),
-        sub_if: SubIfId(1),
-        l3_len: 48,
-        tag_by_nic: false,
-    };
-    assert!(router.rings.inject.push(injected).is_ok());
+    inject(&router, &frame);
     router.worker.round();
     assert!(router.sent(1).is_empty());
     router.io.0.lock().unwrap().tx_room = 1;

@@ -26,7 +26,7 @@ pub(super) trait Shape {
     /// Whether a tree that is the same throughout is also shared when it is a deeper chunk's.
     const DEEP_UNIFORM: bool;
     /// Whether trees of the first level can be [patched](Self::patch).
-    const PATCHES: bool;
+    const PATCHES: bool = false;
     /// How many 64-bit words behind a block's start readers may read, whatever the block holds.
     const MARGIN: usize;
 
@@ -42,7 +42,9 @@ pub(super) trait Shape {
     fn publish(memory: &Memory, cell: Cell, tree: u32);
     /// Builds a tree of the first level that is like an old one but for the runs of a prefix (within the window); or
     /// says that all of it is to be built from its routes.
-    fn patch(memory: &mut Memory, tree: u32, prefix: (u32, u8), runs: &[Run]) -> Result<Patched, FibError>;
+    fn patch(_: &mut Memory, _: u32, _: (u32, u8), _: &[Run]) -> Result<Patched, FibError> {
+        Ok(Patched::No)
+    }
     /// Whether a part of a tree can be replaced without building all of it again.
     fn splices(tree: u32) -> bool;
     /// Builds what replaces the runs of a prefix (within the window) in such a tree, and notes where it is to be

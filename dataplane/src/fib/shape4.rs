@@ -139,17 +139,15 @@ impl<const N: usize> Draft<N> {
 /// A block without cells under construction: a bit for each slot where a run starts, and the runs' values.
 struct Runs {
     starts: u64,
-    values: [u16; SLOTS + 4],
+    values: [u16; SLOTS],
     len: usize,
 }
 
-impl Default for Runs {
-    fn default() -> Self {
-        Self { starts: 0, values: [0; SLOTS + 4], len: 0 }
-    }
-}
-
 impl Runs {
+    fn new() -> Self {
+        Self { starts: 0, values: [0; SLOTS], len: 0 }
+    }
+
     /// Adds a run, or lengthens the last one when that has the same value.
     fn push(&mut self, slot: u32, value: u16) {
         if self.len == 0 || self.values[self.len - 1] != value {
@@ -282,7 +280,7 @@ impl Shape for Shape4 {
         let block = tree as usize;
         let starts = memory.word(block);
         let count = starts.count_ones() as usize;
-        let (mut old, mut any) = ([0; SLOTS + 4], 0);
+        let (mut old, mut any) = ([0; SLOTS], 0);
         for (values, word) in
             old.chunks_exact_mut(4).zip(&memory.words()[block + 1..]).take(count.div_ceil(4))
         {
@@ -300,7 +298,7 @@ impl Shape for Shape4 {
         }
         let slot = first >> 26;
         let (below, next) = ((1 << slot) - 1, slot + (64 >> len));
-        let mut new = Runs::default();
+        let mut new = Runs::new();
         new.extend(starts & below, &old[..(starts & below).count_ones() as usize]);
         let mut start = slot;
         for run in runs {

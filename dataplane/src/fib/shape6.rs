@@ -14,7 +14,7 @@ use super::node6::{
     link, rank, root_cell, run, tops,
 };
 use super::routes::Value;
-use super::shape::{Patched, Shape};
+use super::shape::Shape;
 use super::sweep::{Goal, Run, push};
 
 /// A table under an entry of another becomes a leaf when it has no more runs than this.
@@ -81,7 +81,6 @@ impl Shape6 {
 impl Shape for Shape6 {
     const STARTS: &'static [u8] = &STARTS;
     const WINDOWS: &'static [u8] = &[32, 32, 32, 4];
-    const PATCHES: bool = false;
     const DEEP_UNIFORM: bool = true;
     const MARGIN: usize = 0;
 
@@ -108,10 +107,6 @@ impl Shape for Shape6 {
 
     fn publish(memory: &Memory, cell: Cell, tree: u32) {
         blocks(memory)[cell.0].store(tree, Ordering::Release);
-    }
-
-    fn patch(_: &mut Memory, _: u32, _: (u32, u8), _: &[Run]) -> Result<Patched, FibError> {
-        Ok(Patched::No)
     }
 
     fn splices(tree: u32) -> bool {

@@ -3,12 +3,23 @@
 use super::{Undo, Writer, mask128};
 use crate::fib::FibError;
 use crate::fib::chunks::{Chunk, Id};
+use crate::fib::memory::Memory;
 use crate::fib::routes::{DEEPER, Entry, Value, mask32};
 use crate::fib::shape::{Patched, Shape};
 use crate::fib::sweep::{Goal, Run, sweep};
 
 /// Lists up to this long are rebuilt as a whole for each change.
 const SMALL: usize = 4;
+
+/// The part of a chunk that is under a prefix (within the window).
+struct Part {
+    first: u32,
+    len: u8,
+    /// From where on the chunk's list has what is under it.
+    at: usize,
+    /// The value of the route of the prefix itself, if there is one, which is there then.
+    value: Option<Value>,
+}
 
 impl<S: Shape> Writer<S> {
     /// Sets or takes away the route of a chunk at this prefix and length (within the window), `DEEPER` for a deeper
@@ -31,14 +42,14 @@ impl<S: Shape> Writer<S> {
         };
         let at = at.unwrap_or_else(|at| at);
         self.undo.push(Undo::Route { id, suffix: first, len, value: old });
-        let place = (at, value.filter(|_| len != DEEPER));
+        let part = Part { first, len: within, at, value: value.filter(|_| len != DEEPER) };
         if !self.splices(id) {
-            let tree = match self.patch(id, prefix, level, (first, within), place)? {
+            let tree = match self.patch(id, prefix, level, &part)? {
                 Some(tree) => tree,
                 None => self.rebuild(id, prefix, level, self.chunks[id].cover)?,
             };
             self.finish(prefix, level, Some(tree))?;
-        } else if self.splice(id, prefix, level, (first, within), place)? {
+        } else if self.with_runs(id, prefix, level, &part, S::splice)? {
             self.finish(prefix, level, None)?;
             self.undo.clear();
             // What is there already will do where there is no memory for less.
@@ -64,66 +75,43 @@ impl<S: Shape> Writer<S> {
         S::splices(chunk.tree) && count > SMALL && count > built / 4 && count <= built.max(8) * 2
     }
 
-    /// Builds the part of a chunk's tree that is under a prefix. `place` is as in [`part`](Self::part).
-    fn splice(
-        &mut self,
-        id: Id,
-        prefix: u128,
-        level: usize,
-        part: (u32, u8),
-        place: (usize, Option<Value>),
-    ) -> Result<bool, FibError> {
-        let runs = self.part(id, prefix, level, part, place)?;
-        let spliced = S::splice(&mut self.memory, self.chunks[id].tree, part, &runs);
-        self.runs[level] = runs;
-        spliced
-    }
-
     /// Builds a chunk's tree from the old one and the routes under a prefix, where the shape does that, and notes the old
-    /// one as unlinked. `place` is as in [`part`](Self::part).
-    fn patch(
-        &mut self,
-        id: Id,
-        prefix: u128,
-        level: usize,
-        part: (u32, u8),
-        place: (usize, Option<Value>),
-    ) -> Result<Option<u32>, FibError> {
+    /// one as unlinked.
+    fn patch(&mut self, id: Id, prefix: u128, level: usize, part: &Part) -> Result<Option<u32>, FibError> {
         if !S::PATCHES || level > 0 {
             return Ok(None);
         }
-        let runs = self.part(id, prefix, level, part, place)?;
-        let old = self.chunks[id].tree;
-        let patched = S::patch(&mut self.memory, old, part, &runs);
-        self.runs[level] = runs;
-        let tree = match patched? {
+        let tree = match self.with_runs(id, prefix, level, part, S::patch)? {
             Patched::No => return Ok(None),
             Patched::Tree(tree) => tree,
             Patched::Uniform(value) => self.uniform(level, value)?,
         };
         self.note_tree(id)?;
-        self.chunks[id].tree = tree;
+        let old = std::mem::replace(&mut self.chunks[id].tree, tree);
         self.unlink(level, old)?;
         Ok(Some(tree))
     }
 
-    /// The runs of the part of a chunk that is under a prefix. Its list has what is under that prefix from `at` on, but for
-    /// the route of the prefix itself, if there is one, which is there with this value.
-    fn part(
+    /// Hands a chunk's tree and the runs of a part of it to what makes something of them.
+    fn with_runs<T>(
         &mut self,
         id: Id,
         prefix: u128,
         level: usize,
-        (first, len): (u32, u8),
-        (at, value): (usize, Option<Value>),
-    ) -> Result<Vec<Run>, FibError> {
+        part: &Part,
+        make: impl FnOnce(&mut Memory, u32, (u32, u8), &[Run]) -> Result<T, FibError>,
+    ) -> Result<T, FibError> {
+        let &Part { first, len, at, value } = part;
         let last = first | !mask32(len);
         let (routes, cover) = (std::mem::take(&mut self.chunks[id].routes), self.chunks[id].cover);
         let cover = value.or_else(|| routes.cover_before(at, first, len)).unwrap_or(cover);
         let under = routes.under_from(at + usize::from(value.is_some()), last);
         let runs = self.sweep(prefix, level, (first, last), cover, under);
         self.chunks[id].routes = routes;
-        runs
+        let runs = runs?;
+        let made = make(&mut self.memory, self.chunks[id].tree, (first, len), &runs);
+        self.runs[level] = runs;
+        made
     }
 
     /// Notes what a chunk's tree is before a change.

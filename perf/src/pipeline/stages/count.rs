@@ -64,7 +64,12 @@ pub fn child(args: &ChildArgs) -> Result<(), String> {
         worker.round();
     }
     let mut count = || the_rounds_that_are_counted(&mut worker, rounds);
-    let taken = if args.step { stepping::steps(count)? } else { (count(), Vec::new()).1 };
+    let taken = if args.step {
+        stepping::steps(count)?
+    } else {
+        count();
+        Vec::new()
+    };
     let sent = worker.into_parts().0.sent();
     if sent != 2 * packets {
         return Err(format!("{sent} of {} packets were forwarded", 2 * packets));
