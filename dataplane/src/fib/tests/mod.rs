@@ -3,10 +3,12 @@
 
 mod exhaustion;
 mod fewest;
-// Miri gives a table 1 MB.
+// Not under Miri, which gives a table 1 MB: `large`, `small`.
 #[cfg(not(miri))]
 mod large;
 mod model;
 mod operations;
 mod race;
 mod real;
+#[cfg(not(miri))]
+mod small;
