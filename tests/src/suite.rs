@@ -143,7 +143,7 @@ impl Default for Suite {
 }
 
 /// A step's time limit that is not a matter of measurement: generous, since the machine may be busy.
-pub const SOON: Duration = Duration::from_secs(20);
+pub const SOON: Duration = Duration::from_mins(1);
 
 /// What the project promises of a route: used, or gone, within this.
 pub const ROUTE: Duration = Duration::from_secs(1);
@@ -159,6 +159,27 @@ pub fn assert_within(limit: Duration, took: Duration, what: &str) {
         limit.as_secs_f64()
     );
     println!("    {what}: {:.3} s", took.as_secs_f64());
+}
+
+/// Measures how long things take, and fails when one of them takes longer than `limit`; but not at once, since the
+/// machine may just have stood still: one of three measurements has to be right.
+#[track_caller]
+pub fn assert_once_within<const N: usize>(
+    limit: Duration,
+    what: [&str; N],
+    mut measure: impl FnMut() -> [Duration; N],
+) {
+    let mut took = measure();
+    for _ in 0..2 {
+        if took.iter().all(|took| *took <= limit) {
+            break;
+        }
+        println!("    {what:?} took {took:?}: once more");
+        took = measure();
+    }
+    for (what, took) in what.iter().zip(took) {
+        assert_within(limit, took, what);
+    }
 }
 
 /// Does something when it is dropped: puts back what a step changed, also when the step fails.

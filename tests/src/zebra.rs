@@ -13,7 +13,7 @@ use crate::process::{Daemon, run};
 use crate::wait;
 
 const DAEMONS: &str = "/usr/lib/frr";
-const START: Duration = Duration::from_secs(15);
+const START: Duration = Duration::from_mins(1);
 
 /// The daemons, in the order in which they start.
 const NAMES: [&str; 3] = ["zebra", "bgpd", "staticd"];
