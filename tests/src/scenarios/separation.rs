@@ -14,7 +14,9 @@ pub fn overlapping_vrfs_stay_apart(circuit: &mut Circuit) {
     let records: Vec<_> = circuit.wires.iter().map(crate::wire::Wire::record).collect();
     for cloud in CLOUD {
         let streams: Vec<_> = circuit.peerings.iter().map(|p| stream(p, cloud.address())).collect();
-        streams.iter().for_each(|stream| stream.wait_for(300));
+        for stream in &streams {
+            stream.wait_for(300);
+        }
         for stream in streams {
             stream.assert_lossless();
         }
