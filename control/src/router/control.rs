@@ -430,9 +430,10 @@ impl Control {
             if link.up != self.links[port] {
                 self.links[port] = link.up;
                 let name = &self.config.ports[port].name;
-                match link.up {
-                    true => tracing::info!("port `{name}`: link up"),
-                    false => tracing::warn!("port `{name}`: link down"),
+                if link.up {
+                    tracing::info!("port `{name}`: link up");
+                } else {
+                    tracing::warn!("port `{name}`: link down");
                 }
                 self.tell_link(port, link.up);
             }
