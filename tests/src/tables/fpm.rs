@@ -223,22 +223,35 @@ fn disconnect(yard: &Yard) {
     wait::until_true(SOON, "the loss", || yard.source("fpm")["up"] == false);
 }
 
-/// Has it connect again.
+/// Has it connect again, and waits until it has told all, which ends the retain time of its last loss.
 #[track_caller]
 fn connect(yard: &Yard) {
+    let told = tellings(yard);
     zebra(yard).vtysh("zebra", &["configure terminal", "fpm address 127.0.0.1"]);
     wait_for_return(yard);
+    wait_for_telling(yard, told);
+}
+
+/// How many times zebra has told all its routes after a connection, says the log.
+fn tellings(yard: &Yard) -> usize {
+    yard.log().matches("zebra has told all its routes again").count()
+}
+
+/// Waits until it has done so more than `told` times.
+#[track_caller]
+fn wait_for_telling(yard: &Yard, told: usize) {
+    wait::until_true(2 * SOON, "all to be told again", || tellings(yard) > told);
 }
 
 /// All of FRR is killed and comes back: until its sessions are up, for longer than the quiet time, zebra has little to
 /// tell. Not a packet is lost.
 fn killed_frr_comes_back_without_loss(yard: &mut Yard) {
-    let stream = yard.stream();
+    let (stream, told) = (yard.stream(), tellings(yard));
     yard.zebra.as_mut().expect("zebra").kill();
     wait::until_true(SOON, "the loss", || yard.source("fpm")["up"] == false);
     yard.zebra.as_mut().expect("zebra").resume();
     wait_for_return(yard);
-    wait::pause(Duration::from_secs(2 * QUIET));
+    wait_for_telling(yard, told);
     stream.stop().assert_lossless();
     yard.assert_equal("fpm", &frrs(yard));
 }
