@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use dataplane::header::ethernet;
 use dataplane::ids::{PortId, SubIfId};
-use dataplane::offload::{Offload, PortOffloads, State};
+use dataplane::offload::{Kinds, Offload, PortOffloads, State};
 use dataplane::sub_interface::{SubInterface, Tags};
 use dpdk_sys::PortInfo;
 
@@ -40,18 +40,26 @@ pub fn tag_checks(ports: &[OpenPort]) -> Vec<TagCheck> {
     asked.map(|(number, _)| TagCheck::new(PortId(number as u16), Instant::now())).collect()
 }
 
+/// The kinds of frames for which an offload is not in use, when it is.
+fn exception(offloads: &PortOffloads, offload: Offload) -> Kinds {
+    if offload == Offload::Rss { offloads.not_dealt_out() } else { Kinds::NONE }
+}
+
 /// Whether a port may put on the tag of what leaves by a sub-interface.
 fn may_have_its_tag_put_on(sub_if: &SubInterface) -> bool {
     matches!(sub_if.tags, Tags::One(tag) if tag.tpid == ethernet::TPID_8021Q)
 }
 
 impl Control {
-    /// What `turnpike show ports` says of a port's offloads: by name, `in use`, or `software` and why.
+    /// What `turnpike show ports` says of a port's offloads: by name, `in use`, and for what not, or `software` and why.
     pub(super) fn offload_views(&self, port: usize) -> BTreeMap<String, String> {
         let Some(port) = self.hardware.ports.get(port) else { return BTreeMap::new() };
         let one = |offload: &Offload| {
             let text = match port.offloads.state(*offload).why_not() {
-                None => "in use".to_string(),
+                None => match exception(&port.offloads, *offload).names() {
+                    None => "in use".to_string(),
+                    Some(names) => format!("in use, except for frames with {names}"),
+                },
                 Some(why) => format!("software ({why})"),
             };
             (offload.name().to_string(), text)
@@ -109,13 +117,20 @@ impl Control {
         for (configured, port) in self.config.ports.iter().zip(&mut self.hardware.ports) {
             for offload in Offload::ALL {
                 let state = port.offloads.state(offload);
+                let exception = exception(&port.offloads, offload);
                 let told = &mut port.told[offload as usize];
-                if std::mem::replace(told, state) == state {
+                if std::mem::replace(told, (state, exception)) == (state, exception) {
                     continue;
                 }
                 let (port, offload) = (&configured.name, offload.name());
                 match state.why_not() {
-                    None => tracing::info!("port `{port}`: {offload} was seen to work, and is in use"),
+                    None => match exception.names() {
+                        None => tracing::info!("port `{port}`: {offload} was seen to work, and is in use"),
+                        Some(names) => tracing::warn!(
+                            "port `{port}`: {offload} gives all frames with {names} to one queue; with `hand_over` in \
+                             [workers] the other workers get their share"
+                        ),
+                    },
                     Some(why) if state.failed() => {
                         tracing::warn!("port `{port}`: {offload} is not used any more; its check {why}");
                     }
