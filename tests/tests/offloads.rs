@@ -32,7 +32,7 @@ fn v6(vlan: u16, host: u8) -> IpAddr {
 /// A turnpike with a sub-interface for each VLAN, whose address ends in `host`. `keys`: more keys of the second one.
 fn config(device: &str, address: Address, host: u8, vrfs: &[Netns], keys: &str, socket: &Path) -> String {
     let mut text = format!("[[port]]\nname = \"p\"\noffloads = [\"vlan_insert\"]\ndevice = \"{device}\"\n\n");
-    for (i, vlan) in VLANS.iter().enumerate() {
+    for (i, vlan) in VLANS.into_iter().enumerate() {
         text += &format!(
             "[[interface]]\nname = \"v{vlan}\"\nport = \"p\"\nvlan = {vlan}\naddresses = [\"{}/{}\"]\n{}",
             address(vlan, host),
