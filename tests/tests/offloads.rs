@@ -105,7 +105,7 @@ fn put_on_tags(address: Address, size: u16, ip: [u8; 3]) {
     // What the port put on is what the first one shows, and what the second one received.
     let tag = [&[0x81, 0, PCP << 5, 31], &ip[..]].concat();
     for lab in [&lab, &other] {
-        let frames = std::fs::read(lab.path("capture")).expect("the capture");
+        let frames = std::fs::read(lab.path("capture")).unwrap_or_default();
         let found = frames.windows(tag.len()).filter(|window| *window == tag).count();
         assert!(found >= 4, "{found} of five frames (one may be ARP)");
     }
