@@ -33,8 +33,19 @@ fn turnpike() -> PathBuf {
 /// One turnpike at a time: tester and device each want a core.
 static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
+/// What the tester says when it could not send what it was to send.
+const LIMIT: &str = "the tester is the limit";
+
+/// Runs a measurement; again if the tester could not keep up, which on a busy machine is no fault of its own.
 fn run(command: &mut Command) -> (Output, Vec<Value>) {
-    let output = command.output().unwrap();
+    let kept_up = |output: &Output| !String::from_utf8_lossy(&output.stderr).contains(LIMIT);
+    let mut output = command.output().unwrap();
+    for _ in 0..7 {
+        if kept_up(&output) {
+            break;
+        }
+        output = command.output().unwrap();
+    }
     let text = String::from_utf8_lossy(&output.stdout);
     let rows = text.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
     (output, rows)
@@ -104,6 +115,7 @@ fn through_a_real_turnpike() {
 
 #[test]
 fn looped_back_to_itself() {
+    let _one = ONE.lock();
     let (output, rows) = run(perf()
         .args([
             "--dut",
@@ -168,6 +180,7 @@ fn an_interrupted_run_is_partial() {
 /// What it says where it cannot run.
 #[test]
 fn refusals_say_the_way_out() {
+    let _one = ONE.lock();
     let cases: [(&[&str], &str); 6] = [
         (&[], "name the two ports"),
         (
@@ -208,25 +221,19 @@ fn refusals_say_the_way_out() {
         let output = perf().args(args).output().unwrap();
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success(), "{args:?}");
-        assert!(errors.contains(expected) && !errors.contains("panicked"), "{args:?}: {errors}");
+        let right = errors.contains(expected) && !errors.contains("panicked");
+        assert!(right, "{args:?}: {}: {errors}", output.status);
     }
 }
 
 #[test]
 fn a_rate_beyond_the_tester_is_said_to_be() {
-    let (output, _) = run(perf()
-        .args([
-            "--dut",
-            "loopback",
-            "--no-huge",
-            "--quick",
-            "--json",
-            "--test",
-            "throughput",
-            "--family",
-            "v4",
-        ])
-        .args(["--size", "1518", "--max-rate", "1e9", "--flows", "16"]));
+    let _one = ONE.lock();
+    let output = perf()
+        .args(["--dut", "loopback", "--no-huge", "--quick", "--json", "--test", "throughput"])
+        .args(["--family", "v4", "--size", "1518", "--max-rate", "1e9", "--flows", "16"])
+        .output()
+        .unwrap();
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && errors.contains("the tester is the limit"), "{errors}");
+    assert!(!output.status.success() && errors.contains(LIMIT), "{errors}");
 }
