@@ -8,18 +8,10 @@ use super::node6::{BLOCKS, ESCAPE, LITERAL, Node, RUNS, SHIFTS, TABLE_BITS, is_e
 use super::routes::Value;
 use super::sweep::{Goal, Run, push};
 
-/// How wide tables are made.
-struct Width {
-    /// How many more entries than runs there may be, as bits.
-    more_bits: u32,
-    /// What it is worth, in bytes, that a run is not under a further table.
-    deeper: usize,
-}
-
-/// A tree's first table.
-const FIRST: Width = Width { more_bits: 4, deeper: 128 };
-/// A table under another. There are few of them, and a look-up should not meet a third.
-const FURTHER: Width = Width { more_bits: 6, deeper: 256 };
+/// How many more entries than runs a table may have, as bits.
+const MORE_BITS: u32 = 6;
+/// What it is worth, in bytes of a table, that a run is not under another table.
+const DEEPER: usize = 256;
 
 /// A part of a tree's keys: the first of them, and how many bits of the key differ within it.
 #[derive(Clone, Copy)]
@@ -216,11 +208,10 @@ fn build_leaf(memory: &mut Memory, runs: &[Run]) -> Result<u32, FibError> {
     Ok(Node::leaf(offset, room).0)
 }
 
-/// How many bits are to be behind the index of a table for these runs of a range: what is best in bytes, with those that
-/// a run costs that is under a further table, and so takes longer to find.
+/// How many bits are to be behind the index of a table for these runs of a range: what is best in bytes, if a run that
+/// is under another table, and so takes longer to find, is worth [`DEEPER`] bytes.
 fn table_shift(runs: &[Run], range: Range) -> u32 {
-    let width = if range.bits == Range::ALL.bits { FIRST } else { FURTHER };
-    let most = (runs.len().ilog2() + width.more_bits).min(*TABLE_BITS.end());
+    let most = (runs.len().ilog2() + MORE_BITS).min(*TABLE_BITS.end());
     let cost = |shift: u32| {
         let (mut deeper, mut from) = (0, 0);
         while from < runs.len() {
@@ -230,7 +221,7 @@ fn table_shift(runs: &[Run], range: Range) -> u32 {
             deeper += if count >= RUNS { count } else { 0 };
             from += count;
         }
-        (4 << (range.bits - shift)) + deeper * width.deeper
+        (4 << (range.bits - shift)) + deeper * DEEPER
     };
     let fits =
         |&shift: &u32| shift < range.bits && (*TABLE_BITS.start()..=most).contains(&(range.bits - shift));
