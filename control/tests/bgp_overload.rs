@@ -38,7 +38,8 @@ fn a_restarted_peer_is_let_in_at_once() {
     let new = Script::establish(BAD, yard.rig.address, &open(ASN, 90, ID));
     assert!(yard.down().contains("replaced"));
     assert_eq!(yard.rig.next_from(), (SourceId(8), RouteEvent::Up));
-    assert!(start.elapsed() < Duration::from_secs(1));
+    // Long before the hold time of the old one.
+    assert!(start.elapsed() < Duration::from_secs(20));
     assert_eq!(old.notification(), (6, 7, vec![]));
     assert!(up(&yard.rig.peer("restarted")));
     drop(new);
@@ -64,8 +65,9 @@ fn another_speaker_behind_the_same_address_is_rejected() {
 #[test]
 fn another_speaker_takes_over_from_a_silent_one() {
     let yard = Yard::new("heir");
-    let _old = yard.establish(6);
-    std::thread::sleep(Duration::from_millis(4500));
+    // Silent for more than two thirds of its hold time, and not for all of it.
+    let _old = yard.establish(15);
+    std::thread::sleep(Duration::from_millis(10_500));
     let _new = Script::establish(BAD, yard.rig.address, &open(ASN, 90, [10, 255, 0, 77]));
     assert!(yard.down().contains("replaced"));
     assert_eq!(yard.rig.next_from(), (SourceId(8), RouteEvent::Up));
@@ -83,7 +85,8 @@ fn threads() -> usize {
 
 #[test]
 fn a_thousand_connections_cost_two_threads() {
-    let mut yard = Yard::new("storm");
+    // The one that is let in first may be silent all the while.
+    let mut yard = Yard::with("storm", Limits { open_time: Duration::from_mins(2), ..Limits::default() });
     let established = yard.establish(90);
     // 500 from the peer's own address, kept open, and 500 from nobody's.
     let mut open = Vec::new();
@@ -93,7 +96,7 @@ fn a_thousand_connections_cost_two_threads() {
         assert!((1..=2).contains(&threads()));
     }
     yard.rig.until("storm", |status| status.rejected == 499);
-    assert_eq!(yard.rig.speaker.refused(), 500);
+    yard.rig.until("storm", |_| yard.rig.speaker.refused() == 500);
     let lines = lines().into_iter().filter(|line| line.contains("already connecting")).count();
     assert!((1..100).contains(&lines), "{lines} lines");
     assert!(up(&yard.rig.peer("storm")));
@@ -176,7 +179,7 @@ fn a_stop_does_not_wait_for_a_consumer() {
     rig.until("stopped", |status| status.updates > 0);
     let start = Instant::now();
     rig.speaker.stop();
-    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
     assert_eq!(script.notification(), (6, 2, vec![]));
 }
 

@@ -14,7 +14,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bgp_common::daemon::{Daemon, Rib, installed};
-use bgp_common::{ASN, Rig, Script, open, peer, up, update};
+use bgp_common::{ASN, Rig, Script, WAIT, open, peer, up, update};
 use control::source::{Family, Origin};
 
 const BGPD: &str = "/usr/lib/frr/bgpd";
@@ -114,7 +114,7 @@ fn bird_announces_withdraws_and_is_killed() {
     assert_eq!((rib.ups, rib.paths.len(), rib.downs.len()), (1, 4, 0));
     // We stop: BIRD is told.
     rig.speaker.stop();
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + WAIT;
     while !daemon.log().contains("Administrative shutdown") {
         assert!(Instant::now() < end, "BIRD heard nothing");
         std::thread::sleep(Duration::from_millis(50));
@@ -219,7 +219,7 @@ fn vtysh(daemon: &Daemon, commands: &[&str]) -> String {
 
 /// An edge of AS 12076, up with FRR; FRR has to listen first.
 fn edge(from: &str, to: SocketAddr) -> Script {
-    let end = Instant::now() + Duration::from_secs(10);
+    let end = Instant::now() + WAIT;
     while std::net::TcpStream::connect(to).is_err() {
         assert!(Instant::now() < end, "FRR does not listen");
         std::thread::sleep(Duration::from_millis(50));
@@ -326,7 +326,7 @@ fn frr_stopped_without_a_word_loses_its_session_by_hold_time() {
     let start = Instant::now();
     rib.until(&rig, "hold time", |rib| rib.downs.len() == 1);
     assert!(rib.downs[0].contains("4/0"), "{:?}", rib.downs);
-    assert!((5..12).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
+    assert!(start.elapsed() > Duration::from_secs(2), "{:?}", start.elapsed());
     stop("-CONT");
     rib.until(&rig, "comes back", |rib| rib.ups == 2);
 }

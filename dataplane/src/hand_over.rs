@@ -12,7 +12,7 @@ use crate::burst::{BURST, Burst};
 use crate::counters::WorkerCounters;
 use crate::header::flow;
 use crate::ids::PortId;
-use crate::offload::{Offload, PortOffloads, State};
+use crate::offload::{Kinds, PortOffloads};
 use crate::packet::Packet;
 use crate::verdict::DropReason;
 
@@ -29,8 +29,8 @@ pub enum Shared {
     Never,
     /// Always: it has fewer RX queues than there are workers.
     Always,
-    /// If it cannot deal flows out to its queues, or once it was seen to give all to one, as NICs do that do not look
-    /// behind two tags.
+    /// If it cannot deal flows out to its queues, or once it was seen to give all to one. Those of frames with as many
+    /// tags only, if others are dealt out: NICs may not look behind two tags.
     WithoutRss(Arc<PortOffloads>),
 }
 
@@ -130,19 +130,19 @@ impl<P: Packet> HandOver<P> {
     /// Hands those of a burst that was just received to other workers which are theirs. Returns how many are left.
     pub fn share(&mut self, burst: &mut Burst<P>, counters: &WorkerCounters) -> usize {
         let shared = match self.shared.get(usize::from(burst.port.0)) {
-            Some(Shared::Always) => true,
-            Some(Shared::WithoutRss(offloads)) => {
-                matches!(offloads.state(Offload::Rss), State::OneQueue | State::NotGranted)
-            }
-            Some(Shared::Never) | None => false,
+            Some(Shared::Always) => Kinds::ALL,
+            Some(Shared::WithoutRss(offloads)) => offloads.not_dealt_out(),
+            Some(Shared::Never) | None => Kinds::NONE,
         };
-        if !shared {
+        if shared == Kinds::NONE {
             return burst.len;
         }
         let (port, len) = (burst.port, burst.len.min(BURST));
         let mut homes = [self.worker; BURST];
         for (home, packet) in homes.iter_mut().zip(burst.packets[..len].iter().flatten()) {
-            *home = self.home(packet);
+            if shared.have(packet) {
+                *home = self.home(packet);
+            }
             self.open[*home].room += 1;
         }
         let mut handed = 0;

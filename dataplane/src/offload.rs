@@ -3,16 +3,18 @@
 //! not used again.
 
 pub mod insert;
+mod rss;
 mod tags;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 
 use crate::burst::{Bits, Burst};
-use crate::header::flow;
 use crate::packet::{Checksum, Packet};
 use crate::verdict::{DropReason, Verdict};
 
+pub use rss::Kinds;
+use rss::Rss;
 pub use tags::ENOUGH_TAGS;
 use tags::Tags;
 
@@ -125,10 +127,6 @@ pub const ENOUGH: u64 = 1024;
 const SILENCE: u64 = 4 * ENOUGH;
 /// One burst of so many is looked at in software all the same.
 const AUDIT: u32 = 64;
-/// Flows after which it must have been seen that they are dealt out.
-const FLOWS: u64 = 256;
-/// Flows that are remembered, by the low bits of their fingerprints.
-const PLACES: usize = 1024;
 
 /// A port's offloads, and what was seen of them. All workers share it.
 #[derive(Debug)]
@@ -138,14 +136,7 @@ pub struct PortOffloads {
     agreed: AtomicU64,
     /// Checksums of which it said nothing.
     silent: AtomicU64,
-    /// Flows, each with the queue that it came on: 48 bits of its fingerprint, then queue and 1; 0 where there is none.
-    flows: Box<[AtomicU64]>,
-    /// How many there are.
-    count: AtomicU64,
-    /// The first one's queue and 1, or 0.
-    first: AtomicU64,
-    /// Whether another has another queue.
-    dealt: AtomicBool,
+    rss: Rss,
     tags: Tags,
 }
 
@@ -156,10 +147,7 @@ impl PortOffloads {
             states: states.map(|state| AtomicU8::new(state as u8)),
             agreed: AtomicU64::new(0),
             silent: AtomicU64::new(0),
-            flows: (0..PLACES).map(|_| AtomicU64::new(0)).collect(),
-            count: AtomicU64::new(0),
-            first: AtomicU64::new(0),
-            dealt: AtomicBool::new(false),
+            rss: Rss::new(),
             tags: Tags::new(),
         }
     }
@@ -199,6 +187,16 @@ impl PortOffloads {
         self.set(Offload::VlanInsert, found);
     }
 
+    /// The kinds of frames whose flows the NIC does not deal out to its queues, as far as is known.
+    #[inline]
+    pub fn not_dealt_out(&self) -> Kinds {
+        match self.state(Offload::Rss) {
+            State::OneQueue | State::NotGranted => Kinds::ALL,
+            State::InUse => self.rss.lone(),
+            _ => Kinds::NONE,
+        }
+    }
+
     /// Whether any needs, or may need, a worker to look at what it receives.
     fn any(&self) -> bool {
         let received = [Offload::RxChecksum, Offload::Rss, Offload::VlanStrip];
@@ -227,27 +225,6 @@ impl PortOffloads {
             self.set(Offload::RxChecksum, State::InUse);
         } else if silent >= SILENCE {
             self.set(Offload::RxChecksum, State::Silent);
-        }
-    }
-
-    /// Notes the queue on which a packet of a flow came.
-    fn flow(&self, fingerprint: u64, queue: u16) {
-        let place = &self.flows[fingerprint as usize % PLACES];
-        let queue = u64::from(queue) + 1;
-        let entry = fingerprint & !0xffff | queue & 0xffff;
-        let old = place.load(Relaxed);
-        if old == 0 {
-            place.store(entry, Relaxed);
-            let count = self.count.fetch_add(1, Relaxed) + 1;
-            if self.first.compare_exchange(0, queue, Relaxed, Relaxed).is_err_and(|first| first != queue) {
-                self.dealt.store(true, Relaxed);
-            }
-            if count >= FLOWS {
-                let dealt = self.dealt.load(Relaxed);
-                self.set(Offload::Rss, if dealt { State::InUse } else { State::OneQueue });
-            }
-        } else if old >> 16 == entry >> 16 && old != entry {
-            self.set(Offload::Rss, State::FlowSplit);
         }
     }
 }
@@ -284,10 +261,13 @@ impl Checks {
         else {
             return;
         };
-        if matches!(port.state(Offload::Rss), State::Checking | State::InUse)
-            && let Some(fingerprint) = flow::fingerprint(packet.bytes())
+        let rss = port.state(Offload::Rss);
+        if matches!(rss, State::Checking | State::InUse)
+            && let Some(found) = port.rss.look(packet, (self.worker << 8 | queue & 0xff) as u16)
+            // Others are dealt out.
+            && (rss, found) != (State::InUse, State::OneQueue)
         {
-            port.flow(fingerprint, (self.worker << 8 | queue & 0xff) as u16);
+            port.set(Offload::Rss, found);
         }
         if port.state(Offload::VlanStrip) == State::Checking
             && let Some(found) = port.tags.look(packet)

@@ -277,3 +277,32 @@ fn two_threads_lose_nothing_and_keep_order() {
     assert!(sent.iter().all(|sent| !sent.is_empty()));
     routers.iter().for_each(Router::assert_adds_up);
 }
+
+#[test]
+fn only_flows_with_as_many_tags_as_the_port_does_not_look_behind_are_shared_out() {
+    let offloads =
+        Arc::new(PortOffloads::new([State::NotAsked, State::InUse, State::NotAsked, State::NotAsked]));
+    let mut routers = routers_with(2, Shared::WithoutRss(Arc::clone(&offloads)));
+    let first = routers.remove(0);
+    let checks = Checks::new(&[Arc::clone(&offloads)], 0);
+    routers.insert(0, Router { worker: first.worker.with_checks(checks), ..first });
+    // The port gives the first worker all flows with two tags, and of those without any, every third, some that are its.
+    for number in 0..20 {
+        for flow in (0..600).filter(|flow| flow % 3 != 0 || flow % 9 == 0) {
+            routers[0].receive(0, &frame(flow, number));
+            routers[0].run();
+            routers[1].run();
+        }
+    }
+    assert_eq!(offloads.not_dealt_out().names().as_deref(), Some("two tags"));
+    let mut last = HashMap::new();
+    for (worker, router) in routers.iter().enumerate() {
+        for (flow, number) in router.sent(1).iter().map(|frame| flow_of(frame)) {
+            assert!(worker == 0 || flow % 3 != 0, "flow {flow} has no tag, and was dealt out already");
+            assert!(last.insert(flow, number).is_none_or(|before| before < number), "flow {flow}");
+        }
+        router.assert_adds_up();
+    }
+    assert_eq!(received(&routers[0]) + received(&routers[1]), 20 * 467);
+    assert!((3000..4200).contains(&received(&routers[1])), "{}", received(&routers[1]));
+}

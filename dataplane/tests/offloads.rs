@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use common::{Router, Routes, Target, ethernet, ipv4, ipv6, sub_if};
 use dataplane::header::flow;
-use dataplane::offload::{Checks, ENOUGH, ENOUGH_TAGS, Offload, PortOffloads, State};
+use dataplane::offload::{Checks, ENOUGH, ENOUGH_TAGS, Kinds, Offload, PortOffloads, State};
 use dataplane::packet::{Checksum, HeapPacket, StrippedTags};
 use dataplane::sub_interface::Tags;
 
@@ -143,9 +143,9 @@ fn a_nic_that_never_says_anything_is_not_asked_for_ever() {
     assert_eq!(router.sent(1).len(), all.len());
 }
 
-/// What becomes of RSS when each flow of so many comes on the queue that `queue` says, three times. A queue is another
+/// Has frames come on the queues that stand with them, in their order; returns what becomes of RSS. A queue is another
 /// worker here.
-fn rss(flows: u16, queue: impl Fn(u16, u16) -> usize) -> State {
+fn dealt(frames: impl IntoIterator<Item = (Vec<u8>, usize)>) -> Arc<PortOffloads> {
     let offloads =
         Arc::new(PortOffloads::new([State::NotAsked, State::Checking, State::NotAsked, State::NotAsked]));
     let mut workers: Vec<_> = (0..2)
@@ -155,12 +155,22 @@ fn rss(flows: u16, queue: impl Fn(u16, u16) -> usize) -> State {
             router
         })
         .collect();
-    for time in 0..3 {
-        for flow in 0..flows {
-            receive(&mut workers[queue(flow, time)], &[(frame(flow, true), Checksum::Unknown)]);
-        }
+    for (frame, queue) in frames {
+        receive(&mut workers[queue], &[(frame, Checksum::Unknown)]);
     }
-    offloads.state(Offload::Rss)
+    offloads
+}
+
+/// What becomes of RSS when each flow of so many comes on the queue that `queue` says, three times.
+fn rss(flows: u16, queue: impl Fn(u16, u16) -> usize) -> State {
+    let all = (0..3).flat_map(|time| (0..flows).map(move |flow| (flow, time)));
+    dealt(all.map(|(flow, time)| (frame(flow, true), queue(flow, time)))).state(Offload::Rss)
+}
+
+/// As [`frame`], with tags of these VLAN ids.
+fn tagged(flow: u16, vids: &[u16]) -> Vec<u8> {
+    let tags: Vec<_> = vids.iter().map(|vid| (0x8100, *vid)).collect();
+    [ethernet(&tags, 0x0800), frame(flow, true).split_off(14)].concat()
 }
 
 #[test]
@@ -177,6 +187,51 @@ fn rss_must_deal_flows_out_and_never_split_one() {
 }
 
 #[test]
+fn frames_are_judged_by_how_many_tags_they_have() {
+    // It looks behind one tag, not behind two.
+    let queue = |flow, vids: &[u16]| if vids.len() < 2 { usize::from(flow % 2) } else { 0 };
+    let kinds: [&[u16]; 3] = [&[], &[10], &[100, 20]];
+    let all = |kinds: &[&[u16]]| {
+        let all = kinds.iter().flat_map(|vids| (0..600).map(|flow| (tagged(flow, vids), queue(flow, vids))));
+        dealt(all.collect::<Vec<_>>())
+    };
+    let offloads = all(&kinds);
+    assert_eq!(offloads.state(Offload::Rss), State::InUse);
+    assert_eq!(offloads.not_dealt_out().names().as_deref(), Some("two tags"));
+    let offloads = all(&kinds[..2]);
+    assert_eq!((offloads.state(Offload::Rss), offloads.not_dealt_out()), (State::InUse, Kinds::NONE));
+    // Where those with two tags come first, software has its turn, and keeps it.
+    let offloads = all(&[kinds[2], kinds[0], kinds[1]]);
+    assert_eq!((offloads.state(Offload::Rss), offloads.not_dealt_out()), (State::OneQueue, Kinds::ALL));
+}
+
+#[test]
+fn the_same_addresses_in_another_vlan_are_another_flow() {
+    for [one, other] in [[&[10][..], &[11]], [&[100, 10], &[101, 10]], [&[100, 10], &[100, 11]], [&[], &[10]]]
+    {
+        let all = (0..300).flat_map(|flow| [(tagged(flow, one), 0), (tagged(flow, other), 1)]);
+        assert_ne!(dealt(all).state(Offload::Rss), State::FlowSplit, "{one:?} {other:?}");
+    }
+    let split = [(tagged(1, &[10]), 0), (tagged(1, &[0x600a]), 1)];
+    assert_eq!(dealt(split).state(Offload::Rss), State::FlowSplit, "with another priority it is the same");
+}
+
+#[test]
+fn tags_that_the_nic_took_off_count() {
+    let offloads =
+        Arc::new(PortOffloads::new([State::NotAsked, State::InUse, State::NotAsked, State::NotAsked]));
+    let (mut router, _) = router(State::NotAsked, State::NotAsked);
+    router.worker = router.worker.with_checks(Checks::new(&[Arc::clone(&offloads)], 0));
+    for flow in 0..600 {
+        let mut packet = HeapPacket::new(&tagged(flow, &[20]));
+        packet.stripped = StrippedTags::One(100);
+        router.receive_packet(0, packet);
+        router.run();
+    }
+    assert_eq!(offloads.not_dealt_out().names().as_deref(), Some("two tags"));
+}
+
+#[test]
 fn flows_that_hash_alike_may_have_a_queue_each() {
     // Two hosts, each with the other's number of the network as its own, in the place of the interface.
     let frame = |source: u128| {
@@ -186,16 +241,8 @@ fn flows_that_hash_alike_may_have_a_queue_each() {
     };
     let [one, other] = [(1 << 64 | 2), (2 << 64 | 1)].map(|host: u128| frame(0x2002 << 112 | host));
     assert_eq!(flow::of_frame(&one), flow::of_frame(&other));
-    let state = |frames: [&Vec<u8>; 2]| {
-        let offloads =
-            Arc::new(PortOffloads::new([State::NotAsked, State::Checking, State::NotAsked, State::NotAsked]));
-        for (worker, frame) in frames.into_iter().enumerate() {
-            let (mut router, _) = router(State::NotAsked, State::NotAsked);
-            router.worker = router.worker.with_checks(Checks::new(&[Arc::clone(&offloads)], worker));
-            receive(&mut router, &[(frame.clone(), Checksum::Unknown)]);
-        }
-        offloads.state(Offload::Rss)
-    };
+    let state =
+        |frames: [&Vec<u8>; 2]| dealt([(frames[0].clone(), 0), (frames[1].clone(), 1)]).state(Offload::Rss);
     assert_eq!(state([&one, &other]), State::Checking);
     assert_eq!(state([&one, &one]), State::FlowSplit);
 }

@@ -97,7 +97,7 @@ fn ip(arguments: &str) {
 
 /// The next frame of this ethertype from the kernel, on whichever queue.
 fn frame_from_kernel(rx: &mut [RxQueue], ethertype: [u8; 2]) -> Mbuf {
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + Duration::from_secs(20);
     while Instant::now() < deadline {
         for queue in &mut *rx {
             let mut out = [None];

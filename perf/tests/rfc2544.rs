@@ -1,6 +1,7 @@
 //! `perf rfc2544` end to end: through a real turnpike over shared memory, looped back, and where it must refuse.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
 
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -126,7 +127,7 @@ fn looped_back_to_itself() {
 #[test]
 fn an_interrupted_run_is_partial() {
     let _one = ONE.lock();
-    let child = perf()
+    let mut child = perf()
         .args([
             "--dut",
             "turnpike",
@@ -147,17 +148,18 @@ fn an_interrupted_run_is_partial() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // It takes a while to start, and many seconds to end by itself.
-    std::thread::sleep(Duration::from_secs(4));
+    // Once it has started it says how things are set up; it would take many seconds to end by itself.
+    let mut text = String::new();
+    let mut said = BufReader::new(child.stdout.take().unwrap());
+    said.read_line(&mut text).unwrap();
+    std::thread::sleep(Duration::from_secs(2));
     let pid = rustix::process::Pid::from_child(&child);
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     let start = Instant::now();
+    said.read_to_string(&mut text).unwrap();
     let output = child.wait_with_output().unwrap();
-    assert!(start.elapsed() < Duration::from_secs(20));
-    let rows: Vec<Value> = String::from_utf8_lossy(&output.stdout)
-        .lines()
-        .map(|line| serde_json::from_str(line).expect(line))
-        .collect();
+    assert!(start.elapsed() < Duration::from_secs(40));
+    let rows: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
     assert_eq!(of(&rows, "end").len(), 1, "{rows:?}");
     assert_eq!(of(&rows, "end")[0]["partial"], true, "{rows:?}");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

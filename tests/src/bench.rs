@@ -241,7 +241,7 @@ hold_time = 9
     pub fn forwarded(&self, frames: &[Vec<u8>]) -> (Port, Vec<Seen>) {
         let record: Recording<'_> = self.wires[1].record();
         let counted = self.send(frames);
-        wait::within(Duration::from_secs(2), &mut || {
+        wait::within(SOON, &mut || {
             (record.count(Way::FromRouter, is_ours) as u64 >= counted.forwarded).then_some(())
         });
         (counted, record.frames(Way::FromRouter, is_ours))

@@ -9,7 +9,7 @@ use crate::process::{Daemon, output};
 use crate::wait;
 
 /// How long it may take to answer after its start, on a busy machine.
-const START: Duration = Duration::from_secs(10);
+const START: Duration = Duration::from_mins(1);
 
 /// One BIRD.
 #[derive(Debug)]

@@ -128,7 +128,7 @@ impl Circuit {
     /// Waits until every session is up, each site's prefixes have come by both links, and the hosts reach each other
     /// in both families.
     #[track_caller]
-    pub fn settle(&mut self) {
+    pub fn settle(&self) {
         for peering in &self.peerings {
             let kind = peering.plan.kind;
             for edge in &peering.edges {
@@ -155,6 +155,24 @@ impl Circuit {
         match &mut self.middle {
             Some(Middle::Turnpike(router)) => router,
             _ => panic!("turnpike is not in the middle"),
+        }
+    }
+
+    /// Whether the middle has a route to a prefix in a peering's VRF.
+    #[track_caller]
+    pub fn knows(&self, peering: usize, prefix: &str) -> bool {
+        let Peering { plan, vrf, .. } = &self.peerings[peering];
+        match &self.middle {
+            Some(Middle::Turnpike(router)) => {
+                let routes = router.show("routes");
+                let fits = |r: &serde_json::Value| r["prefix"] == prefix && r["vrf"] == plan.kind;
+                routes.as_array().is_some_and(|all| all.iter().any(fits))
+            }
+            Some(Middle::Linux(_)) => {
+                let family = if prefix.contains(':') { "-6" } else { "-4" };
+                !vrf.ip(&format!("{family} route show {prefix}")).is_empty()
+            }
+            None => false,
         }
     }
 

@@ -9,7 +9,7 @@ use crate::router::Router;
 use crate::wait;
 
 /// How long the counters may go on moving after the traffic has ended.
-const SETTLE: Duration = Duration::from_secs(10);
+const SETTLE: Duration = Duration::from_secs(30);
 
 /// One port's counters.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use crate::lab::Netns;
 use crate::{sys, wait};
 
 /// How long a reply may take.
-const PATIENCE: Duration = Duration::from_secs(3);
+pub const PATIENCE: Duration = Duration::from_secs(15);
 /// Between two requests.
 const INTERVAL: Duration = Duration::from_millis(10);
 

@@ -16,7 +16,7 @@ use crate::wait;
 /// Where Debian puts the daemons.
 const DAEMONS: &str = "/usr/lib/frr";
 /// How long a daemon may take to answer after its start, on a busy machine.
-const START: Duration = Duration::from_secs(15);
+const START: Duration = Duration::from_mins(1);
 
 /// The daemons of one router.
 #[derive(Debug)]

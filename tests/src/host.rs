@@ -2,20 +2,27 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::lab::Netns;
-use crate::sys;
+use crate::{sys, wait};
 
 /// Longest a bulk transfer may stand still.
-const STALL: Duration = Duration::from_secs(5);
+const STALL: Duration = Duration::from_secs(20);
+/// Most datagrams of a bulk transfer that are under way, so that none is lost on a machine that stands still.
+const WINDOW: u32 = 512;
+
+/// How long a datagram may be under way.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The hops towards `target` by UDP probes; `None` where nobody answered.
 #[track_caller]
 pub fn traceroute(netns: &Netns, target: IpAddr) -> Vec<Option<IpAddr>> {
     let mut command = netns.command("traceroute");
-    command.args(["-n", "-q", "1", "-w", "1", "-m", "6", "-N", "1", &target.to_string()]);
+    command.args(["-n", "-q", "1", "-w", "10", "-m", "6", "-N", "1", &target.to_string()]);
     let text = crate::process::run(&mut command);
     text.lines().skip(1).map(|line| line.split_whitespace().nth(1)?.parse().ok()).collect()
 }
@@ -66,8 +73,8 @@ pub fn tcp_there_and_back(from: &Netns, to: &Netns, target: SocketAddr, bytes: u
     bytes as f64 * 16.0 / took.as_secs_f64() / 1e6
 }
 
-/// Sends `count` UDP datagrams of `size` bytes one way, each numbered, in `pace`d bursts of 16. Returns how many
-/// different ones arrived whole.
+/// Sends `count` UDP datagrams of `size` bytes one way, each numbered, in `pace`d bursts of 16. Waits where too many are
+/// under way. Returns how many different ones arrived whole.
 #[track_caller]
 pub fn udp_one_way(
     from: &Netns,
@@ -78,16 +85,20 @@ pub fn udp_one_way(
     pace: Duration,
 ) -> u32 {
     let receiver = to.enter(|| UdpSocket::bind(target)).unwrap_or_else(|e| panic!("UDP on {target}: {e}"));
-    receiver.set_read_timeout(Some(Duration::from_secs(2))).expect("a time limit");
+    receiver.set_read_timeout(Some(PATIENCE)).expect("a time limit");
     sys::large_buffer(&receiver).expect("a large buffer");
     let any = if target.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     let sender = from.enter(|| UdpSocket::bind(any)).expect("UDP socket");
     sender.connect(target).unwrap_or_else(|e| panic!("UDP from {} to {target}: {e}", from.name()));
+    // One after the last number that has arrived.
+    let arrived = Arc::<AtomicU32>::default();
+    let newest = Arc::clone(&arrived);
     let counting = thread::spawn(move || {
         let mut seen = vec![false; count as usize];
         let mut buffer = vec![0; size + 1];
         while let Ok(length) = receiver.recv(&mut buffer) {
             let number = u32::from_be_bytes([buffer[0], buffer[1], buffer[2], buffer[3]]);
+            newest.fetch_max(number + 1, Ordering::Relaxed);
             let whole = length == size && buffer[4..length].iter().all(|b| *b == number as u8);
             if let Some(mark) = seen.get_mut(number as usize).filter(|_| whole) {
                 *mark = true;
@@ -105,6 +116,8 @@ pub fn udp_one_way(
         let _ = sender.send(&datagram);
         if number % 16 == 15 {
             thread::sleep(pace);
+            let few = || arrived.load(Ordering::Relaxed) + WINDOW > number;
+            wait::within(PATIENCE, &mut || few().then_some(()));
         }
     }
     counting.join().expect("the receiver")

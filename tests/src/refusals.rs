@@ -9,7 +9,8 @@ use crate::lab::{Lab, Netns};
 use crate::process;
 use crate::router;
 use crate::settings;
-use crate::suite::{Fixture, Step};
+use crate::suite::{Fixture, SOON, Step};
+use crate::wait;
 
 /// A namespace to fail in.
 #[derive(Debug)]
@@ -53,7 +54,7 @@ impl Desk {
     #[track_caller]
     fn run_file(&self, path: &str, before: &[&str]) -> Output {
         let mut command = self.netns.command("timeout");
-        command.args(["-k", "5", "20"]).args(before).arg(router::program()).args(["run", "--config", path]);
+        command.args(["-k", "5", "60"]).args(before).arg(router::program()).args(["run", "--config", path]);
         process::output(&mut command)
     }
 
@@ -69,6 +70,8 @@ impl Desk {
         for word in words {
             assert!(text.contains(word), "`{word}` is not in:\n{text}");
         }
+        // The kernel may take a moment.
+        wait::within(SOON, &mut || self.netns.links().is_empty().then_some(()));
         assert!(self.netns.links().is_empty(), "left behind: {:?}", self.netns.links());
         assert!(!self.socket().exists(), "the socket was left behind");
     }

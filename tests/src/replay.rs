@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use serde_json::Value;
 
@@ -73,10 +72,14 @@ impl Replay {
         wait::until_true(SOON, "all frames of the file", || received() >= frames.len() as u64);
         let counted = Counters::settled(&router).0["p"].clone();
         assert_eq!(counted.received, frames.len() as u64, "{counted:?}");
-        let (size, free) = counters::pool(&router);
-        assert_eq!(size, free, "packet buffers leaked");
-        wait::pause(Duration::from_millis(50));
-        let by_worker = router.show("workers")["workers"].clone();
+        let (size, _) = counters::pool(&router);
+        counters::assert_pool_refills(&router, (size, size));
+        let full = counted.drops.get("hand_over_full").copied().unwrap_or(0);
+        let by_worker = wait::until(SOON, "the workers' counts", || {
+            let workers = router.show("workers")["workers"].take();
+            let seen = workers.as_array()?.iter().filter_map(|worker| worker["packets"].as_u64());
+            (seen.sum::<u64>() + full >= counted.received).then_some(workers)
+        });
         let status = router.stop(libc::SIGTERM);
         let log = router.daemon().log();
         assert!(status.success() && !log.contains("panicked"), "{status}\n{log}");

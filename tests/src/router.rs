@@ -13,11 +13,11 @@ use crate::process::{self, Daemon};
 use crate::wait;
 
 /// How long its start may take on a busy machine: DPDK maps its memory, then ports and TAPs are made.
-const START: Duration = Duration::from_secs(30);
+const START: Duration = Duration::from_mins(1);
 /// How long an answer may take.
-const ANSWER: Duration = Duration::from_secs(15);
+const ANSWER: Duration = Duration::from_secs(30);
 /// How long its end may take.
-const STOP: Duration = Duration::from_secs(10);
+const STOP: Duration = Duration::from_secs(30);
 
 /// The program: `TURNPIKE_BIN`, or the newer of the builds beside this one.
 #[track_caller]
@@ -145,5 +145,5 @@ impl Router {
 /// Runs the program with these words to its end, with a limit, as from a shell.
 #[track_caller]
 pub fn run(words: &[&str]) -> Output {
-    process::output(Command::new("timeout").args(["-k", "5", "30"]).arg(program()).args(words))
+    process::output(Command::new("timeout").args(["-k", "5", "60"]).arg(program()).args(words))
 }

@@ -26,7 +26,7 @@ impl Variant {
 }
 
 /// How long a lost session's routes stay, in seconds.
-pub const RETAIN: u64 = 8;
+pub const RETAIN: u64 = 10;
 
 /// The configuration, with the TAPs of each VRF in a namespace of its own.
 pub fn circuit(variant: &Variant, netns: [&Netns; 2], socket: &Path) -> String {

@@ -5,17 +5,20 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::lab::Netns;
-use crate::sys;
+use crate::suite::SOON;
+use crate::{sys, wait};
 
 /// Source port of flow 0.
 const FIRST_PORT: u16 = 40_000;
 /// After the last datagram: how long echoes may take.
 const LINGER: Duration = Duration::from_millis(1500);
+/// The same where packets pass at the end, so that it takes long only on a machine that stands still.
+const PATIENCE: Duration = Duration::from_secs(20);
 /// After the last datagram: how long it takes at least until nothing can be under way any more, if nothing was lost.
 const SHORT_LINGER: Duration = Duration::from_millis(100);
 
@@ -35,10 +38,19 @@ pub struct Sample {
 /// What the sender knows of a datagram: its flow, when it was sent, when its echo was back.
 type Sent = (u16, Instant, Option<Instant>);
 
+/// How a stream ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ending {
+    /// Packets pass, so the echoes of the last ones are waited for.
+    Passing,
+    /// Perhaps none passes any more.
+    Perhaps,
+}
+
 /// A stream under way.
 #[derive(Debug)]
 pub struct Stream {
-    stop: Arc<AtomicBool>,
+    stop: Arc<OnceLock<Ending>>,
     sender: Option<JoinHandle<Vec<Sent>>>,
     echo: Option<JoinHandle<()>>,
     echo_stop: Arc<AtomicBool>,
@@ -67,7 +79,7 @@ impl Stream {
     #[track_caller]
     pub fn start(plan: Plan<'_>) -> Self {
         let arrivals = Arc::<Mutex<HashMap<u32, Instant>>>::default();
-        let (stop, echo_stop) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
+        let (stop, echo_stop) = (Arc::<OnceLock<Ending>>::default(), Arc::<AtomicBool>::default());
         let target = plan.target;
         let far =
             plan.to.enter(|| UdpSocket::bind(target)).unwrap_or_else(|e| panic!("UDP on {target}: {e}"));
@@ -96,6 +108,13 @@ impl Stream {
         Self { stop, sender: Some(sender), echo: Some(echo), echo_stop, arrivals }
     }
 
+    /// Waits until so many datagrams have arrived at the far end.
+    #[track_caller]
+    pub fn wait_for(&self, count: usize) {
+        let arrived = || self.arrivals.lock().expect("the echo does not panic").len();
+        wait::until_true(SOON, "datagrams to arrive", || arrived() >= count);
+    }
+
     /// When the first datagram after `since` arrived at the far end.
     pub fn first_arrival(&self, since: Instant) -> Option<Instant> {
         self.arrivals.lock().ok()?.values().copied().filter(|t| *t >= since).min()
@@ -106,10 +125,27 @@ impl Stream {
         self.arrivals.lock().ok()?.values().copied().max()
     }
 
-    /// Ends it and says how it went.
+    /// Ends it and says how it went, where packets may not pass at the end.
     #[track_caller]
-    pub fn stop(mut self) -> Outcome {
-        self.stop.store(true, Ordering::Relaxed);
+    pub fn stop(self) -> Outcome {
+        self.end(Ending::Perhaps)
+    }
+
+    /// Ends it while packets pass, and says how it went.
+    #[track_caller]
+    pub fn stop_passing(self) -> Outcome {
+        self.end(Ending::Passing)
+    }
+
+    /// Ends it, and fails unless every datagram was echoed.
+    #[track_caller]
+    pub fn assert_lossless(self) {
+        self.stop_passing().assert_lossless();
+    }
+
+    #[track_caller]
+    fn end(mut self, ending: Ending) -> Outcome {
+        self.stop.get_or_init(|| ending);
         let sent = self.sender.take().expect("stopped once").join().expect("the sender");
         self.echo_stop.store(true, Ordering::Relaxed);
         self.echo.take().expect("stopped once").join().expect("the echo");
@@ -126,7 +162,7 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
+        self.stop.get_or_init(|| Ending::Perhaps);
         self.echo_stop.store(true, Ordering::Relaxed);
         // A panic of theirs has been printed where it happened.
         let _ = self.sender.take().map(JoinHandle::join);
@@ -140,22 +176,25 @@ fn send(
     target: SocketAddr,
     every: Duration,
     marker: [u8; 8],
-    stop: &AtomicBool,
+    stop: &OnceLock<Ending>,
 ) -> Vec<Sent> {
-    let mut samples = Vec::new();
+    let mut samples = Vec::<Sent>::new();
     let mut answered = 0;
     let mut next = Instant::now();
     let mut end = None;
     sys::hurry();
     loop {
         let now = Instant::now();
-        if end.is_none() && stop.load(Ordering::Relaxed) {
-            end = Some(now + LINGER);
-        }
-        let done =
-            |end: Instant| now > end || (now + LINGER > end + SHORT_LINGER && answered == samples.len());
-        if end.is_some_and(done) {
-            return samples;
+        if let Some(ending) = stop.get() {
+            let waited = now - *end.get_or_insert(now);
+            // One of each flow.
+            let last = samples.iter().rev().take(sockets.len());
+            let missing =
+                *ending == Ending::Passing && last.into_iter().any(|(_, _, echoed)| echoed.is_none());
+            let limit = if missing { PATIENCE } else { LINGER };
+            if waited > limit || (waited > SHORT_LINGER && answered == samples.len()) {
+                return samples;
+            }
         }
         if end.is_none() && now >= next {
             let flow = samples.len() % sockets.len();

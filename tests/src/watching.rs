@@ -121,10 +121,13 @@ fn a_capture_is_what_was_on_the_wires(bench: &mut Bench) {
     let file = path.display().to_string();
     let mut capture = start(bench, "capture", &["capture", "-w", &file, "-m", "udp port 5000 or icmp"]);
     let record = bench.wires[1].record();
+    let answer = bench.wires[0].record();
     let frames = frames();
     for frame in &frames {
         bench.send([frame]);
     }
+    let is_error = |f: &[u8]| frame::ip(f).is_some_and(|ip| ip.protocol == 1);
+    wait::until_true(SOON, "the ICMP error", || answer.count(Way::FromRouter, is_error) > 0);
     wait::pause(Duration::from_millis(100));
     capture.signal(libc::SIGINT);
     assert!(capture.wait(SOON).success());
@@ -148,7 +151,7 @@ fn a_capture_is_what_was_on_the_wires(bench: &mut Bench) {
     let left =
         record.frames(Way::FromRouter, |f| frame::ip(f).is_some_and(|ip| ip.ports() == Some((4000, 5000))));
     assert_eq!(captured[1], left[0].frame);
-    drop(record);
+    drop((record, answer));
     assert!(capture.log().contains("5 frames written, none missed"), "{}", capture.log());
 
     // Only what was dropped, from standard output.

@@ -159,7 +159,7 @@ impl Wire {
     #[track_caller]
     pub fn inject(&self, frame: &[u8]) {
         self.shared.note(Way::ToRouter, frame);
-        for _ in 0..1000 {
+        for _ in 0..20_000 {
             match self.shared.socket.send(frame) {
                 Ok(()) => return,
                 Err(e) if e.kind() == ErrorKind::WouldBlock || e.raw_os_error() == Some(libc::ENOBUFS) => {

@@ -13,7 +13,7 @@ use crate::process::{Daemon, run};
 use crate::wait;
 
 const DAEMONS: &str = "/usr/lib/frr";
-const START: Duration = Duration::from_secs(15);
+const START: Duration = Duration::from_mins(1);
 
 /// The daemons, in the order in which they start.
 const NAMES: [&str; 3] = ["zebra", "bgpd", "staticd"];
@@ -63,13 +63,17 @@ impl Zebra {
             if self.daemons[n].is_some() || !self.dir.join(format!("{name}.conf")).exists() {
                 continue;
             }
-            let socket = self.dir.join(if n == 0 { "zserv.api".to_owned() } else { format!("{name}.vty") });
-            let _ = std::fs::remove_file(&socket);
+            // zebra's own, for the other daemons, comes before the one for vtysh.
+            let sockets = [self.dir.join("zserv.api"), self.dir.join(format!("{name}.vty"))];
+            let sockets = &sockets[usize::from(n > 0)..];
+            for socket in sockets {
+                let _ = std::fs::remove_file(socket);
+            }
             // The way in which docs/fpm-and-netlink.md has zebra started.
             let mut daemon = self.daemon(name, if n == 0 { &["-M", "dplane_fpm_nl"] } else { &[] });
             wait::until_true(START, &format!("{name}'s socket"), || {
                 daemon.assert_alive();
-                socket.exists()
+                sockets.iter().all(|socket| socket.exists())
             });
             self.daemons[n] = Some(daemon);
         }

@@ -45,7 +45,7 @@ pub struct Port {
     pub receive_errors: u64,
     /// Packets that the NIC could not send.
     pub transmit_errors: u64,
-    /// Its offloads: `in use`, or `software` and why.
+    /// Its offloads: `in use`, and for what not, or `software` and why.
     pub offloads: BTreeMap<String, String>,
 }
 

@@ -430,7 +430,11 @@ impl Control {
             if link.up != self.links[port] {
                 self.links[port] = link.up;
                 let name = &self.config.ports[port].name;
-                tracing::warn!("port `{name}`: link {}", if link.up { "up" } else { "down" });
+                if link.up {
+                    tracing::info!("port `{name}`: link up");
+                } else {
+                    tracing::warn!("port `{name}`: link down");
+                }
                 self.tell_link(port, link.up);
             }
         }

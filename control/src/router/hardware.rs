@@ -6,7 +6,7 @@ use std::sync::Arc;
 use dataplane::dpdk::{DpdkIo, Outlet};
 use dataplane::hand_over::INBOX;
 use dataplane::ids::PortId;
-use dataplane::offload::{Offload, PortOffloads, State};
+use dataplane::offload::{Kinds, Offload, PortOffloads, State};
 use dataplane::punt::PUNT_RING;
 use dpdk_sys::{Eal, Mempool, Port, PortConfig, PortInfo};
 
@@ -56,8 +56,8 @@ pub struct OpenPort {
     pub rx_queues: u16,
     /// Its offloads, and what workers saw of them.
     pub offloads: Arc<PortOffloads>,
-    /// What was last told of each.
-    pub told: [State; Offload::ALL.len()],
+    /// What was last told of each, and for what kinds of frames it is not used.
+    pub told: [(State, Kinds); Offload::ALL.len()],
     /// Whether it was told to take tags off.
     pub takes_tags_off: bool,
 }
@@ -135,7 +135,7 @@ pub fn open(config: &Config, workers: usize) -> Result<(Hardware, Vec<DpdkIo>), 
                 puts_tags_on: wanted.offloads.vlan_insert.then(|| Arc::clone(&offloads)),
             });
         }
-        let told = Offload::ALL.map(|offload| offloads.state(offload));
+        let told = Offload::ALL.map(|offload| (offloads.state(offload), Kinds::NONE));
         let rx_queues = wanted.rx_queues;
         open.push(OpenPort { port, info, rx_queues, offloads, told, takes_tags_off: false });
     }

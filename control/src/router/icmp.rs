@@ -138,9 +138,7 @@ fn error6(packet: &[u8], fault: Fault, from: Ipv6Addr) -> Option<Vec<u8>> {
     error.extend([kind, code, 0, 0]);
     error.extend(u32::to_be_bytes(rest));
     error.extend(quoted);
-    // The pseudo-header (RFC 8200, section 8.1): both addresses, which lie before the message, and two words.
-    let end = error.len();
-    put_checksum(&mut error, 42, 8, end, payload as u64 + u64::from(ipv6::ICMPV6));
+    put_checksum6(&mut error);
     Some(error)
 }
 
@@ -174,6 +172,13 @@ fn is_error6(packet: &[u8]) -> bool {
             _ => return false,
         }
     }
+}
+
+/// Puts its checksum into an ICMPv6 packet without extension headers, where zeros stand.
+pub(super) fn put_checksum6(packet: &mut [u8]) {
+    // The pseudo-header (RFC 8200, section 8.1): both addresses, which lie before the message, and two words.
+    let (end, payload) = (packet.len(), packet.len().saturating_sub(ipv6::HEADER_LEN));
+    put_checksum(packet, 42, 8, end, payload as u64 + u64::from(ipv6::ICMPV6));
 }
 
 /// Puts the Internet checksum of `bytes[start..end]` and of `more` at `at`, where zeros stand.

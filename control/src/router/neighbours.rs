@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use dataplane::ids::SubIfId;
 
-use super::tag_checks;
 use crate::config::model::StaticNeighbour;
 use crate::kernel::{KernelSide, NeighbourEvent, NeighbourState};
 use crate::rib::{Neighbour, Rib};
@@ -345,21 +344,16 @@ impl<P> Neighbours<P> {
         expired.into_iter().map(|(.., packet)| packet).collect()
     }
 
-    /// The resolved IPv4 neighbour behind `last`, or else the first one, of those on sub-interfaces that are `wanted`.
+    /// The resolved neighbour behind `last`, or else the first one, of those that are `wanted`, with its MAC address.
     pub fn after(
         &self,
-        last: Option<(SubIfId, Ipv4Addr)>,
-        wanted: impl Fn(SubIfId) -> bool,
-    ) -> Option<tag_checks::Neighbour> {
-        let behind =
-            last.map_or(Bound::Unbounded, |(sub_if, address)| Bound::Excluded((sub_if, address.into())));
-        let neighbour =
-            |((sub_if, address), known): (&(SubIfId, IpAddr), &Known<P>)| match (address, known.mac) {
-                (IpAddr::V4(address), Some(mac)) if wanted(*sub_if) => {
-                    Some(tag_checks::Neighbour { sub_if: *sub_if, address: *address, mac })
-                }
-                _ => None,
-            };
+        last: Option<(SubIfId, IpAddr)>,
+        wanted: impl Fn(SubIfId, IpAddr) -> bool,
+    ) -> Option<(SubIfId, IpAddr, [u8; 6])> {
+        let behind = last.map_or(Bound::Unbounded, Bound::Excluded);
+        let neighbour = |((sub_if, address), known): (&(SubIfId, IpAddr), &Known<P>)| {
+            known.mac.filter(|_| wanted(*sub_if, *address)).map(|mac| (*sub_if, *address, mac))
+        };
         self.known.range((behind, Bound::Unbounded)).chain(&self.known).find_map(neighbour)
     }
 
@@ -540,8 +534,9 @@ mod tests {
     fn resolved_neighbours_follow_one_another_in_a_ring() {
         let (mut neighbours, mut rib) = (Neighbours::<u32>::default(), rib());
         let next = |neighbours: &Neighbours<u32>, last: Option<u8>| {
-            let last = last.map(|last| (LAN, Ipv4Addr::new(192, 0, 2, last)));
-            neighbours.after(last, |id| id == LAN).map(|next| next.address.octets()[3])
+            let last = last.map(|last| (LAN, host(last)));
+            let next = neighbours.after(last, |id, address| id == LAN && address.is_ipv4());
+            next.map(|(.., address, mac)| (0..=9).find(|last| (address, mac) == (host(*last), MAC)))
         };
         assert_eq!(next(&neighbours, None), None);
         let v6 = IpAddr::from([0xfe80, 0, 0, 0, 0, 0, 0, 1]);
@@ -556,7 +551,9 @@ mod tests {
             neighbours.event(&NeighbourEvent { interface, address, state }, &mut rib, None::<&Asked>);
         }
         let following = [None, Some(3), Some(4), Some(5), Some(9)].map(|last| next(&neighbours, last));
-        assert_eq!(following, [Some(3), Some(5), Some(5), Some(3), Some(3)]);
+        assert_eq!(following, [3, 5, 5, 3, 3].map(|last| Some(Some(last))));
+        let behind = neighbours.after(Some((LAN, host(5))), |id, _| id == LAN);
+        assert_eq!(behind, Some((LAN, v6, MAC)), "IPv6 stands behind IPv4");
     }
 
     #[test]

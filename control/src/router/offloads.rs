@@ -1,21 +1,22 @@
 //! The ports' offloads: which are asked for and granted, what became of their checks, and who is told.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::Instant;
 
 use dataplane::header::ethernet;
 use dataplane::ids::{PortId, SubIfId};
-use dataplane::offload::{Offload, PortOffloads, State};
+use dataplane::offload::{Kinds, Offload, PortOffloads, State};
 use dataplane::sub_interface::{SubInterface, Tags};
 use dpdk_sys::PortInfo;
 
 use super::control::Control;
 use super::hardware::OpenPort;
-use super::tag_checks::TagCheck;
-use crate::config::model::Port;
+use super::tag_checks::{Neighbour, TagCheck};
+use crate::config::model as config;
 
 /// The offloads of a port as they start.
-pub fn of_port(configured: &Port, info: &PortInfo, rx_queues: u16) -> PortOffloads {
+pub fn of_port(configured: &config::Port, info: &PortInfo, rx_queues: u16) -> PortOffloads {
     let granted = info.offloads();
     PortOffloads::new(Offload::ALL.map(|offload| {
         let (asked, granted) = match offload {
@@ -40,18 +41,34 @@ pub fn tag_checks(ports: &[OpenPort]) -> Vec<TagCheck> {
     asked.map(|(number, _)| TagCheck::new(PortId(number as u16), Instant::now())).collect()
 }
 
+/// The kinds of frames for which an offload is not in use, when it is.
+fn exception(offloads: &PortOffloads, offload: Offload) -> Kinds {
+    if offload == Offload::Rss { offloads.not_dealt_out() } else { Kinds::NONE }
+}
+
 /// Whether a port may put on the tag of what leaves by a sub-interface.
 fn may_have_its_tag_put_on(sub_if: &SubInterface) -> bool {
     matches!(sub_if.tags, Tags::One(tag) if tag.tpid == ethernet::TPID_8021Q)
 }
 
+/// An IPv6 address of ours on a sub-interface, as configured: its link-local one is the kernel's.
+fn own_v6(sub_if: &config::SubInterface) -> Option<Ipv6Addr> {
+    sub_if.addresses.iter().find_map(|address| match address.ip() {
+        IpAddr::V6(address) => Some(address),
+        IpAddr::V4(_) => None,
+    })
+}
+
 impl Control {
-    /// What `turnpike show ports` says of a port's offloads: by name, `in use`, or `software` and why.
+    /// What `turnpike show ports` says of a port's offloads: by name, `in use`, and for what not, or `software` and why.
     pub(super) fn offload_views(&self, port: usize) -> BTreeMap<String, String> {
         let Some(port) = self.hardware.ports.get(port) else { return BTreeMap::new() };
         let one = |offload: &Offload| {
             let text = match port.offloads.state(*offload).why_not() {
-                None => "in use".to_string(),
+                None => match exception(&port.offloads, *offload).names() {
+                    None => "in use".to_string(),
+                    Some(names) => format!("in use, except for frames with {names}"),
+                },
                 Some(why) => format!("software ({why})"),
             };
             (offload.name().to_string(), text)
@@ -70,13 +87,19 @@ impl Control {
                 continue;
             }
             let number = check.port();
-            let wanted = |id: SubIfId| {
+            let ours = |id: SubIfId| own_v6(self.config.sub_interfaces.get(usize::from(id.0))?);
+            let wanted = |id: SubIfId, address: IpAddr| {
                 sub_interfaces
                     .get(id)
                     .is_some_and(|sub_if| sub_if.port == number && may_have_its_tag_put_on(sub_if))
+                    && (address.is_ipv4() || ours(id).is_some())
             };
             let (question, found) = check.step(now, |last| {
-                self.neighbours.after(last.map(|last| (last.sub_if, last.address)), wanted)
+                let next = self.neighbours.after(last.map(|last| (last.sub_if, last.address)), wanted);
+                next.map(|(sub_if, address, mac)| {
+                    let ours = ours(sub_if).unwrap_or(Ipv6Addr::UNSPECIFIED);
+                    Neighbour { sub_if, address, ours, mac }
+                })
             });
             if let Some(found) = found {
                 port.offloads.found_tags_put_on(found);
@@ -109,13 +132,20 @@ impl Control {
         for (configured, port) in self.config.ports.iter().zip(&mut self.hardware.ports) {
             for offload in Offload::ALL {
                 let state = port.offloads.state(offload);
+                let exception = exception(&port.offloads, offload);
                 let told = &mut port.told[offload as usize];
-                if std::mem::replace(told, state) == state {
+                if std::mem::replace(told, (state, exception)) == (state, exception) {
                     continue;
                 }
                 let (port, offload) = (&configured.name, offload.name());
                 match state.why_not() {
-                    None => tracing::info!("port `{port}`: {offload} was seen to work, and is in use"),
+                    None => match exception.names() {
+                        None => tracing::info!("port `{port}`: {offload} was seen to work, and is in use"),
+                        Some(names) => tracing::warn!(
+                            "port `{port}`: {offload} gives all frames with {names} to one queue; with `hand_over` in \
+                             [workers] the other workers get their share"
+                        ),
+                    },
                     Some(why) if state.failed() => {
                         tracing::warn!("port `{port}`: {offload} is not used any more; its check {why}");
                     }

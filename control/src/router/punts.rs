@@ -127,17 +127,25 @@ impl Punts {
                 if let Some(sender) = Stranger::of_arp(slow::l3(&punted)) {
                     neighbours.saw(punted.sub_if, sender);
                 }
-                for check in &mut self.tag_checks {
-                    check.heard(slow::l3(&punted), punted.sub_if, Instant::now());
-                }
+                self.answered(&punted);
                 self.give_kernel(punted, neighbours, with);
             }
-            PuntReason::NeighbourDiscovery
-            | PuntReason::Bgp
+            PuntReason::NeighbourDiscovery => {
+                self.answered(&punted);
+                self.give_kernel(punted, neighbours, with);
+            }
+            PuntReason::Bgp
             | PuntReason::Bfd
             | PuntReason::Local
             | PuntReason::Multicast
             | PuntReason::LinkControl => self.give_kernel(punted, neighbours, with),
+        }
+    }
+
+    /// Tells those that wait for answers of neighbours.
+    fn answered(&mut self, punted: &Punted<Mbuf>) {
+        for check in &mut self.tag_checks {
+            check.heard(slow::l3(punted), punted.sub_if, Instant::now());
         }
     }
 

@@ -1,14 +1,24 @@
 //! Whether ports put on tags rightly (`vlan_insert`). A port does not hear what it sends, but neighbours do: one that
-//! answers in a VLAN got the question there. They are asked by ARP probes (RFC 5227, section 2.1.1), which have no
-//! sender's address: their answers are unlike those to the kernel's requests, and nobody learns anything from them. Each
-//! neighbour is asked with its tag put on by software first, and only one that answers that is asked with the tag put on
-//! by the port. Nothing else depends on these questions, so nothing is lost while a port does wrong.
+//! answers in a VLAN got the question there. Each neighbour is asked with its tag put on by software first, and only one
+//! that answers that is asked with the tag put on by the port. Nothing else depends on these questions, so nothing is lost
+//! while a port does wrong.
+//!
+//! - IPv4: ARP probes (RFC 5227, section 2.1.1), which have no sender's address: their answers are unlike those to the
+//!   kernel's requests, and nobody learns anything from them.
+//! - IPv6: solicitations as of a neighbour whose address is known (RFC 4861, section 7.2.2), to it alone, without our link-layer
+//!   address, so that nobody learns anything from them either. They come from an address that we have configured, the
+//!   kernel's come from the link-local one, so answers are told apart here, too. What would be like an ARP probe, a
+//!   solicitation without a source, could have a neighbour that has just come up give up its address (RFC 4862, section
+//!   5.4.3).
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
+use dataplane::header::ipv6;
 use dataplane::ids::{PortId, SubIfId};
 use dataplane::offload::State;
+
+use super::icmp;
 
 /// Answers after which a port is seen to do right, and such that are missing in a row after which it is not.
 const ENOUGH: u32 = 3;
@@ -20,13 +30,20 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// How often a port that puts tags on is asked whether it still does.
 const AUDIT: Duration = Duration::from_secs(10);
 
+/// ICMPv6 types (RFC 4861, sections 4.3 and 4.4), and the flag of an advertisement that answers a solicitation.
+const SOLICITATION: u8 = 135;
+const ADVERTISEMENT: u8 = 136;
+const SOLICITED: u8 = 0x40;
+
 /// A neighbour that may be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Neighbour {
     /// The sub-interface that it is on.
     pub sub_if: SubIfId,
     /// Its address.
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
+    /// Our own IPv6 address there, which one with an IPv6 address is asked from.
+    pub ours: Ipv6Addr,
     /// Its MAC address.
     pub mac: [u8; 6],
 }
@@ -41,20 +58,45 @@ pub struct Question {
 }
 
 impl Question {
-    /// The ARP probe, an untagged Ethernet frame from `ours`.
-    pub fn frame(&self, ours: [u8; 6]) -> Vec<u8> {
-        let head = [0x08, 0x06, 0, 1, 0x08, 0x00, 6, 4, 0, 1];
-        [&self.whom.mac, &ours, &head[..], &ours, &[0; 4], &[0; 6], &self.whom.address.octets()].concat()
+    /// It as an untagged Ethernet frame from `mac`.
+    pub fn frame(&self, mac: [u8; 6]) -> Vec<u8> {
+        match self.whom.address {
+            IpAddr::V4(address) => {
+                let head = [0x08, 0x06, 0, 1, 0x08, 0x00, 6, 4, 0, 1];
+                [&self.whom.mac, &mac, &head[..], &mac, &[0; 4], &[0; 6], &address.octets()].concat()
+            }
+            IpAddr::V6(address) => {
+                const LEN: u8 = 24;
+                let (from, to) = (self.whom.ours.octets(), address.octets());
+                let head = [0x86, 0xdd, 0x60, 0, 0, 0, 0, LEN, ipv6::ICMPV6, 255];
+                let message = [SOLICITATION, 0, 0, 0, 0, 0, 0, 0];
+                let mut frame = [&self.whom.mac, &mac, &head[..], &from, &to, &message, &to].concat();
+                icmp::put_checksum6(&mut frame[14..]);
+                frame
+            }
+        }
     }
 
-    /// Whether an ARP packet that came in on a sub-interface answers it.
-    fn is_answered_by(&self, arp: &[u8], sub_if: SubIfId) -> bool {
-        let Neighbour { sub_if: asked, address, mac } = self.whom;
+    /// Whether an ARP or IPv6 packet that came in on a sub-interface answers it.
+    fn is_answered_by(&self, packet: &[u8], sub_if: SubIfId) -> bool {
+        let Neighbour { sub_if: asked, address, ours, mac } = self.whom;
+        let has = |at: usize, bytes: &[u8]| packet.get(at..).is_some_and(|rest| rest.starts_with(bytes));
         sub_if == asked
-            && arp.get(..8) == Some(&[0, 1, 8, 0, 6, 4, 0, 2])
-            && arp.get(8..14) == Some(&mac)
-            && arp.get(14..18) == Some(&address.octets())
-            && arp.get(24..28) == Some(&[0; 4])
+            && match address {
+                IpAddr::V4(address) => {
+                    has(0, &[0, 1, 8, 0, 6, 4, 0, 2])
+                        && has(8, &mac)
+                        && has(14, &address.octets())
+                        && has(24, &[0; 4])
+                }
+                IpAddr::V6(address) => {
+                    has(6, &[ipv6::ICMPV6, 255])
+                        && has(24, &ours.octets())
+                        && has(40, &[ADVERTISEMENT, 0])
+                        && packet.get(44).is_some_and(|flags| flags & SOLICITED != 0)
+                        && has(48, &address.octets())
+                }
+            }
     }
 }
 
@@ -154,11 +196,11 @@ impl TagCheck {
         question
     }
 
-    /// Takes note of an ARP packet that came in on a sub-interface.
-    pub fn heard(&mut self, arp: &[u8], sub_if: SubIfId, now: Instant) {
+    /// Takes note of a packet of ARP or neighbour discovery that came in on a sub-interface.
+    pub fn heard(&mut self, packet: &[u8], sub_if: SubIfId, now: Instant) {
         if let Some(asked) = &mut self.asked
             && asked.answered.is_none()
-            && asked.question.is_answered_by(arp, sub_if)
+            && asked.question.is_answered_by(packet, sub_if)
         {
             asked.answered = Some(now);
         }
@@ -167,22 +209,33 @@ impl TagCheck {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     const OURS: [u8; 6] = [2, 0, 0, 0, 0, 1];
 
+    /// One with an IPv4 address if the sub-interface's number is even, with an IPv6 address if it is odd.
     fn neighbour(sub_if: u16, last: u8) -> Neighbour {
-        let address = Ipv4Addr::new(192, 0, 2, last);
-        Neighbour { sub_if: SubIfId(sub_if), address, mac: [2, 0, 0, 0, 1, last] }
+        let address = match sub_if % 2 {
+            0 => Ipv4Addr::new(192, 0, 2, last).into(),
+            _ => Ipv6Addr::from(0x2001_0db8 << 96 | u128::from(last)).into(),
+        };
+        let ours = Ipv6Addr::from(0x2001_0db8 << 96 | 0xff);
+        Neighbour { sub_if: SubIfId(sub_if), address, ours, mac: [2, 0, 0, 0, 1, last] }
     }
 
-    /// What a neighbour says to a probe.
+    /// What a neighbour says to a question, from its network header on.
     fn answer(frame: &[u8], mac: [u8; 6]) -> Vec<u8> {
-        let (sender, target) = (&frame[22..32], &frame[38..42]);
-        [&[0, 1, 8, 0, 6, 4, 0, 2], &mac[..], target, sender].concat()
+        if frame[12..14] == [8, 6] {
+            let (sender, target) = (&frame[22..32], &frame[38..42]);
+            return [&[0, 1, 8, 0, 6, 4, 0, 2], &mac[..], target, sender].concat();
+        }
+        let (from, to) = (&frame[22..38], &frame[38..54]);
+        [&[0x60, 0, 0, 0, 0, 24, 58, 255], to, from, &[136, 0, 0, 0, 0x60, 0, 0, 0], to].concat()
     }
 
-    /// Runs a check for so many seconds, in steps of a tenth: neighbours 1 and 2 are there, and `hears` says on which
+    /// Runs a check for so many seconds, in steps of a tenth: neighbours 1 (IPv4) and 2 (IPv6) are there, and `hears` says on which
     /// sub-interface, if any, the answer to a question comes in, and after how many steps. Returns when what was found.
     fn run(seconds: u32, mut hears: impl FnMut(&Question) -> Option<(SubIfId, u32)>) -> Vec<(u32, State)> {
         let start = Instant::now();
@@ -229,19 +282,41 @@ mod tests {
     }
 
     #[test]
-    fn only_an_answer_to_a_probe_counts() {
-        let question = Question { whom: neighbour(3, 9), by_nic: true };
-        let right = answer(&question.frame(OURS), question.whom.mac);
-        assert!(question.is_answered_by(&right, SubIfId(3)));
-        assert!(!question.is_answered_by(&right, SubIfId(4)), "in another VLAN");
-        // A request, another sender's MAC or address, and an answer to the kernel's request, which had our address.
-        for at in [7, 13, 17, 27] {
-            let mut other = right.clone();
-            other[at] ^= 1;
-            assert!(!question.is_answered_by(&other, SubIfId(3)), "{at}");
-        }
-        for len in 0..right.len() {
-            assert!(!question.is_answered_by(&right[..len], SubIfId(3)), "{len}");
+    fn the_solicitation_is_that_of_rfc_4861() {
+        let question = Question { whom: neighbour(1, 9), by_nic: true };
+        let frame = question.frame(OURS);
+        assert_eq!(frame.len(), 78, "no option with our address");
+        assert_eq!(frame[..14], [2, 0, 0, 0, 1, 9, 2, 0, 0, 0, 0, 1, 0x86, 0xdd]);
+        assert_eq!(frame[14..22], [0x60, 0, 0, 0, 0, 24, 58, 255]);
+        let (ours, theirs) = (question.whom.ours.octets(), question.whom.address);
+        let IpAddr::V6(theirs) = theirs else { panic!("{theirs}") };
+        assert_eq!((&frame[22..38], &frame[38..54]), (&ours[..], &theirs.octets()[..]));
+        assert_eq!(frame[54..56], [135, 0]);
+        assert_eq!(frame[58..62], [0; 4]);
+        assert_eq!(frame[62..], theirs.octets());
+        let pseudo = [&frame[22..54], &[0, 0, 0, 24, 0, 0, 0, 58], &frame[54..]].concat();
+        assert_eq!(dataplane::header::checksum::sum(&pseudo), 0xffff);
+    }
+
+    #[test]
+    fn only_an_answer_to_a_question_counts() {
+        // ARP: a request, another sender's MAC or address, and an answer to the kernel's request, which had our address.
+        // IPv6: what came over a router, an answer to the kernel, which asks from another address, a solicitation, what
+        // nobody asked for, and what tells of another address.
+        let cases = [(neighbour(2, 9), &[7, 13, 17, 27][..]), (neighbour(3, 9), &[7, 39, 40, 44, 63])];
+        for (whom, telling) in cases {
+            let question = Question { whom, by_nic: true };
+            let right = answer(&question.frame(OURS), whom.mac);
+            assert!(question.is_answered_by(&right, whom.sub_if));
+            assert!(!question.is_answered_by(&right, SubIfId(4)), "in another VLAN");
+            for at in telling {
+                let mut other = right.clone();
+                other[*at] ^= if *at == 44 { SOLICITED } else { 1 };
+                assert!(!question.is_answered_by(&other, whom.sub_if), "{at}");
+            }
+            for len in 0..right.len() {
+                assert!(!question.is_answered_by(&right[..len], whom.sub_if), "{len}");
+            }
         }
     }
 

@@ -366,9 +366,12 @@ mod tests {
         thread::sleep(Duration::from_millis(30));
         assert!(feed.stats().lag >= Duration::from_millis(30));
         inbox.take(1);
-        feed.send(vec![update(1, 1)], NOW).unwrap();
-        inbox.take(1);
-        let stats = feed.stats();
-        assert!(stats.lag < stats.max_lag && stats.max_lag >= Duration::from_millis(30), "{stats:?}");
+        // The next one waits for less, unless this thread has to wait itself.
+        let shorter = (0..100).any(|_| {
+            feed.send(vec![update(1, 1)], NOW).unwrap();
+            inbox.take(1);
+            feed.stats().lag < feed.stats().max_lag
+        });
+        assert!(shorter && feed.stats().max_lag >= Duration::from_millis(30), "{:?}", feed.stats());
     }
 }

@@ -103,11 +103,11 @@ impl Rib {
 
     /// Takes events until `wanted` holds.
     pub fn until(&mut self, rig: &Rig, what: &str, wanted: impl Fn(&Self) -> bool) {
-        let end = Instant::now() + Duration::from_secs(30);
+        let end = Instant::now() + Duration::from_mins(1);
         while !wanted(self) {
             assert!(
                 Instant::now() < end,
-                "{what}: not within 30 s; {:?}; {:?}",
+                "{what}: not within a minute; {:?}; {:?}",
                 self.paths,
                 rig.speaker.status()
             );

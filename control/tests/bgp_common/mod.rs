@@ -19,7 +19,8 @@ use dataplane::ids::VrfId;
 use socket2::{Domain, Socket, Type};
 
 pub const ASN: u32 = 65_010;
-pub const WAIT: Duration = Duration::from_secs(10);
+/// Longer than anything takes on a busy machine.
+pub const WAIT: Duration = Duration::from_mins(1);
 
 pub fn peer(name: &str, address: &str, asn: u32) -> BgpPeer {
     BgpPeer::new(name.to_owned(), address.parse().unwrap(), asn, VrfId(3))
@@ -96,7 +97,7 @@ impl Rig {
 
     pub fn next_from(&self) -> (SourceId, RouteEvent) {
         loop {
-            let event = self.events.recv_timeout(WAIT).expect("an event within ten seconds");
+            let event = self.events.recv_timeout(WAIT).expect("an event within a minute");
             assert_eq!(event.vrf, VrfId(3));
             // Who speaks has a test of its own.
             if !matches!(event.event, RouteEvent::Speaker(_)) {

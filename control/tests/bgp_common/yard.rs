@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::sync::{Mutex, Once};
 
-use control::source::bgp::Limits;
+use control::source::bgp::{Limits, PeerStatus};
 use control::source::{RouteEvent, SourceId};
 
 use super::{ASN, Rig, Script, attributes, config, open, peer, sent, up, update};
@@ -87,10 +87,13 @@ impl Yard {
 
     /// The bad peer is gone with this NOTIFICATION counted, in one line of the log; the good one never noticed.
     pub fn unharmed(mut self, code: u8, subcode: u8) {
-        let status = self.rig.until(self.bad, |status| status.last_error.is_some() && !up(status));
+        let gone = |status: &PeerStatus| status.last_error.is_some() && !up(status);
+        let status = self.rig.until(self.bad, |status| gone(status) && !sent(status).is_empty());
         assert_eq!(sent(&status), [(code, subcode, 1)], "{status:?}");
+        let is_end = |line: &String| !line.contains("session up");
+        self.rig.until(self.bad, |_| logged(self.bad).iter().any(is_end));
         let lines = logged(self.bad);
-        let ends: Vec<_> = lines.iter().filter(|line| !line.contains("session up")).collect();
+        let ends: Vec<_> = lines.iter().filter(|line| is_end(line)).collect();
         assert_eq!(ends.len(), 1, "{lines:?}");
         assert!(ends[0].contains(&format!("{code}/{subcode}")), "{lines:?}");
         self.good_still_works();

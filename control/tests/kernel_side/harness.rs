@@ -120,9 +120,10 @@ pub fn start_with_room(specs: Vec<TapSpec>, room: usize) -> Started {
 }
 
 impl Started {
-    /// The next frame of `interface` that `pick` likes, within two seconds; others are passed over.
+    /// The next frame of `interface` that `pick` likes, within a time that is long; others are passed over.
     pub fn frame<T>(&self, interface: SubIfId, what: &str, pick: impl Fn(&Frame<'_>) -> Option<T>) -> T {
-        self.frame_within(Duration::from_secs(2), interface, pick).unwrap_or_else(|| panic!("no {what} came"))
+        self.frame_within(Duration::from_secs(20), interface, pick)
+            .unwrap_or_else(|| panic!("no {what} came"))
     }
 
     pub fn frame_within<T>(

@@ -1,7 +1,7 @@
 //! Has a NIC put on the tag of frames that leave: right before a frame is sent, its tag is taken out and told to the NIC.
 //! The stages, the counters and whoever watches see frames with their tags. What is not sent has its tag again.
 
-use crate::header::{be16, ethernet};
+use crate::header::{be16, ethernet, ipv6};
 use crate::packet::Packet;
 
 /// A TX queue of a port that may put tags on.
@@ -26,7 +26,7 @@ pub trait TagQueue {
 /// Which frames have their tag put on by the NIC, of those that have one tag, of TPID 0x8100. Others leave as they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
-    /// IP packets. What finds neighbours does not depend on the NIC.
+    /// IP packets, but not neighbour discovery. What finds neighbours does not depend on the NIC.
     Ip,
     /// All.
     Any,
@@ -52,10 +52,11 @@ fn unsent<Q: TagQueue>(queue: &mut Q, packets: &mut [Option<Q::Packet>], ready: 
 }
 
 fn take_tag<Q: TagQueue>(packet: &mut Q::Packet, which: Which) {
-    let Some(header) = packet.bytes_mut().first_chunk_mut::<18>() else { return };
+    let Some((header, rest)) = packet.bytes_mut().split_first_chunk_mut::<18>() else { return };
     let (tci, ethertype) = (be16(header, 14), be16(header, 16));
     let fits = match which {
-        Which::Ip => matches!(ethertype, ethernet::IPV4 | ethernet::IPV6),
+        Which::Ip if ethertype == ethernet::IPV6 => !ipv6::is_neighbour_discovery(rest),
+        Which::Ip => ethertype == ethernet::IPV4,
         Which::Any => !ethernet::is_tpid(ethertype),
     };
     if be16(header, 12) != ethernet::TPID_8021Q || !fits {
@@ -189,6 +190,13 @@ mod tests {
     fn the_nic_puts_on_the_tag_of_ip_packets_with_one() {
         let one = [(0x8100, 0x6005)];
         let two = [(0x8100, 7), (0x8100, 5)];
+        let discovery = [frame(&one, 0x86dd, 6), vec![58, 255], vec![0; 32], vec![135], vec![0; 23]].concat();
+        for (which, by_nic) in [(Which::Ip, false), (Which::Any, true)] {
+            let mut driver =
+                Driver { room: 1, refuses: usize::MAX, while_preparing: false, sent: Vec::new() };
+            assert_eq!(send(&mut driver, &mut [Some(HeapPacket::new(&discovery))], which), 1);
+            assert_eq!(driver.sent, [(discovery.clone(), by_nic)], "neighbour discovery, {which:?}");
+        }
         for (tags, ethertype, which, by_nic) in [
             (&one[..], 0x0800, Which::Ip, true),
             (&one, 0x86dd, Which::Ip, true),

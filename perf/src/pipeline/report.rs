@@ -22,11 +22,16 @@ impl Series {
         Some(if sorted.len().is_multiple_of(2) { f64::midpoint(sorted[middle - 1], upper) } else { upper })
     }
 
-    /// How far the extremes lie apart, in relation to the median.
-    pub fn spread(&self) -> f64 {
+    /// How far the extremes lie apart, in relation to the median; `None` unless there were several rounds.
+    fn spread(&self) -> Option<f64> {
         let most = self.0.iter().copied().fold(f64::MIN, f64::max);
         let least = self.0.iter().copied().fold(f64::MAX, f64::min);
-        self.median().map_or(0.0, |median| (most - least) / median)
+        self.median().filter(|_| self.0.len() > 1).map(|median| (most - least) / median)
+    }
+
+    /// The wider spread of the two.
+    fn wider_spread(&self, other: &Self) -> Option<f64> {
+        self.spread().into_iter().chain(other.spread()).reduce(f64::max)
     }
 }
 
@@ -86,7 +91,7 @@ impl Report {
     pub fn row(&mut self, row: Row) {
         let (mpps, peer, ratio) =
             (row.mpps.median().unwrap_or_default(), row.peer_mpps.median(), row.ratio());
-        let spread = row.mpps.spread().max(row.peer_mpps.spread());
+        let spread = row.mpps.wider_spread(&row.peer_mpps);
         let cycles = row.cycles.median();
         self.print(&row.title(), mpps, PEER, peer, ratio, spread, cycles);
         self.rows.push(row);
@@ -96,7 +101,7 @@ impl Report {
     pub fn against(&self, title: &str, mpps: &Series, cycles: &Series, other_name: &str, other: &Series) {
         let mut ratios = Series::default();
         mpps.0.iter().zip(&other.0).for_each(|(one, other)| ratios.push(one / other));
-        let spread = mpps.spread().max(other.spread());
+        let spread = mpps.wider_spread(other);
         let median = mpps.median().unwrap_or_default();
         self.print(title, median, other_name, other.median(), ratios.median(), spread, cycles.median());
     }
@@ -109,7 +114,7 @@ impl Report {
         peer_name: &str,
         peer: Option<f64>,
         ratio: Option<f64>,
-        spread: f64,
+        spread: Option<f64>,
         cycles: Option<f64>,
     ) {
         if self.json {
@@ -122,10 +127,10 @@ impl Report {
         }
         let number = |value: Option<f64>, digits| value.map_or("-".into(), |v| format!("{v:.digits$}"));
         println!(
-            "{case:52} {mpps:>8.2} {:>12} {:>7} {:>6.1}% {:>8}",
+            "{case:52} {mpps:>8.2} {:>12} {:>7} {:>7} {:>8}",
             number(peer, 2),
             number(ratio, 3),
-            spread * 100.0,
+            spread.map_or("-".into(), |spread| format!("{:.1}%", spread * 100.0)),
             number(cycles, 1)
         );
     }
@@ -137,7 +142,7 @@ impl Report {
         if let (Some(full), Some(wide)) = (find(Case::TaggedFull, 1), find(Case::TaggedWide, 1))
             && let (Some(ours), Some(other)) = (median(full), median(wide))
         {
-            let spread = full.mpps.spread().max(wide.mpps.spread());
+            let spread = full.mpps.wider_spread(&wide.mpps);
             let peer = "turnpike, 10 k routes";
             let title = "1 M routes against 10 k, same capture";
             self.print(title, ours, peer, Some(other), Some(ours / other), spread, None);
@@ -145,7 +150,7 @@ impl Report {
         for row in self.rows.iter().filter(|row| row.cores > 1) {
             let Some(one) = find(row.case, 1) else { continue };
             let (Some(two_cores), Some(one_core)) = (median(row), median(one)) else { continue };
-            let spread = row.mpps.spread().max(one.mpps.spread());
+            let spread = row.mpps.wider_spread(&one.mpps);
             let title = format!("{} cores against one: {}", row.cores, row.case.name());
             self.print(
                 &title,
@@ -161,5 +166,19 @@ impl Report {
                 self.print(&title, two, "testpmd io, 1 core", Some(one), Some(two / one), spread, None);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_round_has_no_spread() {
+        let [none, one, two, three] =
+            [&[][..], &[40.0], &[38.0, 42.0], &[30.0, 45.0, 40.0]].map(|rounds| Series(rounds.to_vec()));
+        assert_eq!([&none, &one, &two, &three].map(Series::spread), [None, None, Some(0.1), Some(0.375)]);
+        assert_eq!((one.wider_spread(&none), one.wider_spread(&one)), (None, None));
+        assert_eq!((two.wider_spread(&three), three.wider_spread(&none)), (Some(0.375), Some(0.375)));
     }
 }

@@ -30,7 +30,7 @@ pub fn pipeline(data: &Data) -> String {
             text(row, "peer"),
             figures(row, "peer_mpps", 2),
             figures(row, "ratio", 3),
-            number(row, "spread").map_or(String::new(), |s| format!("{:.1} %", s * 100.0)),
+            number(row, "spread").map_or("one round".into(), |s| format!("{:.1} %", s * 100.0)),
             figures(row, "cycles_per_packet", 1),
         ]);
         if let Some(ratio) = number(row, "ratio").filter(|_| !is_derived(row)) {

@@ -170,6 +170,8 @@ mod tests {
             "the ports are the limit",
             "run was ended early",
             "a remark",
+            "<td>0.625</td><td>1.0 %</td>",
+            "<td>0.600</td><td>one round</td>",
             // 500 M/s against 250 M/s.
             "<td>2.00</td>",
         ] {
@@ -234,7 +236,9 @@ mod tests {
             colour: 0,
         };
         let mark = svg::Mark { name: "peer".into(), value: 1.0 };
-        let bars = svg::bars("Ratios", "ratio", &[bar("first", 0.75), bar("second", 2.0)], Some(mark));
+        // Far from the mark, right before it, on it, behind it.
+        let all = [bar("first", 0.5), bar("second", 0.96), bar("third", 1.0), bar("fourth", 2.0)];
+        let bars = svg::bars("Ratios", "ratio", &all, Some(mark));
         let lines = svg::Lines {
             title: "Rates",
             unit: "Gbit/s",

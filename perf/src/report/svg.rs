@@ -145,6 +145,8 @@ pub fn bars(title: &str, unit: &str, bars: &[Bar], mark: Option<Mark>) -> String
     const NAMES: f64 = 330.0;
     const NOTES: f64 = 110.0;
     const ROW: f64 = 24.0;
+    // A figure's or letter's width in bars' notes, at most.
+    const LETTER: f64 = 7.5;
     let longest =
         bars.iter().map(|bar| bar.value).chain(mark.iter().map(|mark| mark.value)).fold(0.0, f64::max);
     if bars.is_empty() || longest <= 0.0 || !longest.is_finite() {
@@ -165,7 +167,10 @@ pub fn bars(title: &str, unit: &str, bars: &[Bar], mark: Option<Mark>) -> String
             x(bar.value) - NAMES,
             ROW - 7.0
         );
-        label(&mut svg, "start", (x(bar.value) + 6.0, top + 15.0), &bar.note);
+        // A note that would stand on the mark's line stands behind it.
+        let (end, room) = (x(bar.value), 12.0 + LETTER * bar.note.chars().count() as f64);
+        let at = mark.as_ref().map(|mark| x(mark.value)).filter(|at| (end..end + room).contains(at));
+        label(&mut svg, "start", (at.unwrap_or(end) + 6.0, top + 15.0), &bar.note);
     }
     if let Some(mark) = mark {
         let at = x(mark.value);

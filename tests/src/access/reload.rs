@@ -1,6 +1,6 @@
 //! New lists while packets pass: whole or not at all.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::judged::udp;
@@ -100,7 +100,7 @@ pub fn each_packet_meets_one_list(gate: &mut Gate) {
     assert!(gate.reload(&configs[0]).status.success());
     let (before, unmatched) = (Counters::settled(gate.router()), gate.hits("from-a")[2]);
     let record = gate.wires[1].record();
-    let done = AtomicBool::new(false);
+    let (done, injected) = (AtomicBool::new(false), AtomicU32::new(0));
     let sent = std::thread::scope(|scope| {
         let sender = scope.spawn(|| {
             let mut number = 0u32;
@@ -110,6 +110,7 @@ pub fn each_packet_meets_one_list(gate: &mut Gate) {
                     let from = ("10.1.0.2".parse().expect("an address"), 40_000);
                     gate.wires[0].inject(&framed(&[], &frame::udp(from, to, 64, &number.to_be_bytes())));
                     number += 1;
+                    injected.store(number, Ordering::Release);
                 }
                 std::thread::sleep(Duration::from_millis(2));
             }
@@ -117,6 +118,10 @@ pub fn each_packet_meets_one_list(gate: &mut Gate) {
         });
         for at in 1..=RELOADS {
             assert!(gate.reload(&configs[at % 2]).status.success());
+            // However slow the machine is, some packets meet each list.
+            let now = u64::from(injected.load(Ordering::Acquire));
+            let come = || Counters::read(gate.router()).since(&before, "a").received;
+            wait::until_true(SOON, "packets to meet the list", || come() > now + 2);
         }
         done.store(true, Ordering::Relaxed);
         sender.join().expect("the sender")

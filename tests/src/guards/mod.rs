@@ -6,7 +6,6 @@ pub mod peerings;
 pub mod vrfs;
 
 use std::net::IpAddr;
-use std::time::Duration;
 
 use crate::bench::send;
 use crate::bird::Bird;
@@ -121,7 +120,8 @@ protocol bgp relay {{
                 let mut all = routes.as_array().into_iter().flatten();
                 all.any(|r| r["vrf"] == "microsoft" && r["prefix"] == prefix && r["installed"] == true)
             };
-            has("198.51.100.0/24") && has("2001:db8:c10d::/48")
+            let known = |prefix| routes.as_array().into_iter().flatten().any(|r| r["prefix"] == prefix);
+            has("198.51.100.0/24") && has("2001:db8:c10d::/48") && known("0.0.0.0/0") && known("::/0")
         });
         Counters::settled(self.router());
     }
@@ -138,9 +138,7 @@ protocol bgp relay {{
         let frames: Vec<_> = packets.iter().map(|packet| from.frame(packet)).collect();
         let counted = send(self.router(), &self.wires[from.port], PORTS[from.port], &frames);
         let wanted = |frame: &[u8]| to.is_from(frame);
-        wait::within(Duration::from_secs(2), &mut || {
-            (record.count(Way::FromRouter, wanted) >= count).then_some(())
-        });
+        wait::within(SOON, &mut || (record.count(Way::FromRouter, wanted) >= count).then_some(()));
         (counted, record.frames(Way::FromRouter, wanted))
     }
 

@@ -39,7 +39,9 @@ pub fn gratuitous_arp_moves_without_loss(bench: &mut Bench) {
         wait::pause(LOCKED);
         let start = Instant::now();
         let mut sent = 1;
-        while start.elapsed() < HALF * 2 {
+        // Until packets go to the new one, in any case.
+        let mut moved = false;
+        while start.elapsed() < HALF * 2 || (!moved && start.elapsed() < SOON) {
             if mac == OLD && start.elapsed() >= HALF {
                 mac = NEW;
                 announce(bench, v6, mac);
@@ -48,11 +50,12 @@ pub fn gratuitous_arp_moves_without_loss(bench: &mut Bench) {
             sent += 1;
             if sent % 16 == 0 {
                 answered = answer(bench, &record, v6, mac, answered);
+                moved = mac == NEW && numbers(&record, v6).last().is_some_and(|(_, to)| *to == NEW);
             }
             std::thread::sleep(Duration::from_millis(1));
         }
         let all = || numbers(&record, v6).len() == sent as usize;
-        wait::within(Duration::from_secs(2), &mut || all().then_some(()));
+        wait::within(SOON, &mut || all().then_some(()));
         let arrived = numbers(&record, v6);
         let in_order = (0..sent).collect::<Vec<_>>();
         let got: Vec<_> = arrived.iter().map(|(number, _)| *number).collect();
@@ -75,14 +78,16 @@ pub fn an_absent_neighbour_is_asked_for_at_a_bounded_rate(bench: &mut Bench) {
     let start = Instant::now();
     let absent = host(1, KIND, false, 99);
     let packet = frame::udp((theirs(0, 1, false), 4000), (absent, 5000), 64, b"anybody?");
-    while start.elapsed() < TIME {
+    let asked = || questions(&record, absent).len();
+    while start.elapsed() < TIME || (asked() < 2 && start.elapsed() < SOON) {
         bench.wires[0].inject(&Bench::wrap(1, &packet));
         std::thread::sleep(Duration::from_millis(2));
     }
-    let asked = questions(&record, absent).len();
-    println!("    asked {asked} times in {TIME:?}");
+    let (asked, took) = (asked(), start.elapsed());
+    println!("    asked {asked} times in {took:?}");
     // Three times a second apart, and once more for each time that it was given up.
-    assert!((2..=6).contains(&asked), "asked {asked} times in {TIME:?}");
+    let most = 2 + took.as_secs() as usize;
+    assert!((2..=most).contains(&asked), "asked {asked} times in {took:?}, not 2 to {most}");
     drop(record);
     bench.assert_unharmed();
 }

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use crate::bench::{Bench, KINDS, MACS, ours, their_mac, theirs};
 use crate::frame::{self, IPV4, IPV6, Tag};
+use crate::suite::SOON;
+use crate::wait;
 use crate::wire::Way;
 
 /// Shortest frame that a packet socket sends.
@@ -262,6 +264,7 @@ fn answers(bench: &Bench, kind: usize, v6: bool, frames: &[Vec<u8>], reason: &st
     let is_error = |f: &[u8]| {
         frame::ip(f).is_some_and(|p| p.dst == theirs(0, kind, v6) && p.protocol == if v6 { 58 } else { 1 })
     };
+    wait::until_true(SOON, "ICMP errors", || record.count(Way::FromRouter, is_error) >= frames.len());
     let errors = record.frames(Way::FromRouter, is_error);
     for seen in &errors {
         let (e, p) = (frame::ethernet(&seen.frame).unwrap(), frame::ip(&seen.frame).unwrap());

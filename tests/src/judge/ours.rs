@@ -83,7 +83,7 @@ impl Ours {
 
     #[track_caller]
     fn send(&self, port: usize, frame: &[u8]) {
-        for _ in 0..1000 {
+        for _ in 0..20_000 {
             match self.sockets[port].send(frame) {
                 Ok(()) => return,
                 Err(e) if e.kind() == ErrorKind::WouldBlock || e.raw_os_error() == Some(libc::ENOBUFS) => {

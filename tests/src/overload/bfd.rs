@@ -10,7 +10,7 @@ use crate::counters::Counters;
 use crate::frame;
 use crate::plan::{CLOUD, PRIVATE};
 use crate::stream::{Plan, Stream};
-use crate::suite::{ROUTE, Step, assert_within};
+use crate::suite::{ROUTE, SOON, Step, assert_once, assert_once_within};
 use crate::wait;
 use crate::wire::Way;
 
@@ -38,8 +38,16 @@ fn flows() -> Vec<Vec<u8>> {
     (0..FLOWS).map(one).collect()
 }
 
-/// No session goes down while the worker is busy all the time, and routes come and go as fast as they are taken.
+/// No session goes down while the worker is busy all the time, and routes come and go as fast as they are taken. A machine
+/// that stands still for a second ends sessions, too, so it has to go well once.
 fn no_flap_under_load_and_route_updates(overload: &mut Overload) {
+    assert_once(|| no_flap(overload));
+}
+
+/// Yields the sessions before and after that time if they are not the same.
+fn no_flap(overload: &mut Overload) -> Result<(), String> {
+    overload.bfd_is_up();
+    overload.settle();
     let time = load_time(5);
     let routes = ROUTES[usize::from(time > Duration::from_secs(30))];
     let before = overload.sessions();
@@ -48,7 +56,7 @@ fn no_flap_under_load_and_route_updates(overload: &mut Overload) {
     let start = Instant::now();
     let counted = Counters::read(overload.router());
     let mut told = start;
-    while start.elapsed() < time {
+    while start.elapsed() < time || (feed.sent() < routes.into() && start.elapsed() < time + SOON) {
         wait::pause(Duration::from_millis(500));
         if told.elapsed() > Duration::from_mins(1) {
             told = Instant::now();
@@ -66,18 +74,19 @@ fn no_flap_under_load_and_route_updates(overload: &mut Overload) {
         forwarded as f64 / took.as_secs_f64() / 1e6,
         sent as f64 / 1e6
     );
-    assert_eq!(overload.sessions(), before, "a session flapped");
-    assert!(lives, "the session that announces routes has ended");
+    let after = overload.sessions();
+    if after != before || !lives {
+        return Err(format!("{before:?}\n{after:?}\nthe one that announces routes lives: {lives}"));
+    }
     assert!(sent >= routes.into(), "{sent} routes of {routes} came");
     assert!(forwarded > 0, "nothing was forwarded");
+    Ok(())
 }
 
 /// When the primary link loses every frame, with no link going down, traffic moves to the other within a second, both
-/// ways. BFD alone takes 0.6 to 0.9 of it, so a busy machine gets a second try.
+/// ways. BFD alone takes 0.6 to 0.9 of it.
 fn a_silent_link_is_left_within_a_second(overload: &mut Overload) {
-    let first = repair(overload);
-    let took = if first <= ROUTE { first } else { first.min(repair(overload)) };
-    assert_within(ROUTE, took, "from the cut to the last packet without an answer");
+    assert_once_within(ROUTE, ["from the cut to the last packet without an answer"], || [repair(overload)]);
 }
 
 /// Cuts the primary link, and mends it: from the cut to the last packet without an answer.
@@ -96,12 +105,12 @@ fn repair(overload: &Overload) -> Duration {
             frame::ip(f).is_some_and(|ip| ip.ports().is_some_and(|p| p.1 == 7000))
         }) > 0
     };
-    wait::until_true(crate::suite::SOON, "traffic on both links", || records.iter().all(passes));
+    wait::until_true(SOON, "traffic on both links", || records.iter().all(passes));
     drop(records);
     let start = Instant::now();
     let cut = overload.wires[1].cut();
     wait::pause(ROUTE * 2);
-    let outcome = stream.stop();
+    let outcome = stream.stop_passing();
     drop(cut);
     assert!(outcome.lost() > 0, "a cut link lost nothing: the stream did not use it");
     overload.bfd_is_up();

@@ -35,7 +35,7 @@ const EMPTY_LAN: &str = "10.98.0.1/16";
 /// What passes to a port that swallows it: where to, and by way of whom.
 const SUNK: (&str, &str) = ("172.20.0.0/14", "10.97.0.2");
 /// How long all sessions may take to come up under a flood.
-const SETTLE: Duration = Duration::from_secs(40);
+const SETTLE: Duration = Duration::from_mins(2);
 
 /// What the flooded port gets.
 #[derive(Clone, Copy, Debug)]
@@ -161,7 +161,7 @@ impl Overload {
     /// How many of so many pings from the LAN host are answered.
     #[track_caller]
     fn pings(&self, target: IpAddr, count: u32) -> u32 {
-        let patience = Duration::from_millis(500);
+        let patience = Duration::from_secs(2);
         let plan = echo::Plan { source: None, target, size: 56, count, patience, fragments: false };
         echo::send(&self.lan, &plan).answered
     }

@@ -9,7 +9,6 @@ use crate::frame::{self, ethernet, ip};
 use crate::host;
 use crate::plan::{CLOUD, LAN};
 use crate::scenarios::{PRIVATE, is_request, stream};
-use crate::wait;
 use crate::wire::{Recording, Way};
 
 /// ICMP payload of a packet of 1500 bytes, IPv4 and IPv6.
@@ -74,7 +73,7 @@ pub fn fragments(circuit: &mut Circuit) {
                 target: cloud.address(),
                 size: 4000,
                 count: COUNT,
-                patience: Duration::from_secs(3),
+                patience: echo::PATIENCE,
                 fragments: true,
             };
             let got = echo::send(&peering.lan, &plan);
@@ -137,8 +136,8 @@ pub fn flows_spread_and_stay(circuit: &mut Circuit) {
         for cloud in CLOUD {
             let links = [circuit.link_wire(0).record(), circuit.link_wire(1).record()];
             let stream = stream(peering, cloud.address());
-            wait::pause(Duration::from_millis(600));
-            stream.stop().assert_lossless();
+            stream.wait_for(300);
+            stream.assert_lossless();
             let mut link_of: HashMap<u16, usize> = HashMap::new();
             for (number, link) in links.iter().enumerate() {
                 for seen in link.frames(Way::FromRouter, |f| is_request(f, peering.plan.marker)) {

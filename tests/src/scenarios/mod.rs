@@ -7,6 +7,7 @@ pub mod own;
 pub mod routes;
 pub mod separation;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use crate::circuit::{Circuit, Peering};
 use crate::frame::{Ip, ip};
 use crate::stream::{Plan, Stream};
 use crate::suite::Step;
-use crate::wire::Way;
+use crate::wire::{Recording, Seen, Way};
 
 /// Number of the private peering.
 pub const PRIVATE: usize = 0;
@@ -91,6 +92,33 @@ fn datagram(frame: &[u8]) -> Option<(Ip<'_>, &[u8])> {
     let ip = ip(frame)?;
     let data = (ip.protocol == crate::frame::UDP).then(|| ip.payload.get(8..))??;
     Some((ip, data))
+}
+
+/// Waits until the requests of the private peering's stream leave by this link alone.
+#[track_caller]
+fn wait_for_link(circuit: &Circuit, link: usize) {
+    let marker = circuit.peerings[PRIVATE].plan.marker;
+    let records = [circuit.link_wire(link).record(), circuit.link_wire(1 - link).record()];
+    crate::wait::until_true(crate::suite::SOON, "traffic on one link only", || {
+        records.iter().for_each(Recording::restart);
+        crate::wait::pause(Duration::from_millis(300));
+        let [here, there] = records.each_ref().map(|r| r.count(Way::FromRouter, |f| is_request(f, marker)));
+        here > usize::from(FLOWS) && there == 0
+    });
+}
+
+/// Waits until each flow of the private peering's stream has its echoes, from now on, and a little longer, so that its
+/// last datagrams have them, too.
+#[track_caller]
+fn wait_for_all_flows(circuit: &Circuit) {
+    let marker = circuit.peerings[PRIVATE].plan.marker;
+    let lan = circuit.lan_wire().record();
+    crate::wait::until_true(crate::suite::SOON, "echoes of all flows", || {
+        let echoes = lan.frames(Way::FromRouter, |f| is_marked(f, marker));
+        let port = |seen: &Seen| ip(&seen.frame)?.ports().map(|(_, to)| to);
+        echoes.iter().filter_map(port).collect::<BTreeSet<_>>().len() == usize::from(FLOWS)
+    });
+    crate::wait::pause(Duration::from_millis(200));
 }
 
 /// Waits until the requests of a stream have left by both links.

@@ -13,10 +13,10 @@ use crate::echo;
 use crate::edge::{self, COMMUNITY, REGION};
 use crate::frame::{ethernet, ip};
 use crate::plan::{CLOUD, LAN, NETDEVS};
-use crate::scenarios::{PRIVATE, is_marked, is_request, stream, wait_for_both_links};
+use crate::scenarios::{PRIVATE, is_marked, is_request, stream, wait_for_all_flows, wait_for_both_links};
 use crate::settings::RETAIN;
 use crate::stream::Sample;
-use crate::suite::{ROUTE, SOON, Undo, assert_within};
+use crate::suite::{ROUTE, SOON, Undo, assert_once_within};
 use crate::wait;
 use crate::wire::Way;
 
@@ -79,7 +79,7 @@ pub fn absent_host_is_unreachable(circuit: &mut Circuit) {
         // The edge takes one off the TTL. A packet that ends here is answered before anybody is looked for.
         for (ttl, answer) in [("2", "exceeded"), ("64", "nreachable")] {
             let mut command = peering.cloud.command("ping");
-            command.args(["-n", "-c", "1", "-t", ttl, "-W", "6", "-w", "6", "-I", cloud.host, address]);
+            command.args(["-n", "-c", "1", "-t", ttl, "-W", "20", "-w", "20", "-I", cloud.host, address]);
             let output = crate::process::output(&mut command);
             let text = String::from_utf8_lossy(&output.stdout);
             assert!(text.contains(answer), "ping of an address that nobody has, TTL {ttl}:\n{text}");
@@ -93,33 +93,41 @@ pub fn moved_neighbour_is_followed(circuit: &mut Circuit) {
     let edge = &peering.edges[0].netns;
     edge.sysctl("ipv4/conf/er0/arp_notify", "1");
     edge.sysctl("ipv6/conf/er0/ndisc_notify", "1");
-    let streams: Vec<_> = [CLOUD[0]].iter().map(|cloud| stream(peering, cloud.address())).collect();
-    wait_for_both_links(circuit, peering.plan.marker);
-    let start = Instant::now();
-    edge.ip("link set er0 address 02:00:5e:00:53:01");
-    wait::pause(ROUTE + QUIET);
-    for stream in streams {
-        let outcome = stream.stop();
-        assert_within(
-            ROUTE,
-            outcome.repair_one_way(start),
-            "from the new MAC address to the last packet lost",
-        );
-    }
-    circuit.settle();
+    let mut number = 0;
+    assert_once_within(ROUTE, ["from the new MAC address to the last packet lost"], || {
+        let stream = stream(peering, CLOUD[0].address());
+        wait_for_both_links(circuit, peering.plan.marker);
+        let start = Instant::now();
+        number += 1;
+        edge.ip(&format!("link set er0 address 02:00:5e:00:53:0{number}"));
+        wait::pause(ROUTE + QUIET);
+        wait_for_all_flows(circuit);
+        let outcome = stream.stop_passing();
+        circuit.settle();
+        [outcome.repair_one_way(start)]
+    });
 }
 
 /// When the customer's router dies and stays away, its routes are used for the retain time, and then no longer.
 pub fn dead_speakers_routes_go_after_the_retain_time(circuit: &mut Circuit) {
+    let what = ["the use of routes after the retain time"];
+    assert_once_within(ROUTE, what, || [use_after_the_retain_time(circuit)]);
+}
+
+/// Kills it, and has it come back: how long routes were used after the retain time.
+fn use_after_the_retain_time(circuit: &mut Circuit) -> Duration {
     let retain = Duration::from_secs(RETAIN);
     let stream = stream(&circuit.peerings[PRIVATE], CLOUD[0].address());
     wait_for_both_links(circuit, circuit.peerings[PRIVATE].plan.marker);
     let start = Instant::now();
     circuit.peerings[PRIVATE].customer.as_mut().unwrap().kill();
-    wait::pause(retain + Duration::from_secs(2));
+    wait::pause(retain);
+    let quiet = || stream.last_arrival().is_some_and(|last| last.elapsed() > ROUTE);
+    wait::until_true(SOON, "the last packet", quiet);
     let before = Counters::read(circuit.turnpike());
-    wait::pause(QUIET);
-    let after = Counters::read(circuit.turnpike());
+    wait::until_true(SOON, "packets without a route to be counted", || {
+        Counters::read(circuit.turnpike()).since(&before, "lan").ended("no_route") > 50
+    });
     let outcome = stream.stop();
     circuit.peerings[PRIVATE].customer.as_mut().unwrap().resume();
     circuit.settle();
@@ -130,14 +138,12 @@ pub fn dead_speakers_routes_go_after_the_retain_time(circuit: &mut Circuit) {
     let first = lost.map(sent).min().expect("packets were lost in the end");
     println!("    routes were used for another {:.2} s", last.as_secs_f64());
     assert!(
-        first + QUIET > retain && last < retain + ROUTE,
-        "first loss after {:.2} s, last packet after {:.2} s, not {RETAIN} s\n{}",
+        first + QUIET > retain,
+        "first loss after {:.2} s, not {RETAIN} s\n{}",
         first.as_secs_f64(),
-        last.as_secs_f64(),
         outcome.describe(start)
     );
-    let counted = after.since(&before, "lan");
-    assert!(counted.ended("no_route") > 50, "on the LAN port without a route: {counted:?}");
+    last.saturating_sub(retain)
 }
 
 /// Packets without a route are counted as just that, each.
@@ -152,6 +158,9 @@ pub fn packets_without_a_route_are_counted(circuit: &mut Circuit) {
         // An ICMP error of an earlier one may show on a later one: that one is sent again.
         (0..count).for_each(|_| while socket.send_to(b"to nowhere", target).is_err() {});
     }
+    wait::until_true(SOON, "all to be counted", || {
+        Counters::read(circuit.turnpike()).since(&before, "lan").ended("no_route") >= 2 * count
+    });
     wait::pause(QUIET);
     let counted = Counters::adding_up(circuit.turnpike()).since(&before, "lan");
     assert_eq!(counted.ended("no_route"), 2 * count, "{counted:?}");
@@ -168,8 +177,8 @@ pub fn counters_add_up(circuit: &mut Circuit) {
     let marker = peering.plan.marker;
     let lan = circuit.lan_wire().record();
     let stream = stream(peering, CLOUD[0].address());
-    wait::pause(Duration::from_secs(1));
-    stream.stop().assert_lossless();
+    stream.wait_for(400);
+    stream.assert_lossless();
     let requests = lan.count(Way::ToRouter, |f| is_request(f, marker)) as u64;
     let echoes = lan.count(Way::FromRouter, |f| is_marked(f, marker)) as u64;
     assert!(requests > 100 && requests == echoes, "{requests} requests, {echoes} echoes on the LAN");
@@ -185,11 +194,16 @@ pub fn counters_add_up(circuit: &mut Circuit) {
 /// `turnpike show` has the routes with all their links and the region's with its community, sub-interfaces with their
 /// tags, and neighbours with MACs.
 pub fn what_it_shows_is_right(circuit: &mut Circuit) {
-    let (routes, interfaces) = (circuit.turnpike().show("routes"), circuit.turnpike().show("interfaces"));
-    let neighbours = circuit.turnpike().show("neighbours");
+    let kinds = [PRIVATE, 1 - PRIVATE].map(|number| circuit.peerings[number].plan.kind);
+    let routes = wait::until(SOON, "all of the region by both links", || {
+        let routes = circuit.turnpike().show("routes");
+        let all = kinds.iter().all(|kind| [false, true].iter().all(|v6| has_region(&routes, kind, *v6)));
+        all.then_some(routes)
+    });
+    let (interfaces, neighbours) =
+        (circuit.turnpike().show("interfaces"), circuit.turnpike().show("neighbours"));
     let way = |kind: &str, v6| json!({"show": "routes", "target": edge::region(v6, 7), "vrf": kind});
-    let kinds = circuit.peerings.iter().map(|peering| peering.plan.kind);
-    let questions: Vec<_> = kinds.flat_map(|kind| [way(kind, false), way(kind, true)]).collect();
+    let questions: Vec<_> = kinds.into_iter().flat_map(|kind| [way(kind, false), way(kind, true)]).collect();
     let mut ways = circuit.turnpike().ask(questions).into_iter();
     for peering in &circuit.peerings {
         let kind = peering.plan.kind;
@@ -207,13 +221,7 @@ pub fn what_it_shows_is_right(circuit: &mut Circuit) {
                 found[0]
             );
         }
-        for v6 in [false, true] {
-            let region: BTreeSet<_> = (0..REGION[usize::from(v6)]).map(|n| edge::region(v6, n)).collect();
-            let both = |r: &&serde_json::Value| r["via"].as_array().is_some_and(|via| via.len() == 2);
-            let fits = |r: &&serde_json::Value| r["vrf"] == kind && r["installed"] == true && both(r);
-            let found = routes.as_array().unwrap().iter().filter(fits).filter_map(|r| r["prefix"].as_str());
-            let found = found.filter(|prefix| region.contains(*prefix)).count();
-            assert_eq!(found, region.len(), "of the region's prefixes in {kind}");
+        for _ in [false, true] {
             let shown = ways.next().flatten().expect("the region's route");
             let paths = shown[0]["paths"].as_array().expect("its paths");
             assert!(
@@ -236,6 +244,16 @@ pub fn what_it_shows_is_right(circuit: &mut Circuit) {
     for what in ["ports", "interfaces", "routes", "neighbours", "groups", "workers", "drops"] {
         assert!(circuit.turnpike().table(what).lines().count() > 1, "`turnpike show {what}` shows nothing");
     }
+}
+
+/// Whether all of the region's prefixes of a family, and the cloud's, are used by both links in a VRF.
+fn has_region(routes: &serde_json::Value, vrf: &str, v6: bool) -> bool {
+    let mut region: BTreeSet<_> = (0..REGION[usize::from(v6)]).map(|n| edge::region(v6, n)).collect();
+    region.insert(CLOUD[usize::from(v6)].prefix.to_owned());
+    let both = |r: &&serde_json::Value| r["via"].as_array().is_some_and(|via| via.len() == 2);
+    let fits = |r: &&serde_json::Value| r["vrf"] == vrf && r["installed"] == true && both(r);
+    let found = routes.as_array().into_iter().flatten().filter(fits).filter_map(|r| r["prefix"].as_str());
+    found.filter(|prefix| region.contains(*prefix)).count() == region.len()
 }
 
 /// SIGTERM ends it cleanly, and it starts again as if nothing had been.

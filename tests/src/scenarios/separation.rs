@@ -1,7 +1,5 @@
 //! The two VRFs have the same prefixes on both sides, and never see each other's packets.
 
-use std::time::Duration;
-
 use crate::circuit::{Circuit, QUIET};
 use crate::frame::ethernet;
 use crate::plan::CLOUD;
@@ -16,9 +14,11 @@ pub fn overlapping_vrfs_stay_apart(circuit: &mut Circuit) {
     let records: Vec<_> = circuit.wires.iter().map(crate::wire::Wire::record).collect();
     for cloud in CLOUD {
         let streams: Vec<_> = circuit.peerings.iter().map(|p| stream(p, cloud.address())).collect();
-        wait::pause(Duration::from_millis(600));
+        for stream in &streams {
+            stream.wait_for(300);
+        }
         for stream in streams {
-            stream.stop().assert_lossless();
+            stream.assert_lossless();
         }
     }
     for (number, peering) in circuit.peerings.iter().enumerate() {
@@ -46,11 +46,12 @@ pub fn a_route_of_one_vrf_is_none_of_the_other(circuit: &mut Circuit) {
     let (private, microsoft) = (&circuit.peerings[PRIVATE], &circuit.peerings[MICROSOFT]);
     private.edges.iter().for_each(|e| e.announce(cloud.prefix, false));
     let mend = Undo(|| private.edges.iter().for_each(|e| e.announce(cloud.prefix, true)));
+    wait::until_true(SOON, "the withdrawal", || !circuit.knows(PRIVATE, cloud.prefix));
     wait::until_true(SOON, "the withdrawal", || !private.lan_pings(cloud.address()));
     let records: Vec<_> = circuit.wires[1..].iter().map(crate::wire::Wire::record).collect();
     let (lost, kept) = (stream(private, cloud.address()), stream(microsoft, cloud.address()));
     wait::pause(QUIET);
-    kept.stop().assert_lossless();
+    kept.assert_lossless();
     let lost = lost.stop();
     assert_eq!(lost.lost(), lost.samples.len(), "private packets went somewhere without a route");
     for record in &records {

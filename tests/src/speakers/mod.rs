@@ -20,7 +20,8 @@ mod yard;
 use self::route::{Route, Routes, changed, thinned};
 use self::who::{BIRD, EXABGP, FPM, FRR, GOBGP, KERNEL, OPENBGPD, Who};
 pub use self::yard::Yard;
-use crate::suite::Step;
+use crate::suite::{SOON, Step};
+use crate::wait;
 
 /// What each speaker does alone, a step for each.
 macro_rules! alone {
@@ -78,9 +79,10 @@ fn goes(yard: &mut Yard, who: Who) {
 
 /// Until it is back, what it will announce again is in use. What it has not announced again goes.
 fn is_back(yard: &mut Yard, who: Who) {
-    while !yard.is_back(who) {
+    wait::until_true(SOON, &format!("the return of {}", who.name()), || {
         yard.forwards(&samples(&yard.routes[who.index]));
-    }
+        yard.is_back(who)
+    });
     yard.holds(who);
 }
 

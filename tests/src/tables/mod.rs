@@ -195,8 +195,19 @@ impl Yard {
     #[track_caller]
     pub fn reaches_over(&self, link: usize, v6: bool) -> bool {
         let target: IpAddr = FAR_HOST[usize::from(v6)].parse().expect("an address");
+        self.reaches(link, target, Duration::from_millis(500))
+    }
+
+    /// Fails unless it does, however long the answer takes.
+    #[track_caller]
+    pub fn assert_reaches_over(&self, link: usize, v6: bool, what: &str) {
+        let target = FAR_HOST[usize::from(v6)].parse().expect("an address");
+        assert!(self.reaches(link, target, echo::PATIENCE), "{what}");
+    }
+
+    #[track_caller]
+    fn reaches(&self, link: usize, target: IpAddr, patience: Duration) -> bool {
         let record = self.wires[link + 1].record();
-        let patience = Duration::from_millis(500);
         let plan = echo::Plan { source: None, target, size: 56, count: 3, patience, fragments: false };
         let answered = echo::send(&self.lan, &plan).answered == 3;
         let is_to = |frame: &[u8]| crate::frame::ip(frame).is_some_and(|ip| ip.dst == target);

@@ -150,7 +150,7 @@ fn changes_lose_no_packet(yard: &mut Yard) {
         yard.vrf.ip(&format!("route del {prefix} via {} metric 5", GATEWAYS[1][family]));
     }
     yard.wait_for(0);
-    stream.stop().assert_lossless();
+    stream.assert_lossless();
     assert_equal(yard);
 }
 
@@ -211,7 +211,7 @@ fn killed_bird_comes_back_without_loss(yard: &mut Yard) {
     bird.resume(false);
     wait::until_true(SOON, "BIRD's routes", || kernels(&yard.vrf, false).len() >= MANY[0] + 3);
     assert_equal(yard);
-    stream.stop().assert_lossless();
+    stream.assert_lossless();
 }
 
 /// The kernel takes IPv4 routes out with an interface and does not say so.
