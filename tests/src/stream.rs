@@ -187,7 +187,8 @@ fn send(
         let now = Instant::now();
         if let Some(ending) = stop.get() {
             let waited = now - *end.get_or_insert(now);
-            let last = samples.iter().rev().take(2 * sockets.len());
+            // One of each flow.
+            let last = samples.iter().rev().take(sockets.len());
             let missing =
                 *ending == Ending::Passing && last.into_iter().any(|(_, _, echoed)| echoed.is_none());
             let limit = if missing { PATIENCE } else { LINGER };

@@ -93,7 +93,14 @@ impl Peer {
                 all.extend(&buffer[..n]);
                 None
             }
-            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => None,
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+                ) =>
+            {
+                None
+            }
             // A reset is an end as well.
             Err(_) => Some(()),
         });

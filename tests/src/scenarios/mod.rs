@@ -107,7 +107,8 @@ fn wait_for_link(circuit: &Circuit, link: usize) {
     });
 }
 
-/// Waits until each flow of the private peering's stream has its echoes, from now on.
+/// Waits until each flow of the private peering's stream has its echoes, from now on, and a little longer, so that its
+/// last datagrams have them, too.
 #[track_caller]
 fn wait_for_all_flows(circuit: &Circuit) {
     let marker = circuit.peerings[PRIVATE].plan.marker;
@@ -117,6 +118,7 @@ fn wait_for_all_flows(circuit: &Circuit) {
         let port = |seen: &Seen| ip(&seen.frame)?.ports().map(|(_, to)| to);
         echoes.iter().filter_map(port).collect::<BTreeSet<_>>().len() == usize::from(FLOWS)
     });
+    crate::wait::pause(Duration::from_millis(200));
 }
 
 /// Waits until the requests of a stream have left by both links.

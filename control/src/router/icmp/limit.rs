@@ -71,11 +71,7 @@ impl Limiter {
             return false;
         }
         if per_destination > 0 {
-            let whom = match destination {
-                IpAddr::V4(v4) => (4, u64::from(v4.to_bits())),
-                IpAddr::V6(v6) => (6, (v6.to_bits() >> 64) as u64),
-            };
-            let hash = self.hasher.hash_one((sub_if.0, fault.kind(), whom));
+            let hash = hash(&self.hasher, sub_if, fault, destination);
             let (owner, bucket) = &mut self.destinations[hash as usize % DESTINATIONS];
             if *owner != hash {
                 (*owner, *bucket) = (hash, Bucket::full(per_destination, now));
@@ -88,6 +84,15 @@ impl Limiter {
         interface.take();
         true
     }
+}
+
+/// What tells destinations apart: of IPv6 the network.
+fn hash(hasher: &RandomState, sub_if: SubIfId, fault: Fault, destination: IpAddr) -> u64 {
+    let whom = match destination {
+        IpAddr::V4(v4) => (4, u64::from(v4.to_bits())),
+        IpAddr::V6(v6) => (6, (v6.to_bits() >> 64) as u64),
+    };
+    hasher.hash_one((sub_if.0, fault.kind(), whom))
 }
 
 #[cfg(test)]
@@ -106,7 +111,14 @@ mod tests {
     #[test]
     fn one_destination_gets_its_share_and_leaves_the_others_theirs() {
         let now = Instant::now();
-        let mut limiter = Limiter::new(RATES, 2, now);
+        let asked = [(Fault::TimeExceeded, 1), (Fault::TimeExceeded, 2), (Fault::TooBig(1400), 1)];
+        // Two of them share a place once in a thousand times.
+        let mut limiter = std::iter::repeat_with(|| Limiter::new(RATES, 2, now))
+            .find(|limiter| {
+                let place = |(fault, n)| hash(&limiter.hasher, A, fault, host(n)) as usize % DESTINATIONS;
+                asked.map(place).iter().collect::<std::collections::HashSet<_>>().len() == asked.len()
+            })
+            .unwrap();
         let sent = (0..50).filter(|_| limiter.allows(A, Fault::TimeExceeded, host(1), now)).count();
         assert_eq!(sent, 10);
         assert!(limiter.allows(A, Fault::TimeExceeded, host(2), now));
