@@ -9,9 +9,9 @@ use super::routes::Value;
 use super::sweep::{Goal, Run, push};
 
 /// How many more entries than runs a table may have, as bits.
-const MORE_BITS: u32 = 4;
+const MORE_BITS: u32 = 6;
 /// What it is worth, in bytes of a table, that a run is not under another table.
-const DEEPER: usize = 128;
+const DEEPER: usize = 256;
 
 /// A part of a tree's keys: the first of them, and how many bits of the key differ within it.
 #[derive(Clone, Copy)]

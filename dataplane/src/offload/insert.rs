@@ -153,9 +153,14 @@ mod tests {
     fn any_frame() -> impl Strategy<Value = Vec<u8>> {
         let tpid = prop_oneof![4 => Just(0x8100u16), 1 => Just(0x88a8), 1 => any::<u16>()];
         let ethertype = prop_oneof![Just(0x0800u16), Just(0x86dd), Just(0x0806), Just(0x8100), any::<u16>()];
-        (prop::collection::vec((tpid, any::<u16>()), 0..3), ethertype, 0..80usize, 0..100usize).prop_map(
-            |(tags, ethertype, len, cut)| {
+        let tags = prop::collection::vec((tpid, any::<u16>()), 0..3);
+        (tags, ethertype, 0..80usize, 0..100usize, any::<bool>()).prop_map(
+            |(tags, ethertype, len, cut, discovery)| {
                 let mut frame = frame(&tags, ethertype, len);
+                if discovery && len > 40 {
+                    let start = frame.len() - len;
+                    (frame[start + 6], frame[start + 40]) = (58, 135);
+                }
                 // A few are shorter than a header.
                 frame.truncate(if cut < 20 { cut } else { frame.len() });
                 frame

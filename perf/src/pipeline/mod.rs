@@ -26,7 +26,10 @@ pub struct Args {
     /// Only these cases; may be given several times.
     #[arg(long)]
     case: Vec<Case>,
-    /// Rounds; the median counts.
+    /// How often both sides are started: how fast a process is depends on where its buffers happen to lie.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), conflicts_with_all = ["stages", "watched"])]
+    starts: u32,
+    /// Rounds, of each start; the median of all counts.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
     /// Seconds of each measurement.
@@ -168,9 +171,6 @@ fn compare(
     stop: &AtomicBool,
 ) -> Result<Row, String> {
     write_captures(args, run.case, folder)?;
-    let mut ours = Ours::start(args, run.case, folder, &run.cores, false)?;
-    let start = |program| Testpmd::start(program, args, run.case, folder, &run.cores);
-    let mut peer = testpmd.map(start).transpose()?;
     let mut row = Row {
         case: run.case,
         cores: run.cores.len(),
@@ -178,18 +178,23 @@ fn compare(
         cycles: Series::default(),
         peer_mpps: Series::default(),
     };
-    for _ in 0..args.rounds {
-        let figures = ours.measure(args)?;
-        row.mpps.push(figures.mpps);
-        row.cycles.push(figures.cycles.unwrap_or_default());
-        if let Some(peer) = &mut peer {
-            row.peer_mpps.push(peer.measure(args)?.mpps);
+    for _ in 0..args.starts {
+        let mut ours = Ours::start(args, run.case, folder, &run.cores, false)?;
+        let start = |program| Testpmd::start(program, args, run.case, folder, &run.cores);
+        let mut peer = testpmd.map(start).transpose()?;
+        for _ in 0..args.rounds {
+            let figures = ours.measure(args)?;
+            row.mpps.push(figures.mpps);
+            row.cycles.push(figures.cycles.unwrap_or_default());
+            if let Some(peer) = &mut peer {
+                row.peer_mpps.push(peer.measure(args)?.mpps);
+            }
+            if stop.load(Ordering::Relaxed) {
+                return Ok(row);
+            }
+            // The other side's threads have ended by then.
+            std::thread::sleep(Duration::from_millis(20));
         }
-        if stop.load(Ordering::Relaxed) {
-            break;
-        }
-        // The other side's threads have ended by then.
-        std::thread::sleep(Duration::from_millis(20));
     }
     Ok(row)
 }
