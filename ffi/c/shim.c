@@ -1,5 +1,11 @@
+/* Handles of interrupts of our own: no other way to reach the interrupt thread is there. */
+#define ALLOW_EXPERIMENTAL_API
+
+#include <errno.h>
+
 #include <rte_errno.h>
 #include <rte_ethdev.h>
+#include <rte_interrupts.h>
 #include <rte_lcore.h>
 #include <rte_mbuf.h>
 
@@ -72,4 +78,14 @@ int shim_eth_link(uint16_t port, uint32_t *speed_mbps, bool *up, bool *full_dupl
 	*up = link.link_status == RTE_ETH_LINK_UP;
 	*full_duplex = link.link_duplex == RTE_ETH_LINK_FULL_DUPLEX;
 	return 0;
+}
+
+int shim_park_interrupt_thread(int fd, void (*parked)(void *))
+{
+	struct rte_intr_handle *handle = rte_intr_instance_alloc(RTE_INTR_INSTANCE_F_PRIVATE);
+
+	if (handle == NULL || rte_intr_fd_set(handle, fd) != 0 ||
+	    rte_intr_type_set(handle, RTE_INTR_HANDLE_EXT) != 0)
+		return -ENOMEM;
+	return rte_intr_callback_register(handle, parked, NULL);
 }

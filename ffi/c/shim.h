@@ -24,4 +24,7 @@ unsigned int shim_lcore_id(void);
 /* Link state without waiting; 0 or a negative errno. The struct's shape differs between versions. */
 int shim_eth_link(uint16_t port, uint32_t *speed_mbps, bool *up, bool *full_duplex);
 
+/* Has DPDK's interrupt thread call `parked` once `fd` can be read; 0 or a negative errno. */
+int shim_park_interrupt_thread(int fd, void (*parked)(void *));
+
 #endif

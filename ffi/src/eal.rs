@@ -1,9 +1,12 @@
 //! DPDK's environment: started once a process, stopped when the last user is gone.
 
-use std::ffi::{CString, c_char, c_int};
+use std::ffi::{CString, c_char, c_int, c_void};
+use std::io::Write as _;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use crate::errno::{EACCES, EINVAL};
 use crate::mempool::ParkedPool;
@@ -152,8 +155,34 @@ impl Drop for Eal {
             // Cleaning up would unmap memory that those buffers are in. The process is about to end anyway.
             return;
         }
+        park_the_interrupt_thread();
         // SAFETY: DPDK was started, nothing uses it any more, and it is not used again: `STARTED` stays set.
         unsafe { sys::rte_eal_cleanup() };
+    }
+}
+
+/// Has DPDK's interrupt thread stand still for good. `rte_eal_cleanup` wakes it (it takes out the handler of alarms, which
+/// some drivers set), and unmaps at once the memory that the thread then looks at.
+fn park_the_interrupt_thread() {
+    static PARKED: AtomicBool = AtomicBool::new(false);
+    extern "C" fn parked(_: *mut c_void) {
+        PARKED.store(true, Ordering::Release);
+        loop {
+            std::thread::park();
+        }
+    }
+    let Ok((reader, mut writer)) = std::io::pipe() else { return };
+    // SAFETY: DPDK is running; the descriptor is open, and stays so since the reader is forgotten below; the function
+    // lives for ever and takes no argument.
+    let registered = unsafe { sys::shim_park_interrupt_thread(reader.as_raw_fd(), Some(parked)) };
+    std::mem::forget(reader);
+    if registered != 0 || writer.write_all(&[0]).is_err() {
+        return;
+    }
+    // A thread that hangs elsewhere is no reason not to end.
+    let end = Instant::now() + Duration::from_secs(5);
+    while !PARKED.load(Ordering::Acquire) && Instant::now() < end {
+        std::thread::sleep(Duration::from_micros(100));
     }
 }
 
