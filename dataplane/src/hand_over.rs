@@ -29,8 +29,8 @@ pub enum Shared {
     Never,
     /// Always: it has fewer RX queues than there are workers.
     Always,
-    /// If it cannot deal flows out to its queues, or once it was seen to give all to one. Those of frames with as many
-    /// tags only, if others are dealt out: NICs may not look behind two tags.
+    /// If it cannot deal flows out to its queues, or was seen to give all to one. Where it does so only with frames of
+    /// some number of tags, only those are shared out: NICs may not look behind two tags.
     WithoutRss(Arc<PortOffloads>),
 }
 
@@ -140,7 +140,7 @@ impl<P: Packet> HandOver<P> {
         let (port, len) = (burst.port, burst.len.min(BURST));
         let mut homes = [self.worker; BURST];
         for (home, packet) in homes.iter_mut().zip(burst.packets[..len].iter().flatten()) {
-            if shared.have(packet) {
+            if shared.contain_kind_of(packet) {
                 *home = self.home(packet);
             }
             self.open[*home].room += 1;

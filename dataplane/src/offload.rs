@@ -261,11 +261,10 @@ impl Checks {
         else {
             return;
         };
-        let rss = port.state(Offload::Rss);
-        if matches!(rss, State::Checking | State::InUse)
+        if matches!(port.state(Offload::Rss), State::Checking | State::InUse)
             && let Some(found) = port.rss.look(packet, (self.worker << 8 | queue & 0xff) as u16)
-            // Others are dealt out.
-            && (rss, found) != (State::InUse, State::OneQueue)
+            // Others are dealt out, as another worker may have seen just now.
+            && (port.state(Offload::Rss), found) != (State::InUse, State::OneQueue)
         {
             port.set(Offload::Rss, found);
         }

@@ -1,4 +1,5 @@
-/* Handles of interrupts of our own: no other way to reach the interrupt thread is there. */
+/* For a handle of an interrupt of our own. An alarm would reach the interrupt thread, too, but rte_eal_cleanup waits until
+ * alarms have ended. */
 #define ALLOW_EXPERIMENTAL_API
 
 #include <errno.h>

@@ -142,8 +142,8 @@ impl Control {
                     None => match exception.names() {
                         None => tracing::info!("port `{port}`: {offload} was seen to work, and is in use"),
                         Some(names) => tracing::warn!(
-                            "port `{port}`: {offload} gives all frames with {names} to one queue; with `hand_over` in \
-                             [workers] the other workers get their share"
+                            "port `{port}`: {offload} is in use, but gives all frames with {names} to one queue; with \
+                             `hand_over` in [workers] the other workers get their share"
                         ),
                     },
                     Some(why) if state.failed() => {

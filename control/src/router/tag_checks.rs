@@ -5,11 +5,11 @@
 //!
 //! - IPv4: ARP probes (RFC 5227, section 2.1.1), which have no sender's address: their answers are unlike those to the
 //!   kernel's requests, and nobody learns anything from them.
-//! - IPv6: solicitations as of a neighbour whose address is known (RFC 4861, section 7.2.2), to it alone, without our link-layer
-//!   address, so that nobody learns anything from them either. They come from an address that we have configured, the
-//!   kernel's come from the link-local one, so answers are told apart here, too. What would be like an ARP probe, a
-//!   solicitation without a source, could have a neighbour that has just come up give up its address (RFC 4862, section
-//!   5.4.3).
+//! - IPv6: solicitations as of a neighbour whose address is known (RFC 4861, section 7.2.2), to it alone, without our
+//!   link-layer address, so that nobody learns anything from them either. They come from an address that we have
+//!   configured, the kernel's from the link-local one (but to a neighbour that is not resolved, from that of the packet
+//!   that waits for it). What would be like an ARP probe, a solicitation without a source, could have a neighbour that
+//!   has just come up give up its address (RFC 4862, section 5.4.3).
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::{Duration, Instant};
@@ -235,8 +235,9 @@ mod tests {
         [&[0x60, 0, 0, 0, 0, 24, 58, 255], to, from, &[136, 0, 0, 0, 0x60, 0, 0, 0], to].concat()
     }
 
-    /// Runs a check for so many seconds, in steps of a tenth: neighbours 1 (IPv4) and 2 (IPv6) are there, and `hears` says on which
-    /// sub-interface, if any, the answer to a question comes in, and after how many steps. Returns when what was found.
+    /// Runs a check for so many seconds, in steps of a tenth: neighbours 1 (IPv4) and 2 (IPv6) are there, and `hears` says
+    /// on which sub-interface, if any, the answer to a question comes in, and after how many steps. Returns when what was
+    /// found.
     fn run(seconds: u32, mut hears: impl FnMut(&Question) -> Option<(SubIfId, u32)>) -> Vec<(u32, State)> {
         let start = Instant::now();
         let mut check = TagCheck::new(PortId(0), start);

@@ -66,20 +66,21 @@ impl Kinds {
     pub const ALL: Self = Self(7);
 
     /// Whether a kind is among them.
-    const fn has(self, kind: Kind) -> bool {
+    const fn contains(self, kind: Kind) -> bool {
         self.0 >> kind as u8 & 1 == 1
     }
 
     /// What frames of these kinds have, in words; `None` where there are none.
     pub fn names(self) -> Option<String> {
-        let names: Vec<_> = Kind::ALL.into_iter().filter(|kind| self.has(*kind)).map(Kind::name).collect();
+        let names: Vec<_> =
+            Kind::ALL.into_iter().filter(|kind| self.contains(*kind)).map(Kind::name).collect();
         (!names.is_empty()).then(|| names.join(" or "))
     }
 
-    /// Whether that of a frame is.
+    /// Whether a frame's kind is among them.
     #[inline]
-    pub fn have<P: Packet>(self, packet: &P) -> bool {
-        self == Self::ALL || self.has(Kind::of(packet).0)
+    pub fn contain_kind_of<P: Packet>(self, packet: &P) -> bool {
+        self == Self::ALL || self.contains(Kind::of(packet).0)
     }
 }
 
@@ -147,7 +148,7 @@ impl Rss {
         }
         if count < FLOWS {
             None
-        } else if seen.dealt.load(Relaxed) && !self.lone().has(kind) {
+        } else if seen.dealt.load(Relaxed) && !self.lone().contains(kind) {
             Some(State::InUse)
         } else {
             self.lone.fetch_or(1 << kind as u8, Relaxed);

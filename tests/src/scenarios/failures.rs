@@ -9,9 +9,8 @@ use crate::stream::Outcome;
 use crate::suite::{SOON, Undo, assert_once_within};
 use crate::wait;
 
-/// How long the loss of a port's link may go unnoticed: links are looked at ten times a second, on a machine that may be
-/// busy.
-const LINK: Duration = Duration::from_secs(1);
+/// How long the loss of a port's link may go unnoticed: links are looked at ten times a second.
+const LINK: Duration = Duration::from_millis(300);
 /// The BGP hold time of all sessions here.
 const HOLD: Duration = Duration::from_secs(9);
 /// What telling and doing may take: less than the hold time, which runs from the last message, so 6 s at least are left.

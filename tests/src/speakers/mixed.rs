@@ -80,7 +80,8 @@ pub fn killed_one_by_one(yard: &mut Yard) {
         wait::until_true(SOON, &what, || {
             let macs = yard.probe(&shared);
             // The next one is in use for half a second: on a machine that stood still that may have passed unseen.
-            let late = next.index != KERNEL.index && killed[n + 1].elapsed().as_secs() + 1 >= RETAIN;
+            let late = next.index != KERNEL.index
+                && killed[n + 1].elapsed() + APART / 2 >= Duration::from_secs(RETAIN);
             assert!(late || macs.iter().all(Option::is_some), "packets were lost: {macs:02x?}");
             all_by(&macs, *next) || (late && !all_by(&macs, *who))
         });
