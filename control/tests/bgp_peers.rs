@@ -326,7 +326,7 @@ fn frr_stopped_without_a_word_loses_its_session_by_hold_time() {
     stop("-STOP");
     rib.until(&rig, "hold time", |rib| rib.downs.len() == 1);
     assert!(rib.downs[0].contains("4/0"), "{:?}", rib.downs);
-    assert!(start.elapsed() > Duration::from_secs(5), "{:?}", start.elapsed());
+    assert!((5..45).contains(&start.elapsed().as_secs()), "{:?}", start.elapsed());
     stop("-CONT");
     rib.until(&rig, "comes back", |rib| rib.ups == 2);
 }

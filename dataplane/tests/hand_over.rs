@@ -96,14 +96,19 @@ fn flows_are_shared_out_and_stay_in_order() {
     assert_eq!((0..3).map(|i| work(i).packets.get()).sum::<u64>(), 6000);
 }
 
-#[test]
-fn a_port_that_gives_all_to_one_queue_is_shared_out_once_that_is_seen() {
-    let offloads =
-        Arc::new(PortOffloads::new([State::NotAsked, State::Checking, State::NotAsked, State::NotAsked]));
+/// Two workers, of which the first looks at how the port deals out flows, and what is known of that to begin with.
+fn routers_that_check(rss: State) -> (Arc<PortOffloads>, Vec<Router>) {
+    let offloads = Arc::new(PortOffloads::new([State::NotAsked, rss, State::NotAsked, State::NotAsked]));
     let mut routers = routers_with(2, Shared::WithoutRss(Arc::clone(&offloads)));
     let first = routers.remove(0);
     let checks = Checks::new(&[Arc::clone(&offloads)], 0);
     routers.insert(0, Router { worker: first.worker.with_checks(checks), ..first });
+    (offloads, routers)
+}
+
+#[test]
+fn a_port_that_gives_all_to_one_queue_is_shared_out_once_that_is_seen() {
+    let (offloads, mut routers) = routers_that_check(State::Checking);
     for number in 0..20 {
         for flow in 0..600 {
             assert!(offloads.state(Offload::Rss) == State::OneQueue || received(&routers[1]) == 0);
@@ -280,12 +285,7 @@ fn two_threads_lose_nothing_and_keep_order() {
 
 #[test]
 fn only_flows_with_as_many_tags_as_the_port_does_not_look_behind_are_shared_out() {
-    let offloads =
-        Arc::new(PortOffloads::new([State::NotAsked, State::InUse, State::NotAsked, State::NotAsked]));
-    let mut routers = routers_with(2, Shared::WithoutRss(Arc::clone(&offloads)));
-    let first = routers.remove(0);
-    let checks = Checks::new(&[Arc::clone(&offloads)], 0);
-    routers.insert(0, Router { worker: first.worker.with_checks(checks), ..first });
+    let (offloads, mut routers) = routers_that_check(State::InUse);
     // The port gives the first worker all flows with two tags, and of those without any, every third, some that are its.
     for number in 0..20 {
         for flow in (0..600).filter(|flow| flow % 3 != 0 || flow % 9 == 0) {

@@ -14,7 +14,6 @@ use crate::{sys, wait};
 const STALL: Duration = Duration::from_secs(20);
 /// Most datagrams of a bulk transfer that are under way, so that none is lost on a machine that stands still.
 const WINDOW: u32 = 512;
-
 /// How long a datagram may be under way.
 const PATIENCE: Duration = Duration::from_secs(5);
 
