@@ -169,6 +169,11 @@ impl<A: Copy + Default> Lane<A> {
         others
     }
 
+    /// The packets at its first places, as bits.
+    pub(crate) fn first(&self, places: usize) -> u64 {
+        (0..places.min(self.len)).fold(0, |bits, place| bits | 1 << self.at(place))
+    }
+
     /// The places of those of `packets`, as bits.
     pub(crate) fn places(&self, packets: u64) -> u64 {
         self.of(packets).fold(0, |places, (at, _)| places | 1 << at)

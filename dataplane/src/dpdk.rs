@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use dpdk_sys::{Mbuf, RxQueue, TxQueue};
 
-use crate::adjacency::MAX_L2_LEN;
 use crate::ids::PortId;
 use crate::io::PortIo;
 use crate::offload::PortOffloads;
 use crate::offload::insert::{self, TagQueue, Which};
-use crate::packet::{Checksum, IP_LEAD, Packet, StrippedTags};
+use crate::packet::{Checksum, LEAD, Packet, StrippedTags};
 
 // SAFETY: an mbuf is a pointer to a buffer that it owns alone; only its own methods move the start or the length of it.
 #[allow(unsafe_code)]
@@ -78,14 +77,8 @@ unsafe impl Packet for Mbuf {
     }
 
     #[inline(always)]
-    fn reframe_around(
-        &mut self,
-        l3_offset: usize,
-        l3_len: usize,
-        l2_len: usize,
-        sparing: bool,
-    ) -> Option<&mut [u8; IP_LEAD]> {
-        self.move_start_around(l3_offset, l3_len, MAX_L2_LEN, l2_len, sparing)
+    fn regrow(&mut self, growth: i16, sparing: bool) -> Option<&mut [u8; LEAD]> {
+        Mbuf::regrow(self, growth, sparing)
     }
 
     #[inline]

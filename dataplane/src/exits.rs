@@ -57,23 +57,25 @@ impl Exit {
     }
 }
 
-/// An adjacency's L2 header, so that it can be copied whatever its length.
+/// An adjacency's L2 header, as long as what is written of it to a frame at once: the header in network byte order, whose
+/// last two bytes, the ethertype, and what is behind them are unspecified, up to the last eight bytes.
+/// Those are [`Forward::pcp_bits`].
 #[derive(Clone, Copy, Debug, Default)]
-#[repr(C, align(32))]
-pub struct Line {
-    /// The header, its end at the end; network byte order. The last two bytes, the ethertype, are unspecified.
-    pub l2: [u8; MAX_L2_LEN],
-    unused: [u8; 2],
-    /// [`Forward::pcp_bits`].
-    pub pcp_bits: u64,
-}
+#[repr(align(32))]
+pub struct Line(pub [u8; 32]);
 
 impl Line {
     fn of(forward: &Forward) -> Self {
         let len = usize::from(forward.l2_len).min(MAX_L2_LEN);
-        let mut line = Self { pcp_bits: forward.pcp_bits, ..Self::default() };
-        line.l2[MAX_L2_LEN - len..].copy_from_slice(&forward.l2[..len]);
-        line
+        let mut line = [0; 32];
+        line[..len].copy_from_slice(&forward.l2[..len]);
+        line[24..].copy_from_slice(&forward.pcp_bits.to_le_bytes());
+        Self(line)
+    }
+
+    /// [`Forward::pcp_bits`].
+    pub fn pcp_bits(&self) -> u64 {
+        self.0.last_chunk().copied().map_or(0, u64::from_le_bytes)
     }
 }
 
@@ -171,7 +173,7 @@ mod tests {
         assert_eq!(exits.by_group[1..], [Exit::NONE; 3]);
         assert_eq!(exits.of_adjacency(AdjId(2)), Exit::NONE, "a port that has no room in the word");
         assert_eq!((exits.least_mtu, exits.longest_l2), (1400, 18));
-        let l2 = exits.lines[1].l2;
-        assert_eq!(l2, [0, 0, 0, 0, 4, 4, 4, 4, 4, 4, 2, 2, 2, 2, 2, 2, 0x81, 0, 0x60, 5, 0, 0]);
+        let l2 = exits.lines[1].0;
+        assert_eq!(l2[..16], [4, 4, 4, 4, 4, 4, 2, 2, 2, 2, 2, 2, 0x81, 0, 0x60, 5]);
     }
 }

@@ -2,8 +2,8 @@
 
 use crate::adjacency::MAX_L2_LEN;
 
-/// Bytes of the longest L2 header and of the shortest IP header.
-pub const IP_LEAD: usize = MAX_L2_LEN + 20;
+/// Bytes of the longest L2 header and of an IPv4 header up to its checksum. No frame with an IP header is shorter.
+pub const LEAD: usize = MAX_L2_LEN + 12;
 
 /// VLAN tags that a NIC took off the frame and reported beside it, as TCIs in host byte order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -98,17 +98,10 @@ pub unsafe trait Packet: Sized {
         Some(self.bytes_mut())
     }
 
-    /// The same, but returns the first [`IP_LEAD`] bytes around the start of the IP header: [`MAX_L2_LEN`] before it,
-    /// of which the frame's are the last `l2_len`, and 20 of the header. `None`, and nothing changed, also where the IP
-    /// packet is shorter than that, or there is no room for an L2 header of [`MAX_L2_LEN`].
-    /// `sparing`: as a rule the frame's start and length stay as they are, or as a rule they do not.
-    fn reframe_around(
-        &mut self,
-        l3_offset: usize,
-        l3_len: usize,
-        l2_len: usize,
-        sparing: bool,
-    ) -> Option<&mut [u8; IP_LEAD]>;
+    /// Makes the frame `growth` bytes longer at its front, or shorter if it is negative, and returns its first [`LEAD`]
+    /// bytes; those that are new are unspecified. For frames of one segment. `None`: no headroom, or the frame would be
+    /// shorter than that, and nothing changed. `sparing`: as a rule all packets around have the same growth.
+    fn regrow(&mut self, growth: i16, sparing: bool) -> Option<&mut [u8; LEAD]>;
 
     /// Hints that the headers are about to be read.
     fn prefetch(&self) {}
@@ -136,11 +129,16 @@ impl HeapPacket {
 
     /// A packet with `frame` in it and [`Self::HEADROOM`] in front.
     pub fn new(frame: &[u8]) -> Self {
-        let mut buffer = vec![0; Self::HEADROOM];
+        Self::with_headroom(frame, Self::HEADROOM)
+    }
+
+    /// The same with so many bytes in front.
+    pub fn with_headroom(frame: &[u8], headroom: usize) -> Self {
+        let mut buffer = vec![0; headroom];
         buffer.extend_from_slice(frame);
         Self {
             buffer,
-            start: Self::HEADROOM,
+            start: headroom,
             segments: 1,
             stripped: StrippedTags::None,
             checksum: Checksum::Unknown,
@@ -177,21 +175,11 @@ unsafe impl Packet for HeapPacket {
         self.buffer.truncate(self.start + length);
     }
 
-    fn reframe_around(
-        &mut self,
-        l3_offset: usize,
-        l3_len: usize,
-        l2_len: usize,
-        _sparing: bool,
-    ) -> Option<&mut [u8; IP_LEAD]> {
-        let l3 = self.start + l3_offset;
-        let (lead, end) = (l3.checked_sub(MAX_L2_LEN)?, l3 + l3_len);
-        if l2_len > MAX_L2_LEN || end > self.buffer.len() || lead + IP_LEAD > end {
-            return None;
-        }
-        self.start = l3 - l2_len;
-        self.buffer.truncate(end);
-        self.buffer.get_mut(lead..)?.first_chunk_mut()
+    fn regrow(&mut self, growth: i16, _sparing: bool) -> Option<&mut [u8; LEAD]> {
+        let start = self.start.checked_add_signed(-isize::from(growth))?;
+        let lead = self.buffer.get_mut(start..)?.first_chunk_mut()?;
+        self.start = start;
+        Some(lead)
     }
 
     fn segments(&self) -> u16 {
@@ -228,21 +216,22 @@ mod tests {
     }
 
     #[test]
-    fn is_reframed_around_its_ip_header() {
+    fn grows_at_its_front_as_far_as_there_is_room() {
         let frame: Vec<u8> = (0..60).collect();
-        for (l2_len, l3_offset, l3_len) in [(22, 14, 20), (14, 22, 30), (18, 18, 42), (22, 22, 38)] {
+        for growth in [0, 4, 8, -4, -8, 128, -26] {
             let mut packet = HeapPacket::new(&frame);
-            let around = packet.reframe_around(l3_offset, l3_len, l2_len, true).unwrap();
-            assert_eq!(around[MAX_L2_LEN..], frame[l3_offset..l3_offset + 20]);
-            around[MAX_L2_LEN - l2_len] = 99;
-            assert_eq!((packet.bytes()[0], packet.bytes().len()), (99, l2_len + l3_len));
-            assert_eq!(packet.bytes()[l2_len..], frame[l3_offset..l3_offset + l3_len]);
+            let lead = packet.regrow(growth, true).unwrap();
+            lead[0] = 99;
+            assert_eq!(
+                (packet.bytes()[0], packet.bytes().len()),
+                (99, 60usize.wrapping_add_signed(growth.into()))
+            );
+            assert_eq!(packet.bytes().last(), Some(&59));
         }
         let mut packet = HeapPacket::new(&frame);
-        for (l2_len, l3_offset, l3_len) in [(14, 14, 47), (14, 14, 19), (23, 14, 20), (14, 61, 20)] {
-            assert_eq!(packet.reframe_around(l3_offset, l3_len, l2_len, true), None);
+        for growth in [129, -27, -60, -61, i16::MAX, i16::MIN] {
+            assert_eq!(packet.regrow(growth, true), None);
+            assert_eq!(packet.bytes(), frame);
         }
-        packet.start = 7;
-        assert_eq!(packet.reframe_around(14, 20, 14, true), None, "no room");
     }
 }

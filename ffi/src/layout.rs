@@ -54,3 +54,29 @@ fields! {
     /// Next segment, or null.
     next: *mut rte_mbuf, MBUF_OFFSET_next, MBUF_SIZE_next;
 }
+
+/// Whether the packet's length and the segment's lie side by side, so that one addition changes both.
+const LENGTHS_ADJOIN: bool =
+    cfg!(target_endian = "little") && sys::MBUF_OFFSET_data_len == sys::MBUF_OFFSET_pkt_len + 4;
+const _: () = assert!(sys::MBUF_OFFSET_pkt_len as usize + 8 <= size_of::<rte_mbuf>());
+
+/// Adds `growth` to the packet's length and the segment's.
+///
+/// # Safety
+/// The mbuf is live and ours, and both lengths stay in their range.
+#[inline(always)]
+#[allow(clippy::inline_always, reason = "in every packet's way")]
+pub(crate) unsafe fn lengthen(m: NonNull<rte_mbuf>, growth: i16) {
+    // SAFETY: fields of a live mbuf. As neither sum leaves its field, none of the long addition's carries and borrows
+    // get beyond one, and the two bytes behind stay as they are.
+    unsafe {
+        if LENGTHS_ADJOIN {
+            let both = i64::from(growth).wrapping_mul(0x1_0000_0001);
+            let lengths: *mut u64 = pkt_len(m).cast();
+            lengths.write_unaligned(lengths.read_unaligned().wrapping_add_signed(both));
+        } else {
+            *data_len(m) = (*data_len(m)).wrapping_add_signed(growth);
+            *pkt_len(m) = (*pkt_len(m)).wrapping_add_signed(growth.into());
+        }
+    }
+}

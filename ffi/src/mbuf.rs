@@ -214,39 +214,25 @@ impl Mbuf {
         }
     }
 
-    /// Makes the data that of the `len` bytes from byte `at` on and of `ahead` bytes before them, and returns the `N`
-    /// bytes that begin `lead` bytes before byte `at`: of the headroom and of the data of the first segment. `None`, and
-    /// no change, when `ahead` is more than `lead`, or the array longer than the data, or anything not within these.
-    /// `sparing`: what stays as it is, is not written; worth it where it can be foreseen.
+    /// Makes the first segment's data `growth` bytes longer at its front, or shorter if it is negative, and returns the
+    /// first `N` bytes of it. `None`, and no change, when there is no headroom, or the data would be shorter than that.
+    /// `sparing`: nothing is written where `growth` is 0; worth it where that can be foreseen.
     #[inline(always)]
     #[allow(clippy::inline_always, reason = "in every packet's way")]
-    pub fn move_start_around<const N: usize>(
-        &mut self,
-        at: usize,
-        len: usize,
-        lead: usize,
-        ahead: usize,
-        sparing: bool,
-    ) -> Option<&mut [u8; N]> {
-        // SAFETY: fields of a live mbuf. Neither the new start nor the array's is before the buffer's, and neither the
-        // new end nor the array's behind the old end, so every field stays in its range, and the array is of
-        // initialised memory that is ours.
+    pub fn regrow<const N: usize>(&mut self, growth: i16, sparing: bool) -> Option<&mut [u8; N]> {
+        // SAFETY: fields of a live mbuf. The new start is not before the buffer's and the end stays, so all fields stay in
+        // their range, and the array is of initialised memory that is ours.
         unsafe {
-            let old = usize::from(*layout::data_len(self.0));
-            let start = usize::from(*layout::data_off(self.0)) + at;
-            if ahead > lead || lead > start || at.checked_add(len)? > old || N > lead + len {
+            let start = i32::from(*layout::data_off(self.0)) - i32::from(growth);
+            let len = i32::from(*layout::data_len(self.0)) + i32::from(growth);
+            if start < 0 || len < N as i32 {
                 return None;
             }
-            if !sparing || ahead != at {
-                *layout::data_off(self.0) = (start - ahead) as u16;
+            if growth != 0 || !sparing {
+                *layout::data_off(self.0) = start as u16;
+                layout::lengthen(self.0, growth);
             }
-            if !sparing || ahead + len != old {
-                *layout::data_len(self.0) = (ahead + len) as u16;
-                // What other segments there are stays.
-                *layout::pkt_len(self.0) =
-                    (*layout::pkt_len(self.0)).wrapping_add((ahead + len).wrapping_sub(old) as u32);
-            }
-            let array = (*layout::buf_addr(self.0)).add(start - lead);
+            let array = (*layout::buf_addr(self.0)).add(start as usize);
             // Buffers are never at address 0; said, since an array that could be there would have to be checked.
             core::hint::assert_unchecked(!array.is_null());
             Some(&mut *array.cast())

@@ -78,6 +78,46 @@ fn the_start_moves_within_headroom_and_data() {
 }
 
 #[test]
+fn the_front_grows_and_shrinks_within_headroom_and_data() {
+    let pool = pool("regrow", 7);
+    for sparing in [false, true] {
+        let mut p = packet(&pool, b"0123456789");
+        p.set_vlan_to_insert(Some(0xfedc));
+        let headroom = p.headroom();
+        assert_eq!(p.regrow(-4, sparing), Some(b"4567").cloned().as_mut());
+        assert_eq!((p.bytes(), p.len(), p.headroom()), (&b"456789"[..], 6, headroom + 4));
+        assert_eq!(p.regrow(4, sparing), Some(b"01234567").cloned().as_mut());
+        assert_eq!(p.regrow(0, sparing), Some(b"0123456789").cloned().as_mut());
+        for (growth, most) in
+            [(0, false), (-1, false), (i16::MIN, true), (i16::MAX, true), (headroom as i16 + 1, true)]
+        {
+            let refused = if most {
+                p.regrow::<0>(growth, sparing).is_none()
+            } else {
+                p.regrow::<11>(growth, sparing).is_none()
+            };
+            assert!(refused, "{growth}");
+        }
+        assert_eq!(
+            (p.bytes(), p.len(), p.headroom()),
+            (&b"0123456789"[..], 10, headroom),
+            "a refusal changes nothing"
+        );
+        assert!(p.regrow::<1>(headroom as i16, sparing).is_some());
+        assert_eq!((p.len(), p.bytes().len(), p.headroom()), (headroom + 10, headroom + 10, 0));
+        assert_eq!(p.vlan_to_insert(), Some(0xfedc), "what lies behind the lengths stays");
+    }
+    // The first segment of a chain, whose length goes beyond sixteen bits; the others stay.
+    let pool = Mempool::new(&eal(), "regrown", 63, 0, 2000, None).unwrap();
+    let mut p = chain("regrown", &pool, &frame(3, 65_534));
+    let (before, first) = (p.len(), p.bytes().len());
+    assert!(p.regrow::<4>(4, true).is_some());
+    assert_eq!((p.len(), p.bytes().len()), (before + 4, first + 4));
+    assert!(p.regrow::<4>(-8, true).is_some());
+    assert_eq!((p.len(), p.bytes().len()), (before - 4, first - 4));
+}
+
+#[test]
 fn append_takes_the_tailroom_and_not_a_byte_more() {
     let pool = pool("append", 7);
     let mut p = packet(&pool, b"head");

@@ -1,12 +1,10 @@
 //! `depart`: `select` and `rewrite` for a burst of packets that are all as expected, without a branch on where any of
 //! them leaves.
 
-use crate::adjacency::MAX_L2_LEN;
 use crate::burst::{BURST, Burst, Lane, common};
-use crate::exits::{Exit, Exits, Line};
-use crate::header::{ipv4, ipv6};
-use crate::packet::{IP_LEAD, Packet};
-use crate::stage::{rewrite, select};
+use crate::exits::{Exit, Exits};
+use crate::packet::Packet;
+use crate::stage::{leave, rewrite, select};
 use crate::tables::Tables;
 
 /// The exit of each packet.
@@ -14,28 +12,54 @@ use crate::tables::Tables;
 struct Chosen([Exit; BURST]);
 
 /// Chooses each packet's adjacency, and makes it ready to leave over it. `false`: a packet may be over an MTU, and
-/// nothing was done.
+/// nothing was done. `WIDE`: the caller is compiled for, and runs on, a processor with the features of
+/// `worker::Instructions::Avx512`.
 #[inline(always)]
-pub fn run<P: Packet>(burst: &mut Burst<P>, tables: &Tables) -> bool {
+pub fn run<P: Packet, const WIDE: bool>(burst: &mut Burst<P>, tables: &Tables) -> bool {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    if WIDE {
+        // SAFETY: the caller says that the processor has the features.
+        #[allow(unsafe_code)]
+        unsafe {
+            return wide(burst, tables);
+        }
+    }
+    any::<P, false>(burst, tables)
+}
+
+/// Out of line, so that the loops have all registers for themselves.
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,lzcnt,movbe,popcnt")]
+fn wide<P: Packet>(burst: &mut Burst<P>, tables: &Tables) -> bool {
+    any::<P, true>(burst, tables)
+}
+
+#[inline(always)]
+fn any<P: Packet, const WIDE: bool>(burst: &mut Burst<P>, tables: &Tables) -> bool {
     let exits = tables.exits();
-    let len = burst.len.min(BURST);
-    if greatest(&burst.l3_len[..len]) > exits.least_mtu {
+    if greatest(&burst.l3_len[..burst.len.min(BURST)]) > exits.least_mtu {
         return false;
     }
-    match only_exit(burst, exits) {
+    let only = only_exit(burst, exits);
+    let chosen = match only {
         Some(exit) => {
             note_only(burst, exit);
-            let l2_len = exit.l2_len();
-            with_length::<P, ONE_EXIT>(burst, &Chosen([exit; BURST]), tables, [l2_len, l2_len]);
+            Chosen([exit; BURST])
         }
         None => to_several(burst, tables),
+    };
+    let left = leave::run::<P, WIDE>(burst, &chosen.0, only, exits);
+    if left != burst.all() {
+        the_others::<P, false>(burst, left, tables);
+        the_others::<P, true>(burst, left, tables);
     }
     true
 }
 
 /// Where packets leave by different exits.
 #[inline(always)]
-fn to_several<P: Packet>(burst: &mut Burst<P>, tables: &Tables) {
+fn to_several<P: Packet>(burst: &mut Burst<P>, tables: &Tables) -> Chosen {
     let (len, exits) = (burst.len.min(BURST), tables.exits());
     let mut chosen = Chosen([Exit::NONE; BURST]);
     choose(&burst.v4, len, exits, &mut chosen);
@@ -47,16 +71,7 @@ fn to_several<P: Packet>(burst: &mut Burst<P>, tables: &Tables) {
         l2_lens = self::l2_lens(&chosen);
     }
     note(burst, &chosen, &l2_lens);
-    let range = [least(&l2_lens[..len]), greatest(&l2_lens[..len])];
-    if burst.v4.len.max(burst.v6.len) == len {
-        with_length::<P, ONE_FAMILY>(burst, &chosen, tables, range);
-    } else {
-        with_length::<P, MIXED>(burst, &chosen, tables, range);
-    }
-    if range[0] == 0 {
-        the_others::<P, false>(burst, &chosen, tables);
-        the_others::<P, true>(burst, &chosen, tables);
-    }
+    chosen
 }
 
 /// A loop is a few vector instructions; a fold with a closure is a call for each.
@@ -168,142 +183,14 @@ fn note_only<P>(burst: &mut Burst<P>, exit: Exit) {
     }
 }
 
-/// What lies before a frame that grows is in no near cache.
-#[inline(always)]
-fn prefetch<P: Packet>(burst: &Burst<P>, chosen: &Chosen) {
-    for (i, packet) in burst.packets[..burst.len.min(BURST)].iter().enumerate() {
-        if let Some(packet) = packet {
-            packet.prefetch_front(usize::from(chosen.0[i].l2_len().wrapping_sub(burst.l3_offset[i])));
-        }
-    }
-}
-
-/// In the place of a length of L2 headers: they differ.
-const ANY: usize = 0;
-
-/// What a burst's packets have in common: nothing;
-const MIXED: u8 = 0;
-/// their family, so that each has the number of its place in the lane;
-const ONE_FAMILY: u8 = 1;
-/// that, and the exit.
-const ONE_EXIT: u8 = 2;
-
-/// Gives each packet whose exit is known its new L2 header, and takes one off its TTL. `range`: the least and the
-/// greatest length of the headers, in bytes.
-#[inline(always)]
-fn with_length<P: Packet, const COMMON: u8>(
-    burst: &mut Burst<P>,
-    chosen: &Chosen,
-    tables: &Tables,
-    range: [u8; 2],
-) {
-    if !burst.fetched && least(&burst.l3_offset[..burst.len.min(BURST)]) < range[1] {
-        prefetch(burst, chosen);
-    }
-    match range {
-        [14, 14] => leave::<P, 14, COMMON>(burst, chosen, tables),
-        [18, 18] => leave::<P, 18, COMMON>(burst, chosen, tables),
-        [22, 22] => leave::<P, 22, COMMON>(burst, chosen, tables),
-        _ => leave::<P, ANY, MIXED>(burst, chosen, tables),
-    }
-}
-
-/// The same for a length.
-#[inline(always)]
-fn leave<P: Packet, const L2: usize, const COMMON: u8>(
-    burst: &mut Burst<P>,
-    chosen: &Chosen,
-    tables: &Tables,
-) {
-    family::<P, false, L2, COMMON>(burst, chosen, tables);
-    family::<P, true, L2, COMMON>(burst, chosen, tables);
-}
-
-#[inline(always)]
-fn family<P: Packet, const V6: bool, const L2: usize, const COMMON: u8>(
-    burst: &mut Burst<P>,
-    chosen: &Chosen,
-    tables: &Tables,
-) {
-    let lines = &tables.exits().lines[..];
-    // A copy, so that nothing that is written to packets could change it.
-    let Some(first) = (match COMMON {
-        ONE_EXIT => lines.get(chosen.0[0].adjacency().0 as usize).copied(),
-        _ => Some(Line::default()),
-    }) else {
-        return;
-    };
-    let len = if V6 { burst.v6.len } else { burst.v4.len };
-    for at in 0..len.min(BURST) {
-        let i = match COMMON {
-            MIXED => usize::from(if V6 { burst.v6.packet[at] } else { burst.v4.packet[at] }) & (BURST - 1),
-            _ => at,
-        };
-        let exit = chosen.0[i];
-        let line = if COMMON == ONE_EXIT {
-            &first
-        } else {
-            let Some(line) = lines.get(exit.adjacency().0 as usize) else { continue };
-            line
-        };
-        let (l3_offset, l3_len) = (usize::from(burst.l3_offset[i]), usize::from(burst.l3_len[i]));
-        let l2_len = if L2 == ANY { usize::from(exit.l2_len()).min(MAX_L2_LEN) } else { L2 };
-        let Some(packet) = &mut burst.packets[i] else { continue };
-        // Padding of a short frame must not go on: behind more tags it would no longer be padding.
-        let Some(around) = packet.reframe_around(l3_offset, l3_len, l2_len, L2 != ANY) else {
-            short_of_room::<P, V6>(burst, i, at, tables);
-            continue;
-        };
-        line.write::<L2>(around, l2_len, burst.pcp[i]);
-        let header = &mut around[MAX_L2_LEN..];
-        if V6 {
-            header[ipv6::HOP_LIMIT] = header[ipv6::HOP_LIMIT].wrapping_sub(1);
-        } else {
-            header[ipv4::TTL..ipv4::TTL + 4].copy_from_slice(&burst.aged[at].to_le_bytes());
-        }
-    }
-}
-
-impl Line {
-    /// Writes the L2 header, but for the ethertype, before the IP header. Nothing is written before the frame's start,
-    /// which may be in a cache line of its own. `L2`: its length, or [`ANY`].
-    #[inline(always)]
-    fn write<const L2: usize>(&self, around: &mut [u8; IP_LEAD], l2_len: usize, pcp: u8) {
-        const TAIL: usize = MAX_L2_LEN - 10;
-        match L2 {
-            14 => around[8..TAIL].copy_from_slice(&self.l2[8..TAIL]),
-            18 => around[4..TAIL].copy_from_slice(&self.l2[4..TAIL]),
-            22 => around[..16].copy_from_slice(&self.l2[..16]),
-            _ => {
-                let start = (MAX_L2_LEN - l2_len).min(8);
-                around[start..start + 8].copy_from_slice(&self.l2[start..start + 8]);
-                around[8..16].copy_from_slice(&self.l2[8..16]);
-            }
-        }
-        if let (Some(to), Some(from)) = (around[TAIL..].first_chunk_mut(), self.l2[TAIL..].first_chunk()) {
-            // Without a tag no bit is set in `pcp_bits`.
-            let priority =
-                if L2 == 14 { 0 } else { (u64::from(pcp) * 0x0020_0000_0020_0000) & self.pcp_bits };
-            *to = (u64::from_le_bytes(*from) | priority).to_le_bytes();
-        }
-    }
-}
-
-/// A packet with too little room for the longest header may have enough for its own.
+/// The packets whose exit is not known, or that have too little room. `left`: those that are ready to leave, as bits.
 #[cold]
 #[inline(never)]
-fn short_of_room<P: Packet, const V6: bool>(burst: &mut Burst<P>, i: usize, at: usize, tables: &Tables) {
-    one::<P, V6>(burst, i, at, tables);
-}
-
-/// The packets whose exit is not known.
-#[cold]
-#[inline(never)]
-fn the_others<P: Packet, const V6: bool>(burst: &mut Burst<P>, chosen: &Chosen, tables: &Tables) {
+fn the_others<P: Packet, const V6: bool>(burst: &mut Burst<P>, left: u64, tables: &Tables) {
     let len = if V6 { burst.v6.len } else { burst.v4.len };
     for at in 0..len.min(BURST) {
         let i = usize::from(if V6 { burst.v6.packet[at] } else { burst.v4.packet[at] }) & (BURST - 1);
-        if !chosen.0[i].is_known() {
+        if left >> i & 1 == 0 {
             one::<P, V6>(burst, i, at, tables);
         }
     }

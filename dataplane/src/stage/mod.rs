@@ -2,6 +2,7 @@
 
 pub mod classify;
 pub mod depart;
+pub mod leave;
 pub mod lookup;
 pub mod parse;
 pub mod policy;
@@ -59,18 +60,18 @@ pub(crate) fn decide_with<P: Packet, const WIDE: bool>(
     if features.any_of(Features::EGRESS) {
         policy::forward(burst, tables);
     } else {
-        forward(burst, tables);
+        forward::<P, WIDE>(burst, tables);
     }
     done(Stage::Rewrite);
 }
 
 /// Chooses each packet's adjacency, and makes it ready to leave over it.
 #[inline(always)]
-fn forward<P: Packet>(burst: &mut Burst<P>, tables: &Tables) {
+fn forward<P: Packet, const WIDE: bool>(burst: &mut Burst<P>, tables: &Tables) {
     if burst.odd != 0 {
         each::<P, false, true>(burst, tables);
         each::<P, true, true>(burst, tables);
-    } else if !depart::run(burst, tables) {
+    } else if !depart::run::<P, WIDE>(burst, tables) {
         each::<P, false, false>(burst, tables);
         each::<P, true, false>(burst, tables);
     }

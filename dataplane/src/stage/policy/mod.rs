@@ -64,7 +64,7 @@ fn discovery<P: Packet>(burst: &Burst<P>, packets: u64) -> u64 {
 #[inline(never)]
 pub fn forward<P: Packet>(burst: &mut Burst<P>, tables: &Tables) {
     if nothing_to_do(burst, tables) {
-        return super::forward(burst, tables);
+        return super::forward::<P, false>(burst, tables);
     }
     select_each::<P, false>(burst, tables);
     select_each::<P, true>(burst, tables);
