@@ -48,6 +48,8 @@ pub struct Worker<I: PortIo> {
     /// What the processor can do.
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     instructions: Instructions,
+    /// The clock when it was last looked at: at the end of each poll, so that the next need not look where it starts.
+    seen: u64,
     /// A packet of the control thread that its port had no room for, and how often it was tried.
     unsent: Option<(Injected<I::Packet>, u32)>,
     observer: Observer,
@@ -76,7 +78,8 @@ impl<I: PortIo> Worker<I> {
         may_sleep: bool,
     ) -> Self {
         // It may send on every port, so it knows of all.
-        let punts = PuntPath::new(rings, io.tx_ports(), hz, io.cycles());
+        let seen = io.cycles();
+        let punts = PuntPath::new(rings, io.tx_ports(), hz, seen);
         let outbound = Outbound::new(io.tx_ports());
         let inject = Arc::clone(&rings.inject);
         let mut burst = Box::<Burst<I::Packet>>::default();
@@ -94,6 +97,7 @@ impl<I: PortIo> Worker<I> {
             cycles_per_us: (hz / 1_000_000).max(1),
             #[cfg(all(target_arch = "x86_64", not(miri)))]
             instructions: Instructions::of_this_processor(),
+            seen,
             unsent: None,
             observer,
             hand_over: None,
@@ -127,12 +131,12 @@ impl<I: PortIo> Worker<I> {
             hand_over.open();
         }
         let mut idle = 0u32;
-        let mut last = self.io.cycles();
-        let mut busy = last;
+        self.seen = self.io.cycles();
+        let (mut last, mut busy) = (self.seen, self.seen);
         let mut slept = false;
         while !stop.load(Ordering::Relaxed) {
             let worked = self.round();
-            let now = self.io.cycles();
+            let now = self.seen;
             let round = now.saturating_sub(last);
             self.counters.work.cycles.add(round);
             if !std::mem::take(&mut slept) {
@@ -144,6 +148,7 @@ impl<I: PortIo> Worker<I> {
                 self.tables.offline();
                 std::thread::sleep(nap(now.saturating_sub(busy) / self.cycles_per_us));
                 self.tables.online();
+                self.seen = self.io.cycles();
                 slept = true;
             }
         }
@@ -172,8 +177,14 @@ impl<I: PortIo> Worker<I> {
     pub fn round(&mut self) -> bool {
         // A worker that has no queue to poll must come round as well.
         let _ = self.tables.snapshot();
-        let mut worked = self.drain_injected();
-        for queue in 0..self.io.rx_queues() {
+        // Taking from the ring is a fence, even where there is nothing.
+        let is_waiting = self.unsent.is_some() || !self.inject.is_empty();
+        let mut worked = is_waiting && self.drain_injected();
+        let queues = self.io.rx_queues();
+        if is_waiting || queues == 0 {
+            self.seen = self.io.cycles();
+        }
+        for queue in 0..queues {
             worked |= self.poll(Source::Queue(queue));
         }
         if self.hand_over.is_some() {
@@ -214,13 +225,14 @@ impl<I: PortIo> Worker<I> {
     fn poll_with<const WIDE: bool>(&mut self, source: Source) -> bool {
         let Some(tables) = self.tables.snapshot() else { return false };
         let work = &self.counters.work;
-        let start = self.io.cycles();
+        let start = self.seen;
         let received = match source {
             Source::Queue(queue) => {
                 work.polls.add(1);
                 let received = rx::run(&mut self.io, queue, &mut self.burst);
                 if received == 0 {
                     work.empty_polls.add(1);
+                    self.seen = self.io.cycles();
                     return false;
                 }
                 if let Some(checks) = &self.checks {
@@ -243,7 +255,8 @@ impl<I: PortIo> Worker<I> {
             }
         };
         if received == 0 {
-            work.busy_cycles.add(self.io.cycles().saturating_sub(start));
+            self.seen = self.io.cycles();
+            work.busy_cycles.add(self.seen.saturating_sub(start));
             return true;
         }
         if let Some(checks) = &mut self.checks {
@@ -265,7 +278,8 @@ impl<I: PortIo> Worker<I> {
         }
         self.io.stage_done(Stage::Transmit);
         work.packets.add(received as u64);
-        work.busy_cycles.add(self.io.cycles().saturating_sub(start));
+        self.seen = self.io.cycles();
+        work.busy_cycles.add(self.seen.saturating_sub(start));
         true
     }
 
