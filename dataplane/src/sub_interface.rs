@@ -1,5 +1,6 @@
 //! Sub-interfaces, and how (port, outer VLAN, inner VLAN) finds one by array index.
 
+use crate::burst::{ROOM, common};
 use crate::expected::ExpectedFrames;
 use crate::header::ethernet;
 use crate::ids::{PortId, SubIfId, VrfId};
@@ -171,6 +172,26 @@ impl Regular<'_> {
         })
     }
 
+    /// The sub-interface of each of the frames with so many tags, of these outer and inner VLAN ids; [`NONE`] if there is
+    /// none.
+    #[inline(always)]
+    pub fn find_all<const TAGS: usize>(&self, [outer, inner]: &[[u16; ROOM]; 2], found: &mut [SubIfId]) {
+        // Nearly always all that have two tags have the same outer one.
+        if TAGS == 2
+            && let Some(outer) = common(outer.get(..found.len()).unwrap_or(&[]))
+            && let (_, table) = self.vlans.outer[usize::from(outer & 0xfff)]
+            && let Some(table) = self.inner.get(usize::from(table))
+        {
+            for (sub_if, inner) in found.iter_mut().zip(inner) {
+                *sub_if = SubIfId(table[usize::from(inner & 0xfff)]);
+            }
+            return;
+        }
+        for ((sub_if, outer), inner) in found.iter_mut().zip(outer).zip(inner) {
+            *sub_if = self.find::<TAGS>(*outer, *inner);
+        }
+    }
+
     /// The VRF of all, if it is one.
     #[inline(always)]
     pub fn vrf(&self) -> Option<VrfId> {
@@ -218,13 +239,13 @@ impl SubInterfaces {
             let on_port = || all.iter().filter(|sub_if| usize::from(sub_if.port.0) == port);
             for (tags, pattern) in vlans.patterns.iter_mut().enumerate() {
                 let with_tags = on_port().filter(|sub_if| sub_if.tags.count() == tags);
-                *pattern = common(with_tags.map(Pattern::of));
+                *pattern = the_same(with_tags.map(Pattern::of));
             }
             vlans.heads = std::array::from_fn(|kind| {
                 let tags = kind % 3;
                 Some(Head::new(tags, kind >= 3, vlans.patterns[tags].as_ref()?))
             });
-            vlans.vrf = common(on_port().map(|sub_if| sub_if.vrf));
+            vlans.vrf = the_same(on_port().map(|sub_if| sub_if.vrf));
             let alike = |sub_if: &SubInterface| vlans.patterns[sub_if.tags.count()].is_some();
             vlans.regular = on_port().all(alike);
         }
@@ -310,7 +331,7 @@ impl SubInterfaces {
 }
 
 /// What all of these are, if there are any and they are all the same.
-fn common<T: PartialEq>(mut all: impl Iterator<Item = T>) -> Option<T> {
+fn the_same<T: PartialEq>(mut all: impl Iterator<Item = T>) -> Option<T> {
     let first = all.next()?;
     all.all(|one| one == first).then_some(first)
 }

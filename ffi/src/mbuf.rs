@@ -5,6 +5,9 @@ use core::{fmt, slice};
 
 use crate::{layout, sys};
 
+mod oddities;
+pub use oddities::Oddities;
+
 /// A packet, owned: dropping it gives its buffers back to their pool.
 ///
 /// It is one pointer, and so is `Option<Mbuf>`, so that arrays of them go to DPDK as they are. A packet may have
@@ -253,21 +256,6 @@ impl Mbuf {
         }
     }
 
-    /// 0 if the packet is of one segment and the NIC has taken no tag off, else anything else.
-    #[inline(always)]
-    #[allow(clippy::inline_always, reason = "asked of every packet")]
-    pub fn oddity(&self) -> u64 {
-        self.stripped() | u64::from(self.segments() ^ 1)
-    }
-
-    /// 0 if [`oddity`](Self::oddity) is, and the NIC says that the IPv4 checksum is right; else anything else.
-    #[inline(always)]
-    #[allow(clippy::inline_always, reason = "asked of every packet")]
-    pub fn oddity_or_doubt(&self) -> u64 {
-        let flags = self.flags() & (STRIPPED | CHECKSUM);
-        (flags ^ sys::DPDK_SYS_RX_IP_CKSUM_GOOD) | u64::from(self.segments() ^ 1)
-    }
-
     /// What the NIC says of the IPv4 header checksum.
     #[inline]
     pub fn checksum(&self) -> Checksum {
@@ -468,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_checksum_that_is_said_to_be_right_is_beyond_doubt() {
+    fn what_a_nic_says_of_checksums_is_told_apart() {
         let (right, wrong) = (sys::DPDK_SYS_RX_IP_CKSUM_GOOD, sys::DPDK_SYS_RX_IP_CKSUM_BAD);
         let outer = sys::DPDK_SYS_RX_OUTER_IP_CKSUM_BAD;
         for (flags, said) in [
@@ -480,14 +468,7 @@ mod tests {
             (!(wrong | outer), Checksum::Right),
             (right | outer, Checksum::Unknown),
         ] {
-            let odd = with_flags(flags & !STRIPPED, |mbuf| {
-                // SAFETY: a field of an mbuf that is nobody else's.
-                unsafe { *layout::nb_segs(mbuf.0) = 1 };
-                (mbuf.oddity(), mbuf.oddity_or_doubt())
-            });
             assert_eq!(with_flags(flags, |mbuf| mbuf.checksum()), said);
-            assert_eq!((odd.0, odd.1 == 0), (0, said == Checksum::Right), "{flags:#x}");
-            assert_ne!(with_flags(flags | STRIPPED, |mbuf| mbuf.oddity_or_doubt()), 0);
         }
     }
 

@@ -5,6 +5,7 @@
 #![allow(clippy::cast_possible_wrap)] // Vectors are of signed words; lengths and offsets are small.
 
 use std::arch::x86_64::*;
+use std::mem::MaybeUninit;
 
 use crate::burst::{BURST, Bits, Lane, ROOM};
 use crate::header::ethernet;
@@ -13,22 +14,65 @@ use crate::sub_interface::{Head, Pattern};
 /// What is read in place of a frame.
 static NO_FRAME: [u8; 64] = [0; 64];
 
-/// Places in a burst's frames, by packet.
+/// Places in a burst's frames, by packet. All have to be set before they are read, those that are no packet's by
+/// [`Self::end_at`].
 #[repr(align(64))]
-pub struct Places(pub [*const u8; BURST]);
+pub struct Places([MaybeUninit<*const u8>; BURST]);
 
 impl Places {
-    /// None.
+    /// In place of a frame.
+    const NONE: *const u8 = NO_FRAME.as_ptr();
+
+    /// None of them set.
     #[inline(always)]
-    pub fn none() -> Self {
-        Self([NO_FRAME.as_ptr(); BURST])
+    pub fn unset() -> Self {
+        Self([const { MaybeUninit::uninit() }; BURST])
+    }
+
+    /// Sets those from `count` on.
+    #[inline(always)]
+    pub fn end_at(&mut self, count: usize) {
+        for place in self.0.iter_mut().skip(count) {
+            place.write(Self::NONE);
+        }
+    }
+
+    /// To be set.
+    #[inline(always)]
+    pub fn to_set(&mut self) -> &mut [MaybeUninit<*const u8>; BURST] {
+        &mut self.0
+    }
+
+    /// All of them.
+    ///
+    /// # Safety
+    /// All are set.
+    #[inline(always)]
+    pub unsafe fn all(&self) -> &[*const u8; BURST] {
+        // SAFETY: the caller says so.
+        unsafe { &*(&raw const self.0).cast() }
+    }
+
+    /// All of them, to be changed.
+    ///
+    /// # Safety
+    /// As above.
+    #[inline(always)]
+    unsafe fn all_mut(&mut self) -> &mut [*const u8; BURST] {
+        // SAFETY: as above.
+        unsafe { &mut *(&raw mut self.0).cast() }
     }
 
     /// Sixteen, from a multiple of 16 below [`BURST`] on.
+    ///
+    /// # Safety
+    /// As above.
     #[inline(always)]
-    fn sixteen(&self, from: usize) -> &[*const u8; 16] {
-        const NONE: [*const u8; 16] = [NO_FRAME.as_ptr(); 16];
-        self.0.get(from..).and_then(|places| places.first_chunk()).unwrap_or(const { &NONE })
+    unsafe fn sixteen(&self, from: usize) -> &[*const u8; 16] {
+        const NONE: [*const u8; 16] = [Places::NONE; 16];
+        // SAFETY: as above.
+        let all = unsafe { self.all() };
+        all.get(from..).and_then(|places| places.first_chunk()).unwrap_or(const { &NONE })
     }
 }
 
@@ -106,8 +150,8 @@ impl Difference {
 /// The lanes have each packet at the place of its number.
 ///
 /// # Safety
-/// `count <= 64`; each of the frames has [`end_of`] their kind bytes, and in the place of any other is
-/// [`Places::none`]'s. The processor has the features that this is compiled with.
+/// `count <= 64`; all places are set, and each of the frames has [`end_of`] their kind bytes. The processor has the
+/// features that this is compiled with.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi2")]
 pub unsafe fn look<const TAGS: usize, const V6: bool>(
@@ -120,7 +164,8 @@ pub unsafe fn look<const TAGS: usize, const V6: bool>(
     let l3_offset = 14 + 4 * TAGS;
     let mut all_right = 0;
     for from in (0..count.min(BURST)).step_by(16) {
-        let starts = frames.sixteen(from);
+        // SAFETY: all are set.
+        let starts = unsafe { frames.sixteen(from) };
         // SAFETY: all are within the frame up to the end of an IPv4 header.
         let ([_, tag2, tag3, first], [second, third, source, destination]) =
             unsafe { (transposed(starts, l3_offset - 12), transposed(starts, l3_offset + 4)) };
@@ -180,8 +225,8 @@ pub struct Layers {
 /// In the place of each that is right there is that of its IP header then, and it has all of its kind's headers.
 ///
 /// # Safety
-/// `count <= 64`; each frame has 34 bytes, and `len` says how many, and in the place of any other is
-/// [`Places::none`]'s. The processor has the features that this is compiled with.
+/// `count <= 64`; all places are set, and each of the frames has 34 bytes, and `len` says how many.
+/// The processor has the features that this is compiled with.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 pub unsafe fn layers(
@@ -193,7 +238,8 @@ pub unsafe fn layers(
 ) -> Layers {
     let mut layers = Layers::default();
     for from in (0..count.min(BURST)).step_by(16) {
-        let starts = frames.sixteen(from);
+        // SAFETY: all are set.
+        let starts = unsafe { frames.sixteen(from) };
         // SAFETY: all are within 32 bytes.
         let ([mac_low, mac_high, _, first], [second, third, ..]) =
             unsafe { (transposed(starts, 0), transposed(starts, 16)) };
@@ -236,10 +282,10 @@ pub unsafe fn layers(
             _mm_storeu_si128(found.l3_offset.as_mut_ptr().add(from).cast(), _mm512_cvtepi32_epi8(l3_offset));
         }
         let right = (tags[0] | tags[1] | tags[2]) & fits;
-        for k in 0..16 {
+        // SAFETY: as above.
+        for (k, place) in unsafe { frames.all_mut() }[from..from + 16].iter_mut().enumerate() {
             let offset = usize::from(found.l3_offset[from + k]);
-            frames.0[from + k] =
-                if right >> k & 1 == 1 { frames.0[from + k].wrapping_add(offset) } else { NO_FRAME.as_ptr() };
+            *place = if right >> k & 1 == 1 { place.wrapping_add(offset) } else { Places::NONE };
         }
         for (all, with) in layers.tags.iter_mut().zip(tags) {
             *all |= u64::from(with & fits) << from;
@@ -253,8 +299,8 @@ pub unsafe fn layers(
 /// and returns them, as bits. What is asked of them is as in [`look`].
 ///
 /// # Safety
-/// At their places packets of `v4` have 20 bytes and those of `v6` 40, and in the place of any other is
-/// [`Places::none`]'s. The lanes are empty. The processor has the features that this is compiled with.
+/// All places are set; at theirs packets of `v4` have 20 bytes and those of `v6` 40, and that of any other is
+/// [`Places::NONE`]. The lanes are empty. The processor has the features that this is compiled with.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,popcnt")]
 pub unsafe fn headers(
@@ -270,7 +316,8 @@ pub unsafe fn headers(
         if (v4 | v6) >> from == 0 {
             break;
         }
-        let starts = places.sixteen(from);
+        // SAFETY: all are set.
+        let starts = unsafe { places.sixteen(from) };
         // SAFETY: all are within 20 bytes.
         let ([first, ..], [second, third, source, destination]) =
             unsafe { (transposed(starts, 0), transposed(starts, 4)) };
@@ -371,7 +418,7 @@ fn pcp(words: __m512i) -> __m128i {
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 fn four(words: &[__m512i; 5], room: __m512i, sum: bool) -> (u16, __m512i, __m512i) {
     let [first, _, third, source, destination] = *words;
-    let (ones, half) = (_mm512_set1_epi32(-1), _mm512_set1_epi32(0xffff));
+    let half = _mm512_set1_epi32(0xffff);
     let mut sum_right = u16::MAX;
     if sum {
         let mut sum = _mm512_setzero_si512();
@@ -379,10 +426,9 @@ fn four(words: &[__m512i; 5], room: __m512i, sum: bool) -> (u16, __m512i, __m512
             sum = _mm512_add_epi32(sum, _mm512_and_si512(word, half));
             sum = _mm512_add_epi32(sum, _mm512_srli_epi32::<16>(word));
         }
-        for _ in 0..2 {
-            sum = _mm512_add_epi32(_mm512_and_si512(sum, half), _mm512_srli_epi32::<16>(sum));
-        }
-        sum_right = _mm512_cmpeq_epi32_mask(sum, half);
+        // Right: a multiple of 0xffff. That of ten halves is one if its own halves come to 0xffff.
+        let sum = _mm512_add_epi16(sum, _mm512_rol_epi32::<16>(sum));
+        sum_right = _mm512_cmpeq_epi32_mask(sum, _mm512_set1_epi32(-1));
     }
     let l3_len = high_half(first);
     let special = |address| {
@@ -398,12 +444,11 @@ fn four(words: &[__m512i; 5], room: __m512i, sum: bool) -> (u16, __m512i, __m512
         & _mm512_test_epi32_mask(third, _mm512_set1_epi32(0xfe))
         & !special(source)
         & !special(destination);
-    let old = _mm512_srli_epi32::<16>(_mm512_xor_si512(third, ones));
-    let new = _mm512_add_epi32(old, _mm512_set1_epi32(0xfffe));
-    let new = _mm512_add_epi32(new, _mm512_srli_epi32::<16>(new));
-    let new = _mm512_slli_epi32::<16>(_mm512_xor_si512(new, ones));
-    let aged = _mm512_and_si512(_mm512_sub_epi32(third, _mm512_set1_epi32(1)), half);
-    (right, l3_len, _mm512_or_si512(aged, new))
+    // One less in the lower half (there is more than one), one more in the upper, and one for what is carried out of it;
+    // 0xffff there is written as 0.
+    let aged = _mm512_add_epi32(third, half);
+    let carried = _mm512_cmpge_epu32_mask(third, _mm512_set1_epi32(-0x2_0000));
+    (right, l3_len, _mm512_mask_add_epi32(aged, carried, aged, _mm512_set1_epi32(0x1_0000)))
 }
 
 /// Of sixteen IPv6 headers, the second and third word of each: those that are right but for their first byte and their
