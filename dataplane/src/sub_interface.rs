@@ -1,6 +1,6 @@
 //! Sub-interfaces, and how (port, outer VLAN, inner VLAN) finds one by array index.
 
-use crate::burst::{ROOM, common};
+use crate::burst::{BURST, ROOM};
 use crate::expected::ExpectedFrames;
 use crate::header::ethernet;
 use crate::ids::{PortId, SubIfId, VrfId};
@@ -172,23 +172,32 @@ impl Regular<'_> {
         })
     }
 
-    /// The sub-interface of each of the frames with so many tags, of these outer and inner VLAN ids; [`NONE`] if there is
-    /// none.
+    /// The sub-interface of each of `len` frames with so many tags, of these outer and inner VLAN ids; [`NONE`] if there is
+    /// none. `outer`: in place of all the outer ones. What else is found is of no matter.
     #[inline(always)]
-    pub fn find_all<const TAGS: usize>(&self, [outer, inner]: &[[u16; ROOM]; 2], found: &mut [SubIfId]) {
-        // Nearly always all that have two tags have the same outer one.
-        if TAGS == 2
-            && let Some(outer) = common(outer.get(..found.len()).unwrap_or(&[]))
-            && let (_, table) = self.vlans.outer[usize::from(outer & 0xfff)]
-            && let Some(table) = self.inner.get(usize::from(table))
-        {
-            for (sub_if, inner) in found.iter_mut().zip(inner) {
-                *sub_if = SubIfId(table[usize::from(inner & 0xfff)]);
+    pub fn find_all<const TAGS: usize>(
+        &self,
+        outer: Option<u16>,
+        [outers, inners]: &[[u16; ROOM]; 2],
+        len: usize,
+        found: &mut [SubIfId; BURST],
+    ) {
+        let each = &mut found[..len.min(BURST)];
+        match outer {
+            _ if TAGS == 0 => found.fill(self.find::<0>(0, 0)),
+            Some(outer) if TAGS == 1 => found.fill(self.find::<1>(outer, 0)),
+            Some(outer) => {
+                let table = self.inner.get(usize::from(self.vlans.outer[usize::from(outer & 0xfff)].1));
+                let Some(table) = table else { return found.fill(NONE) };
+                for (sub_if, inner) in each.iter_mut().zip(inners) {
+                    *sub_if = SubIfId(table[usize::from(inner & 0xfff)]);
+                }
             }
-            return;
-        }
-        for ((sub_if, outer), inner) in found.iter_mut().zip(outer).zip(inner) {
-            *sub_if = self.find::<TAGS>(*outer, *inner);
+            None => {
+                for ((sub_if, outer), inner) in each.iter_mut().zip(outers).zip(inners) {
+                    *sub_if = self.find::<TAGS>(*outer, *inner);
+                }
+            }
         }
     }
 
@@ -239,13 +248,13 @@ impl SubInterfaces {
             let on_port = || all.iter().filter(|sub_if| usize::from(sub_if.port.0) == port);
             for (tags, pattern) in vlans.patterns.iter_mut().enumerate() {
                 let with_tags = on_port().filter(|sub_if| sub_if.tags.count() == tags);
-                *pattern = the_same(with_tags.map(Pattern::of));
+                *pattern = common(with_tags.map(Pattern::of));
             }
             vlans.heads = std::array::from_fn(|kind| {
                 let tags = kind % 3;
                 Some(Head::new(tags, kind >= 3, vlans.patterns[tags].as_ref()?))
             });
-            vlans.vrf = the_same(on_port().map(|sub_if| sub_if.vrf));
+            vlans.vrf = common(on_port().map(|sub_if| sub_if.vrf));
             let alike = |sub_if: &SubInterface| vlans.patterns[sub_if.tags.count()].is_some();
             vlans.regular = on_port().all(alike);
         }
@@ -331,7 +340,7 @@ impl SubInterfaces {
 }
 
 /// What all of these are, if there are any and they are all the same.
-fn the_same<T: PartialEq>(mut all: impl Iterator<Item = T>) -> Option<T> {
+fn common<T: PartialEq>(mut all: impl Iterator<Item = T>) -> Option<T> {
     let first = all.next()?;
     all.all(|one| one == first).then_some(first)
 }

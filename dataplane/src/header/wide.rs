@@ -8,6 +8,7 @@ use std::arch::x86_64::*;
 use std::mem::MaybeUninit;
 
 use crate::burst::{BURST, Bits, Lane, ROOM};
+use crate::expected::HEAD;
 use crate::header::ethernet;
 use crate::sub_interface::{Head, Pattern};
 
@@ -104,10 +105,10 @@ pub const fn end_of(kind: usize) -> usize {
     14 + 4 * (kind % 3) + if kind < 3 { 20 } else { 40 }
 }
 
-/// How the starts of frames differ from what all of a kind have in common.
+/// How the starts of frames differ from that of the first.
 #[derive(Clone, Copy)]
 pub struct Difference {
-    head: __m256i,
+    first: __m256i,
     bits: __m256i,
 }
 
@@ -115,10 +116,10 @@ impl Difference {
     /// None yet.
     #[inline]
     #[target_feature(enable = "avx512f,avx512vl")]
-    pub(crate) fn to(head: &Head) -> Self {
-        // SAFETY: reads the 32 bytes.
-        let head = unsafe { _mm256_loadu_si256(head.bytes.as_ptr().cast()) };
-        Self { head, bits: _mm256_setzero_si256() }
+    pub(crate) fn to(first: &[u8; HEAD]) -> Self {
+        // SAFETY: reads 32 bytes.
+        let first = unsafe { _mm256_loadu_si256(first.as_ptr().cast()) };
+        Self { first, bits: _mm256_setzero_si256() }
     }
 
     /// Adds that of one more frame.
@@ -128,26 +129,37 @@ impl Difference {
     #[inline]
     #[target_feature(enable = "avx512f,avx512vl")]
     pub unsafe fn add(&mut self, frame: *const u8) {
-        // Bits are added where frame and head are not the same.
+        // Bits are added where the two frames are not the same.
         const ADD: i32 = 0b1111_0110;
         // SAFETY: as above.
         let start = unsafe { _mm256_loadu_si256(frame.cast()) };
-        self.bits = _mm256_ternarylogic_epi64::<ADD>(self.bits, start, self.head);
+        self.bits = _mm256_ternarylogic_epi64::<ADD>(self.bits, start, self.first);
     }
 
-    /// Whether there is any in what counts.
+    /// Whether all begin like this.
     #[inline]
     #[target_feature(enable = "avx512f,avx512vl")]
-    pub(crate) fn is_any(self, head: &Head) -> bool {
-        // SAFETY: reads the 32 bytes.
-        let mask = unsafe { _mm256_loadu_si256(head.mask.as_ptr().cast()) };
-        _mm256_test_epi64_mask(self.bits, mask) != 0
+    pub(crate) fn is_none_from(self, head: &Head) -> bool {
+        // SAFETY: reads the 32 bytes of both.
+        let (bytes, mask) = unsafe {
+            (_mm256_loadu_si256(head.bytes.as_ptr().cast()), _mm256_loadu_si256(head.mask.as_ptr().cast()))
+        };
+        let bits = _mm256_or_si256(self.bits, _mm256_xor_si256(self.first, bytes));
+        _mm256_test_epi64_mask(bits, mask) == 0
+    }
+
+    /// Whether all have the same two bytes where a tag's TCI is.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512vl")]
+    pub(crate) fn is_none_in_tci(self) -> bool {
+        _mm256_extract_epi16::<7>(self.bits) == 0
     }
 }
 
 /// Looks at the first `count` frames, which are of one kind by [`Head`]. Returns those that are right, as bits: by all
 /// that `ipv4::expected` and `ipv6::expected` ask for, IPv4's checksums only with `sum`. The VLAN ids are not looked at.
-/// The lanes have each packet at the place of its number.
+/// The lanes have each packet at the place of its number. `one_tci`: all have the same outer tag, and neither its VID nor
+/// its priority is looked for.
 ///
 /// # Safety
 /// `count <= 64`; all places are set, and each of the frames has [`end_of`] their kind bytes. The processor has the
@@ -158,7 +170,7 @@ pub unsafe fn look<const TAGS: usize, const V6: bool>(
     frames: &Places,
     len: &[u16; ROOM],
     count: usize,
-    sum: bool,
+    [sum, one_tci]: [bool; 2],
     found: &mut Found<'_>,
 ) -> u64 {
     let l3_offset = 14 + 4 * TAGS;
@@ -166,34 +178,23 @@ pub unsafe fn look<const TAGS: usize, const V6: bool>(
     for from in (0..count.min(BURST)).step_by(16) {
         // SAFETY: all are set.
         let starts = unsafe { frames.sixteen(from) };
-        // SAFETY: all are within the frame up to the end of an IPv4 header.
-        let ([_, tag2, tag3, first], [second, third, source, destination]) =
-            unsafe { (transposed(starts, l3_offset - 12), transposed(starts, l3_offset + 4)) };
-        // SAFETY: `from + 16` is at most `BURST`.
-        unsafe {
-            let pcp = match TAGS {
-                0 => _mm_setzero_si128(),
-                1 => pcp(tag3),
-                _ => pcp(tag2),
-            };
-            _mm_storeu_si128(found.pcp.as_mut_ptr().add(from).cast(), pcp);
-            if TAGS > 0 {
-                let outer = vid(if TAGS == 1 { tag3 } else { tag2 });
-                _mm256_storeu_si256(found.vids[0].as_mut_ptr().add(from).cast(), outer);
-            }
-            if TAGS > 1 {
-                _mm256_storeu_si256(found.vids[1].as_mut_ptr().add(from).cast(), vid(tag3));
-            }
-        }
         // SAFETY: `from + 16` is at most `ROOM`.
         let len = _mm512_cvtepu16_epi32(unsafe { _mm256_loadu_si256(len.as_ptr().add(from).cast()) });
         let room = _mm512_sub_epi32(len, _mm512_set1_epi32(l3_offset as i32));
-        let (right, l3_len) = if V6 {
-            // SAFETY: a frame of this kind has 40 bytes from its IP header on, what is read in place of one 64 in all.
-            let special = unsafe { destinations6(starts, l3_offset + 24, from, &mut found.v6.destination) };
+        let (last_but_one, last, right, l3_len) = if V6 {
+            // SAFETY: these are within the frame; it has 40 bytes from its IP header on, what is read in place of one 64 in
+            // all.
+            let (last_but_one, [last, _, second, third], special) = unsafe {
+                let [last_but_one, ..] = transposed(starts, l3_offset - 8);
+                let special = destinations6(starts, l3_offset + 24, from, &mut found.v6.destination);
+                (last_but_one, transposed(starts, l3_offset - 4), special)
+            };
             let (right, l3_len) = six(second, third, room);
-            (right & !special, l3_len)
+            (last_but_one, last, right & !special, l3_len)
         } else {
+            // SAFETY: all are within the frame up to the end of an IPv4 header.
+            let ([_, last_but_one, last, first], [second, third, source, destination]) =
+                unsafe { (transposed(starts, l3_offset - 12), transposed(starts, l3_offset + 4)) };
             let (right, l3_len, aged) = four(&[first, second, third, source, destination], room, sum);
             // SAFETY: `from + 16` is at most `ROOM`.
             unsafe {
@@ -201,8 +202,19 @@ pub unsafe fn look<const TAGS: usize, const V6: bool>(
                 _mm512_storeu_si512(to, reversed(destination));
                 _mm512_storeu_si512(found.aged.as_mut_ptr().add(from).cast(), aged);
             }
-            (right, l3_len)
+            (last_but_one, last, right, l3_len)
         };
+        // SAFETY: `from + 16` is at most `ROOM`.
+        unsafe {
+            if TAGS > 0 && !one_tci {
+                let outer = if TAGS == 1 { last } else { last_but_one };
+                _mm256_storeu_si256(found.vids[0].as_mut_ptr().add(from).cast(), vid(outer));
+                _mm_storeu_si128(found.pcp.as_mut_ptr().add(from).cast(), pcp(outer));
+            }
+            if TAGS > 1 {
+                _mm256_storeu_si256(found.vids[1].as_mut_ptr().add(from).cast(), vid(last));
+            }
+        }
         // SAFETY: `from + 16` is at most `ROOM`.
         unsafe {
             _mm256_storeu_si256(found.l3_len.as_mut_ptr().add(from).cast(), _mm512_cvtepi32_epi16(l3_len));

@@ -10,7 +10,7 @@ use crate::header::wide::{Difference, Found, Layers, Places, end_of, headers, la
 use crate::header::{be16, ethernet};
 use crate::ids::SubIfId;
 use crate::packet::{Oddities, Packet};
-use crate::sub_interface::{Head, NONE, Regular};
+use crate::sub_interface::{NONE, Regular};
 
 /// Takes the packets that are as expected. Returns the others, as bits; `None`: this burst is not for here, and nothing
 /// was done. `longest_l2`: length of the longest L2 header that any may get, in bytes.
@@ -32,25 +32,26 @@ fn expected<P: Packet>(burst: &mut Burst<P>, regular: Regular<'_>, longest_l2: u
     let mut frames = Places::unset();
     frames.end_at(len);
     let packets = &burst.packets[..len];
-    let kind = kind_of(packets.first()?.as_ref()?.bytes());
-    let head = kind.and_then(|kind| regular.head(kind));
-    let (alike, doubt) = gather(packets, head.unwrap_or(&Head::NONE), &mut frames, &mut burst.frame_len)?;
-    let alike = alike && head.is_some();
+    let first = packets.first()?.as_ref()?.bytes().first_chunk::<HEAD>()?;
+    let kind = kind_of(first).and_then(|kind| Some((kind, regular.head(kind)?)));
+    let outer = be16(first, 14);
+    let (difference, doubt) = gather(packets, first, &mut frames, &mut burst.frame_len)?;
     burst.vouched &= !doubt;
     let shortest = burst.frame_len[..len].iter().fold(u16::MAX, |shortest, len| shortest.min(*len));
     let right = match kind {
-        Some(kind) if alike && usize::from(shortest) >= end_of(kind) => {
+        Some((kind, head)) if difference.is_none_from(head) && usize::from(shortest) >= end_of(kind) => {
+            let outer = difference.is_none_in_tci().then_some(outer);
             // SAFETY: all places are set, the frames are of this kind, and long enough. Nothing was done to the packets
             // since their bytes were looked up: `Packet` promises that those stay.
             unsafe {
                 fetch_fronts(&frames, len, usize::from(longest_l2).saturating_sub(14 + 4 * (kind % 3)));
                 match kind {
-                    0 => of_one_kind::<P, 0, false>(burst, &frames, regular),
-                    1 => of_one_kind::<P, 1, false>(burst, &frames, regular),
-                    2 => of_one_kind::<P, 2, false>(burst, &frames, regular),
-                    3 => of_one_kind::<P, 0, true>(burst, &frames, regular),
-                    4 => of_one_kind::<P, 1, true>(burst, &frames, regular),
-                    _ => of_one_kind::<P, 2, true>(burst, &frames, regular),
+                    0 => of_one_kind::<P, 0, false>(burst, &frames, regular, outer),
+                    1 => of_one_kind::<P, 1, false>(burst, &frames, regular, outer),
+                    2 => of_one_kind::<P, 2, false>(burst, &frames, regular, outer),
+                    3 => of_one_kind::<P, 0, true>(burst, &frames, regular, outer),
+                    4 => of_one_kind::<P, 1, true>(burst, &frames, regular, outer),
+                    _ => of_one_kind::<P, 2, true>(burst, &frames, regular, outer),
                 }
             }
         }
@@ -71,8 +72,7 @@ fn expected<P: Packet>(burst: &mut Burst<P>, regular: Regular<'_>, longest_l2: u
 
 /// What kind a frame is of, by the ethertypes in it.
 #[inline(always)]
-fn kind_of(frame: &[u8]) -> Option<usize> {
-    let head = frame.first_chunk::<HEAD>()?;
+fn kind_of(head: &[u8; HEAD]) -> Option<usize> {
     for tags in 0..3 {
         match be16(head, 12 + 4 * tags) {
             ethernet::IPV4 => return Some(tags),
@@ -83,18 +83,18 @@ fn kind_of(frame: &[u8]) -> Option<usize> {
     None
 }
 
-/// Notes where the packets' frames are and how long. Returns whether all have `head`, and whether there is any whose
-/// checksum the NIC does not call right; `None` if any is odd, or too short for any IP packet.
+/// Notes where the packets' frames are and how long. Returns how they differ from the first, and whether there is any
+/// whose checksum the NIC does not call right; `None` if any is odd, or too short for any IP packet.
 #[allow(unsafe_code)]
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,lzcnt,movbe,popcnt")]
 fn gather<P: Packet>(
     packets: &[Option<P>],
-    head: &Head,
+    first: &[u8; HEAD],
     frames: &mut Places,
     lens: &mut [u16; ROOM],
-) -> Option<(bool, bool)> {
-    let (mut difference, mut oddities) = (Difference::to(head), P::Oddities::default());
+) -> Option<(Difference, bool)> {
+    let (mut difference, mut oddities) = (Difference::to(first), P::Oddities::default());
     for ((packet, place), len) in packets.iter().zip(frames.to_set()).zip(lens) {
         let packet = packet.as_ref()?;
         oddities.add(packet);
@@ -111,7 +111,7 @@ fn gather<P: Packet>(
     if oddities.any_odd() {
         return None;
     }
-    Some((!difference.is_any(head), oddities.any_doubt()))
+    Some((difference, oddities.any_doubt()))
 }
 
 /// Asks for so many bytes before frames that may grow, which are in no near cache.
@@ -130,7 +130,8 @@ unsafe fn fetch_fronts(frames: &Places, len: usize, before: usize) {
     }
 }
 
-/// Takes a burst of one kind. Returns the packets that are right, as bits; those are lined up for the look-up.
+/// Takes a burst of one kind. Returns the packets that are right, as bits; those are lined up for the look-up. `outer`:
+/// the TCI of the outer tag, if it is that of all.
 ///
 /// # Safety
 /// All places are set, the frames are of the kind, and as long as its headers, and the processor has the features.
@@ -141,17 +142,19 @@ unsafe fn of_one_kind<P: Packet, const TAGS: usize, const V6: bool>(
     burst: &mut Burst<P>,
     frames: &Places,
     regular: Regular<'_>,
+    outer: Option<u16>,
 ) -> u64 {
     let (len, sum) = (burst.len.min(BURST), !burst.vouched);
     let (mut found, lens) = found(burst);
     // SAFETY: the caller says so.
-    let right = unsafe { look::<TAGS, V6>(frames, lens, len, sum, &mut found) };
+    let right = unsafe { look::<TAGS, V6>(frames, lens, len, [sum, outer.is_some()], &mut found) };
     burst.l3_offset = [14 + 4 * TAGS as u8; BURST];
     if TAGS == 0 {
-        burst.sub_if.fill(regular.find::<0>(0, 0));
-    } else {
-        regular.find_all::<TAGS>(&burst.vids, &mut burst.sub_if[..len]);
+        burst.pcp.fill(0);
+    } else if let Some(outer) = outer {
+        burst.pcp.fill((outer >> 13) as u8);
     }
+    regular.find_all::<TAGS>(outer, &burst.vids, len, &mut burst.sub_if);
     let right = right & !without(&burst.sub_if);
     if V6 {
         (burst.v6.packet, burst.v6.len) = (IN_ORDER, len);
@@ -282,7 +285,8 @@ mod tests {
         let tpid = || prop_oneof![4 => Just(0x8100u16), 2 => Just(0x88a8), 1 => any::<u16>()];
         let change =
             prop_oneof![6 => Just(None), 1 => (0..64usize, any::<u8>(), any::<bool>()).prop_map(Some)];
-        let cut = prop_oneof![9 => Just(100usize), 1 => 0..80usize];
+        // One that is too short for any IP packet has the whole burst taken another way.
+        let cut = prop_oneof![200 => Just(100usize), 15 => 34..80usize, 1 => 0..34usize];
         (0..3usize, any::<bool>(), [tpid(), tpid()], [vid(), vid()], any::<[u8; 60]>(), change, cut).prop_map(
             |(tags, ipv6, tpids, vids, bytes, change, cut)| {
                 let mut frame = OURS.to_vec();
