@@ -121,18 +121,17 @@ impl Traffic {
     #[inline]
     #[target_feature(enable = "avx2")]
     fn add_vector(&self, packet: &Counted) {
-        // SAFETY: reads the 8 bytes of `packet`, and adds to the 32 bytes of `self`. Others may read its words meanwhile;
-        // Rust's rules forbid a plain wide store then, so this is assembly, which does no more than four relaxed atomic
-        // loads and stores in some order could: the processor writes each aligned word as a whole. This thread is the only
-        // writer.
+        use std::arch::x86_64::{_mm_cvtsi64_si128, _mm256_cvtepu16_epi64};
+        let packet = _mm256_cvtepu16_epi64(_mm_cvtsi64_si128(packet.0.cast_signed()));
+        // SAFETY: adds to the 32 bytes of `self`. Others may read its words meanwhile; Rust's rules forbid a plain wide
+        // store then, so this is assembly, which does no more than four relaxed atomic loads and stores in some order could:
+        // the processor writes each aligned word as a whole. This thread is the only writer.
         #[allow(unsafe_code)]
         unsafe {
             std::arch::asm!(
-                "vpmovzxwq {sum}, qword ptr [{packet}]",
                 "vpaddq {sum}, {sum}, ymmword ptr [{row}]",
                 "vmovdqa ymmword ptr [{row}], {sum}",
-                sum = out(ymm_reg) _,
-                packet = in(reg) std::ptr::from_ref(packet),
+                sum = inout(ymm_reg) packet => _,
                 row = in(reg) std::ptr::from_ref(self),
                 options(nostack, preserves_flags),
             );
@@ -225,6 +224,32 @@ impl<'a> Rows<'a> {
     #[inline(always)]
     pub(crate) fn get(self, id: SubIfId) -> &'a SubInterfaceCounters {
         self.all.get(usize::from(id.0)).map_or(self.spare, |row| row)
+    }
+
+    /// Counts packets of these sub-interfaces. `WIDE`: as for [`Traffic::add_one`].
+    #[inline(always)]
+    pub(crate) fn add_each<const WIDE: bool>(
+        self,
+        sub_if: &[SubIfId],
+        packets: &[Counted],
+        direction: impl Fn(&SubInterfaceCounters) -> &Traffic,
+    ) {
+        let mut greatest = 0;
+        for id in sub_if {
+            greatest = greatest.max(id.0);
+        }
+        if usize::from(greatest) < self.all.len() {
+            for (id, packet) in sub_if.iter().zip(packets) {
+                // SAFETY: none is greater than the greatest.
+                #[allow(unsafe_code)]
+                let row = unsafe { self.all.get_unchecked(usize::from(id.0)) };
+                direction(row).add_one::<WIDE>(packet);
+            }
+        } else {
+            for (id, packet) in sub_if.iter().zip(packets) {
+                direction(self.get(*id)).add_one::<WIDE>(packet);
+            }
+        }
     }
 }
 

@@ -8,11 +8,13 @@ use crate::ids::PortId;
 use crate::io::PortIo;
 use crate::offload::PortOffloads;
 use crate::offload::insert::{self, TagQueue, Which};
-use crate::packet::{Checksum, LEAD, Packet, StrippedTags};
+use crate::packet::{Checksum, LEAD, Oddities, Packet, StrippedTags};
 
 // SAFETY: an mbuf is a pointer to a buffer that it owns alone; only its own methods move the start or the length of it.
 #[allow(unsafe_code)]
 unsafe impl Packet for Mbuf {
+    type Oddities = dpdk_sys::Oddities;
+
     #[inline]
     fn bytes(&self) -> &[u8] {
         Mbuf::bytes(self)
@@ -52,11 +54,6 @@ unsafe impl Packet for Mbuf {
         }
     }
 
-    #[inline(always)]
-    fn oddity(&self) -> u64 {
-        self.oddity()
-    }
-
     #[inline]
     fn checksum(&self) -> Checksum {
         match Mbuf::checksum(self) {
@@ -64,11 +61,6 @@ unsafe impl Packet for Mbuf {
             dpdk_sys::Checksum::Right => Checksum::Right,
             dpdk_sys::Checksum::Wrong => Checksum::Wrong,
         }
-    }
-
-    #[inline(always)]
-    fn oddity_or_doubt(&self) -> u64 {
-        self.oddity_or_doubt()
     }
 
     #[inline(always)]
@@ -89,6 +81,23 @@ unsafe impl Packet for Mbuf {
     #[inline(always)]
     fn prefetch_front(&self, count: usize) {
         Mbuf::prefetch_front(self, count);
+    }
+}
+
+impl Oddities<Mbuf> for dpdk_sys::Oddities {
+    #[inline(always)]
+    fn add(&mut self, packet: &Mbuf) {
+        self.add(packet);
+    }
+
+    #[inline(always)]
+    fn any_odd(&self) -> bool {
+        self.any_odd()
+    }
+
+    #[inline(always)]
+    fn any_doubt(&self) -> bool {
+        self.any_doubt()
     }
 }
 

@@ -34,6 +34,41 @@ pub enum Checksum {
     Wrong,
 }
 
+/// What is unusual about any of a burst's packets.
+pub trait Oddities<P>: Default {
+    /// Adds what is unusual about one more.
+    fn add(&mut self, packet: &P);
+
+    /// Whether any is not in one piece, or the NIC took a tag off.
+    fn any_odd(&self) -> bool;
+
+    /// Whether there is any whose IPv4 header checksum the NIC does not call right.
+    fn any_doubt(&self) -> bool;
+}
+
+/// The same by asking each packet.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Asked {
+    odd: bool,
+    doubt: bool,
+}
+
+impl<P: Packet> Oddities<P> for Asked {
+    #[inline(always)]
+    fn add(&mut self, packet: &P) {
+        self.odd |= packet.segments() != 1 || packet.stripped_tags() != StrippedTags::None;
+        self.doubt |= packet.checksum() != Checksum::Right;
+    }
+
+    fn any_odd(&self) -> bool {
+        self.odd
+    }
+
+    fn any_doubt(&self) -> bool {
+        self.doubt
+    }
+}
+
 /// A packet buffer: one Ethernet frame without FCS, in one piece.
 ///
 /// # Safety
@@ -42,6 +77,9 @@ pub enum Checksum {
 /// noted before.
 #[allow(unsafe_code)] // The contract above; there is no unsafe code in what it asks for.
 pub unsafe trait Packet: Sized {
+    /// How what is unusual about any of a burst's packets is found out.
+    type Oddities: Oddities<Self>;
+
     /// The bytes of the first segment, from the Ethernet header on.
     fn bytes(&self) -> &[u8];
 
@@ -66,18 +104,8 @@ pub unsafe trait Packet: Sized {
     /// Tags that the NIC took off.
     fn stripped_tags(&self) -> StrippedTags;
 
-    /// 0 if it is in one piece and has all its tags, as nearly every packet; anything else if not.
-    fn oddity(&self) -> u64 {
-        u64::from(self.segments() != 1 || self.stripped_tags() != StrippedTags::None)
-    }
-
     /// What the NIC says of its IPv4 header checksum.
     fn checksum(&self) -> Checksum;
-
-    /// 0 if [`Self::oddity`] is, and the NIC says that the IPv4 header checksum is right; anything else if not.
-    fn oddity_or_doubt(&self) -> u64 {
-        self.oddity() | u64::from(self.checksum() != Checksum::Right)
-    }
 
     /// Makes the frame that of the `l3_len` bytes from `l3_offset` on, behind `l2_len` bytes for a new L2 header, and
     /// returns it. The last two of the `l2_len`, the ethertype, stay as they were, the others are unspecified. For
@@ -149,6 +177,8 @@ impl HeapPacket {
 // SAFETY: its bytes are those of a vector of its own, on the heap.
 #[allow(unsafe_code)]
 unsafe impl Packet for HeapPacket {
+    type Oddities = Asked;
+
     fn bytes(&self) -> &[u8] {
         &self.buffer[self.start..]
     }

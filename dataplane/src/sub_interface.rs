@@ -1,5 +1,6 @@
 //! Sub-interfaces, and how (port, outer VLAN, inner VLAN) finds one by array index.
 
+use crate::burst::{BURST, ROOM};
 use crate::expected::ExpectedFrames;
 use crate::header::ethernet;
 use crate::ids::{PortId, SubIfId, VrfId};
@@ -169,6 +170,35 @@ impl Regular<'_> {
             1 => single,
             _ => self.inner.get(usize::from(table)).map_or(NONE.0, |table| table[usize::from(inner & 0xfff)]),
         })
+    }
+
+    /// The sub-interface of each of `len` frames with so many tags, of these outer and inner VLAN ids; [`NONE`] if there is
+    /// none. `outer`: in place of all the outer ones. What else is found is of no matter.
+    #[inline(always)]
+    pub fn find_all<const TAGS: usize>(
+        &self,
+        outer: Option<u16>,
+        [outers, inners]: &[[u16; ROOM]; 2],
+        len: usize,
+        found: &mut [SubIfId; BURST],
+    ) {
+        let each = &mut found[..len.min(BURST)];
+        match outer {
+            _ if TAGS == 0 => found.fill(self.find::<0>(0, 0)),
+            Some(outer) if TAGS == 1 => found.fill(self.find::<1>(outer, 0)),
+            Some(outer) => {
+                let table = self.inner.get(usize::from(self.vlans.outer[usize::from(outer & 0xfff)].1));
+                let Some(table) = table else { return found.fill(NONE) };
+                for (sub_if, inner) in each.iter_mut().zip(inners) {
+                    *sub_if = SubIfId(table[usize::from(inner & 0xfff)]);
+                }
+            }
+            None => {
+                for ((sub_if, outer), inner) in each.iter_mut().zip(outers).zip(inners) {
+                    *sub_if = self.find::<TAGS>(*outer, *inner);
+                }
+            }
+        }
     }
 
     /// The VRF of all, if it is one.

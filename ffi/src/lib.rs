@@ -30,7 +30,7 @@ mod thread;
 pub use clock::{cycles, fenced_cycles};
 pub use eal::{Eal, EalError, FreeHugePages, free_huge_pages};
 pub use errno::Errno;
-pub use mbuf::{Checksum, Mbuf};
+pub use mbuf::{Checksum, Mbuf, Oddities};
 pub use mempool::{Mempool, MempoolError};
 pub use port::{Link, Offloads, Port, PortConfig, PortError, PortInfo, PortStats};
 pub use queue::{RxQueue, TxQueue};

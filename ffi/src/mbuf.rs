@@ -5,6 +5,9 @@ use core::{fmt, slice};
 
 use crate::{layout, sys};
 
+mod oddities;
+pub use oddities::Oddities;
+
 /// A packet, owned: dropping it gives its buffers back to their pool.
 ///
 /// It is one pointer, and so is `Option<Mbuf>`, so that arrays of them go to DPDK as they are. A packet may have
@@ -220,12 +223,16 @@ impl Mbuf {
     #[inline(always)]
     #[allow(clippy::inline_always, reason = "in every packet's way")]
     pub fn regrow<const N: usize>(&mut self, growth: i16, sparing: bool) -> Option<&mut [u8; N]> {
+        let least = const {
+            assert!(N <= u16::MAX as usize, "more than any segment has");
+            N as u16
+        };
         // SAFETY: fields of a live mbuf. The new start is not before the buffer's and the end stays, so all fields stay in
         // their range, and the array is of initialised memory that is ours.
         unsafe {
             let start = i32::from(*layout::data_off(self.0)) - i32::from(growth);
             let len = i32::from(*layout::data_len(self.0)) + i32::from(growth);
-            if start < 0 || len < N as i32 {
+            if start < 0 || len < i32::from(least) {
                 return None;
             }
             if growth != 0 || !sparing {
@@ -237,21 +244,6 @@ impl Mbuf {
             core::hint::assert_unchecked(!array.is_null());
             Some(&mut *array.cast())
         }
-    }
-
-    /// 0 if the packet is of one segment and the NIC has taken no tag off, else anything else.
-    #[inline(always)]
-    #[allow(clippy::inline_always, reason = "asked of every packet")]
-    pub fn oddity(&self) -> u64 {
-        self.stripped() | u64::from(self.segments() ^ 1)
-    }
-
-    /// 0 if [`oddity`](Self::oddity) is, and the NIC says that the IPv4 checksum is right; else anything else.
-    #[inline(always)]
-    #[allow(clippy::inline_always, reason = "asked of every packet")]
-    pub fn oddity_or_doubt(&self) -> u64 {
-        let flags = self.flags() & (STRIPPED | CHECKSUM);
-        (flags ^ sys::DPDK_SYS_RX_IP_CKSUM_GOOD) | u64::from(self.segments() ^ 1)
     }
 
     /// What the NIC says of the IPv4 header checksum.
@@ -454,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_checksum_that_is_said_to_be_right_is_beyond_doubt() {
+    fn what_a_nic_says_of_checksums_is_told_apart() {
         let (right, wrong) = (sys::DPDK_SYS_RX_IP_CKSUM_GOOD, sys::DPDK_SYS_RX_IP_CKSUM_BAD);
         let outer = sys::DPDK_SYS_RX_OUTER_IP_CKSUM_BAD;
         for (flags, said) in [
@@ -466,14 +458,7 @@ mod tests {
             (!(wrong | outer), Checksum::Right),
             (right | outer, Checksum::Unknown),
         ] {
-            let odd = with_flags(flags & !STRIPPED, |mbuf| {
-                // SAFETY: a field of an mbuf that is nobody else's.
-                unsafe { *layout::nb_segs(mbuf.0) = 1 };
-                (mbuf.oddity(), mbuf.oddity_or_doubt())
-            });
             assert_eq!(with_flags(flags, |mbuf| mbuf.checksum()), said);
-            assert_eq!((odd.0, odd.1 == 0), (0, said == Checksum::Right), "{flags:#x}");
-            assert_ne!(with_flags(flags | STRIPPED, |mbuf| mbuf.oddity_or_doubt()), 0);
         }
     }
 

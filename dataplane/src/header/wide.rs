@@ -5,30 +5,75 @@
 #![allow(clippy::cast_possible_wrap)] // Vectors are of signed words; lengths and offsets are small.
 
 use std::arch::x86_64::*;
+use std::mem::MaybeUninit;
 
 use crate::burst::{BURST, Bits, Lane, ROOM};
+use crate::expected::HEAD;
 use crate::header::ethernet;
 use crate::sub_interface::{Head, Pattern};
 
 /// What is read in place of a frame.
 static NO_FRAME: [u8; 64] = [0; 64];
 
-/// Places in a burst's frames, by packet.
+/// Places in a burst's frames, by packet. All have to be set before they are read, those that are no packet's by
+/// [`Self::end_at`].
 #[repr(align(64))]
-pub struct Places(pub [*const u8; BURST]);
+pub struct Places([MaybeUninit<*const u8>; BURST]);
 
 impl Places {
-    /// None.
+    /// In place of a frame.
+    const NONE: *const u8 = NO_FRAME.as_ptr();
+
+    /// None of them set.
     #[inline(always)]
-    pub fn none() -> Self {
-        Self([NO_FRAME.as_ptr(); BURST])
+    pub fn unset() -> Self {
+        Self([const { MaybeUninit::uninit() }; BURST])
+    }
+
+    /// Sets those from `count` on.
+    #[inline(always)]
+    pub fn end_at(&mut self, count: usize) {
+        for place in self.0.iter_mut().skip(count) {
+            place.write(Self::NONE);
+        }
+    }
+
+    /// To be set.
+    #[inline(always)]
+    pub fn to_set(&mut self) -> &mut [MaybeUninit<*const u8>; BURST] {
+        &mut self.0
+    }
+
+    /// All of them.
+    ///
+    /// # Safety
+    /// All are set.
+    #[inline(always)]
+    pub unsafe fn all(&self) -> &[*const u8; BURST] {
+        // SAFETY: the caller says so.
+        unsafe { &*(&raw const self.0).cast() }
+    }
+
+    /// All of them, to be changed.
+    ///
+    /// # Safety
+    /// As above.
+    #[inline(always)]
+    unsafe fn all_mut(&mut self) -> &mut [*const u8; BURST] {
+        // SAFETY: as above.
+        unsafe { &mut *(&raw mut self.0).cast() }
     }
 
     /// Sixteen, from a multiple of 16 below [`BURST`] on.
+    ///
+    /// # Safety
+    /// As above.
     #[inline(always)]
-    fn sixteen(&self, from: usize) -> &[*const u8; 16] {
-        const NONE: [*const u8; 16] = [NO_FRAME.as_ptr(); 16];
-        self.0.get(from..).and_then(|places| places.first_chunk()).unwrap_or(const { &NONE })
+    unsafe fn sixteen(&self, from: usize) -> &[*const u8; 16] {
+        const NONE: [*const u8; 16] = [Places::NONE; 16];
+        // SAFETY: as above.
+        let all = unsafe { self.all() };
+        all.get(from..).and_then(|places| places.first_chunk()).unwrap_or(const { &NONE })
     }
 }
 
@@ -60,10 +105,10 @@ pub const fn end_of(kind: usize) -> usize {
     14 + 4 * (kind % 3) + if kind < 3 { 20 } else { 40 }
 }
 
-/// How the starts of frames differ from what all of a kind have in common.
+/// How the starts of frames differ from that of the first.
 #[derive(Clone, Copy)]
 pub struct Difference {
-    head: __m256i,
+    first: __m256i,
     bits: __m256i,
 }
 
@@ -71,10 +116,10 @@ impl Difference {
     /// None yet.
     #[inline]
     #[target_feature(enable = "avx512f,avx512vl")]
-    pub(crate) fn to(head: &Head) -> Self {
-        // SAFETY: reads the 32 bytes.
-        let head = unsafe { _mm256_loadu_si256(head.bytes.as_ptr().cast()) };
-        Self { head, bits: _mm256_setzero_si256() }
+    pub(crate) fn to(first: &[u8; HEAD]) -> Self {
+        // SAFETY: reads 32 bytes.
+        let first = unsafe { _mm256_loadu_si256(first.as_ptr().cast()) };
+        Self { first, bits: _mm256_setzero_si256() }
     }
 
     /// Adds that of one more frame.
@@ -84,71 +129,72 @@ impl Difference {
     #[inline]
     #[target_feature(enable = "avx512f,avx512vl")]
     pub unsafe fn add(&mut self, frame: *const u8) {
-        // Bits are added where frame and head are not the same.
+        // Bits are added where the two frames are not the same.
         const ADD: i32 = 0b1111_0110;
         // SAFETY: as above.
         let start = unsafe { _mm256_loadu_si256(frame.cast()) };
-        self.bits = _mm256_ternarylogic_epi64::<ADD>(self.bits, start, self.head);
+        self.bits = _mm256_ternarylogic_epi64::<ADD>(self.bits, start, self.first);
     }
 
-    /// Whether there is any in what counts.
+    /// Whether all begin like this.
     #[inline]
     #[target_feature(enable = "avx512f,avx512vl")]
-    pub(crate) fn is_any(self, head: &Head) -> bool {
-        // SAFETY: reads the 32 bytes.
-        let mask = unsafe { _mm256_loadu_si256(head.mask.as_ptr().cast()) };
-        _mm256_test_epi64_mask(self.bits, mask) != 0
+    pub(crate) fn is_none_from(self, head: &Head) -> bool {
+        // SAFETY: reads the 32 bytes of both.
+        let (bytes, mask) = unsafe {
+            (_mm256_loadu_si256(head.bytes.as_ptr().cast()), _mm256_loadu_si256(head.mask.as_ptr().cast()))
+        };
+        let bits = _mm256_or_si256(self.bits, _mm256_xor_si256(self.first, bytes));
+        _mm256_test_epi64_mask(bits, mask) == 0
+    }
+
+    /// Whether all have the same two bytes where a tag's TCI is.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512vl")]
+    pub(crate) fn is_none_in_tci(self) -> bool {
+        _mm256_extract_epi16::<7>(self.bits) == 0
     }
 }
 
 /// Looks at the first `count` frames, which are of one kind by [`Head`]. Returns those that are right, as bits: by all
 /// that `ipv4::expected` and `ipv6::expected` ask for, IPv4's checksums only with `sum`. The VLAN ids are not looked at.
-/// The lanes have each packet at the place of its number.
+/// The lanes have each packet at the place of its number. `one_tci`: all have the same outer tag, and neither its VID nor
+/// its priority is looked for.
 ///
 /// # Safety
-/// `count <= 64`; each of the frames has [`end_of`] their kind bytes, and in the place of any other is
-/// [`Places::none`]'s. The processor has the features that this is compiled with.
+/// `count <= 64`; all places are set, and each of the frames has [`end_of`] their kind bytes. The processor has the
+/// features that this is compiled with.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi2")]
 pub unsafe fn look<const TAGS: usize, const V6: bool>(
     frames: &Places,
     len: &[u16; ROOM],
     count: usize,
-    sum: bool,
+    [sum, one_tci]: [bool; 2],
     found: &mut Found<'_>,
 ) -> u64 {
     let l3_offset = 14 + 4 * TAGS;
     let mut all_right = 0;
     for from in (0..count.min(BURST)).step_by(16) {
-        let starts = frames.sixteen(from);
-        // SAFETY: all are within the frame up to the end of an IPv4 header.
-        let ([_, tag2, tag3, first], [second, third, source, destination]) =
-            unsafe { (transposed(starts, l3_offset - 12), transposed(starts, l3_offset + 4)) };
-        // SAFETY: `from + 16` is at most `BURST`.
-        unsafe {
-            let pcp = match TAGS {
-                0 => _mm_setzero_si128(),
-                1 => pcp(tag3),
-                _ => pcp(tag2),
-            };
-            _mm_storeu_si128(found.pcp.as_mut_ptr().add(from).cast(), pcp);
-            if TAGS > 0 {
-                let outer = vid(if TAGS == 1 { tag3 } else { tag2 });
-                _mm256_storeu_si256(found.vids[0].as_mut_ptr().add(from).cast(), outer);
-            }
-            if TAGS > 1 {
-                _mm256_storeu_si256(found.vids[1].as_mut_ptr().add(from).cast(), vid(tag3));
-            }
-        }
+        // SAFETY: all are set.
+        let starts = unsafe { frames.sixteen(from) };
         // SAFETY: `from + 16` is at most `ROOM`.
         let len = _mm512_cvtepu16_epi32(unsafe { _mm256_loadu_si256(len.as_ptr().add(from).cast()) });
         let room = _mm512_sub_epi32(len, _mm512_set1_epi32(l3_offset as i32));
-        let (right, l3_len) = if V6 {
-            // SAFETY: a frame of this kind has 40 bytes from its IP header on, what is read in place of one 64 in all.
-            let special = unsafe { destinations6(starts, l3_offset + 24, from, &mut found.v6.destination) };
+        let (last_but_one, last, right, l3_len) = if V6 {
+            // SAFETY: these are within the frame; it has 40 bytes from its IP header on, what is read in place of one 64 in
+            // all.
+            let (last_but_one, [last, _, second, third], special) = unsafe {
+                let [last_but_one, ..] = transposed(starts, l3_offset - 8);
+                let special = destinations6(starts, l3_offset + 24, from, &mut found.v6.destination);
+                (last_but_one, transposed(starts, l3_offset - 4), special)
+            };
             let (right, l3_len) = six(second, third, room);
-            (right & !special, l3_len)
+            (last_but_one, last, right & !special, l3_len)
         } else {
+            // SAFETY: all are within the frame up to the end of an IPv4 header.
+            let ([_, last_but_one, last, first], [second, third, source, destination]) =
+                unsafe { (transposed(starts, l3_offset - 12), transposed(starts, l3_offset + 4)) };
             let (right, l3_len, aged) = four(&[first, second, third, source, destination], room, sum);
             // SAFETY: `from + 16` is at most `ROOM`.
             unsafe {
@@ -156,8 +202,19 @@ pub unsafe fn look<const TAGS: usize, const V6: bool>(
                 _mm512_storeu_si512(to, reversed(destination));
                 _mm512_storeu_si512(found.aged.as_mut_ptr().add(from).cast(), aged);
             }
-            (right, l3_len)
+            (last_but_one, last, right, l3_len)
         };
+        // SAFETY: `from + 16` is at most `ROOM`.
+        unsafe {
+            if TAGS > 0 && !one_tci {
+                let outer = if TAGS == 1 { last } else { last_but_one };
+                _mm256_storeu_si256(found.vids[0].as_mut_ptr().add(from).cast(), vid(outer));
+                _mm_storeu_si128(found.pcp.as_mut_ptr().add(from).cast(), pcp(outer));
+            }
+            if TAGS > 1 {
+                _mm256_storeu_si256(found.vids[1].as_mut_ptr().add(from).cast(), vid(last));
+            }
+        }
         // SAFETY: `from + 16` is at most `ROOM`.
         unsafe {
             _mm256_storeu_si256(found.l3_len.as_mut_ptr().add(from).cast(), _mm512_cvtepi32_epi16(l3_len));
@@ -180,8 +237,8 @@ pub struct Layers {
 /// In the place of each that is right there is that of its IP header then, and it has all of its kind's headers.
 ///
 /// # Safety
-/// `count <= 64`; each frame has 34 bytes, and `len` says how many, and in the place of any other is
-/// [`Places::none`]'s. The processor has the features that this is compiled with.
+/// `count <= 64`; all places are set, and each of the frames has 34 bytes, and `len` says how many.
+/// The processor has the features that this is compiled with.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 pub unsafe fn layers(
@@ -193,7 +250,8 @@ pub unsafe fn layers(
 ) -> Layers {
     let mut layers = Layers::default();
     for from in (0..count.min(BURST)).step_by(16) {
-        let starts = frames.sixteen(from);
+        // SAFETY: all are set.
+        let starts = unsafe { frames.sixteen(from) };
         // SAFETY: all are within 32 bytes.
         let ([mac_low, mac_high, _, first], [second, third, ..]) =
             unsafe { (transposed(starts, 0), transposed(starts, 16)) };
@@ -236,10 +294,10 @@ pub unsafe fn layers(
             _mm_storeu_si128(found.l3_offset.as_mut_ptr().add(from).cast(), _mm512_cvtepi32_epi8(l3_offset));
         }
         let right = (tags[0] | tags[1] | tags[2]) & fits;
-        for k in 0..16 {
+        // SAFETY: as above.
+        for (k, place) in unsafe { frames.all_mut() }[from..from + 16].iter_mut().enumerate() {
             let offset = usize::from(found.l3_offset[from + k]);
-            frames.0[from + k] =
-                if right >> k & 1 == 1 { frames.0[from + k].wrapping_add(offset) } else { NO_FRAME.as_ptr() };
+            *place = if right >> k & 1 == 1 { place.wrapping_add(offset) } else { Places::NONE };
         }
         for (all, with) in layers.tags.iter_mut().zip(tags) {
             *all |= u64::from(with & fits) << from;
@@ -253,8 +311,8 @@ pub unsafe fn layers(
 /// and returns them, as bits. What is asked of them is as in [`look`].
 ///
 /// # Safety
-/// At their places packets of `v4` have 20 bytes and those of `v6` 40, and in the place of any other is
-/// [`Places::none`]'s. The lanes are empty. The processor has the features that this is compiled with.
+/// All places are set; at theirs packets of `v4` have 20 bytes and those of `v6` 40, and that of any other is
+/// [`Places::NONE`]. The lanes are empty. The processor has the features that this is compiled with.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,popcnt")]
 pub unsafe fn headers(
@@ -270,7 +328,8 @@ pub unsafe fn headers(
         if (v4 | v6) >> from == 0 {
             break;
         }
-        let starts = places.sixteen(from);
+        // SAFETY: all are set.
+        let starts = unsafe { places.sixteen(from) };
         // SAFETY: all are within 20 bytes.
         let ([first, ..], [second, third, source, destination]) =
             unsafe { (transposed(starts, 0), transposed(starts, 4)) };
@@ -371,7 +430,7 @@ fn pcp(words: __m512i) -> __m128i {
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 fn four(words: &[__m512i; 5], room: __m512i, sum: bool) -> (u16, __m512i, __m512i) {
     let [first, _, third, source, destination] = *words;
-    let (ones, half) = (_mm512_set1_epi32(-1), _mm512_set1_epi32(0xffff));
+    let half = _mm512_set1_epi32(0xffff);
     let mut sum_right = u16::MAX;
     if sum {
         let mut sum = _mm512_setzero_si512();
@@ -379,10 +438,9 @@ fn four(words: &[__m512i; 5], room: __m512i, sum: bool) -> (u16, __m512i, __m512
             sum = _mm512_add_epi32(sum, _mm512_and_si512(word, half));
             sum = _mm512_add_epi32(sum, _mm512_srli_epi32::<16>(word));
         }
-        for _ in 0..2 {
-            sum = _mm512_add_epi32(_mm512_and_si512(sum, half), _mm512_srli_epi32::<16>(sum));
-        }
-        sum_right = _mm512_cmpeq_epi32_mask(sum, half);
+        // Right: a multiple of 0xffff. That of ten halves is one if its own halves come to 0xffff.
+        let sum = _mm512_add_epi16(sum, _mm512_rol_epi32::<16>(sum));
+        sum_right = _mm512_cmpeq_epi32_mask(sum, _mm512_set1_epi32(-1));
     }
     let l3_len = high_half(first);
     let special = |address| {
@@ -398,12 +456,11 @@ fn four(words: &[__m512i; 5], room: __m512i, sum: bool) -> (u16, __m512i, __m512
         & _mm512_test_epi32_mask(third, _mm512_set1_epi32(0xfe))
         & !special(source)
         & !special(destination);
-    let old = _mm512_srli_epi32::<16>(_mm512_xor_si512(third, ones));
-    let new = _mm512_add_epi32(old, _mm512_set1_epi32(0xfffe));
-    let new = _mm512_add_epi32(new, _mm512_srli_epi32::<16>(new));
-    let new = _mm512_slli_epi32::<16>(_mm512_xor_si512(new, ones));
-    let aged = _mm512_and_si512(_mm512_sub_epi32(third, _mm512_set1_epi32(1)), half);
-    (right, l3_len, _mm512_or_si512(aged, new))
+    // One less in the lower half (there is more than one), one more in the upper, and one for what is carried out of it;
+    // 0xffff there is written as 0.
+    let aged = _mm512_add_epi32(third, half);
+    let carried = _mm512_cmpge_epu32_mask(third, _mm512_set1_epi32(-0x2_0000));
+    (right, l3_len, _mm512_mask_add_epi32(aged, carried, aged, _mm512_set1_epi32(0x1_0000)))
 }
 
 /// Of sixteen IPv6 headers, the second and third word of each: those that are right but for their first byte and their

@@ -6,7 +6,7 @@ use crate::burst::{BURST, Bits, Burst, IN_ORDER, Lane, ROOM};
 use crate::expected::{Arrival, Frame, HEAD, OnPort, outer_pcp};
 use crate::header::{ipv4, ipv6};
 use crate::ids::{SubIfId, VrfId};
-use crate::packet::Packet;
+use crate::packet::{Oddities, Packet};
 use crate::stage::{classify, validate};
 use crate::tables::Tables;
 use crate::verdict::Verdict;
@@ -47,12 +47,13 @@ fn wide<P: Packet, const WIDE: bool>(burst: &mut Burst<P>, tables: &Tables) -> O
 fn expected<P: Packet>(burst: &mut Burst<P>, on_port: OnPort<'_>) -> u64 {
     let (mut headers, mut room): (Headers<'_>, _) = ([&[0; ipv4::MIN_HEADER_LEN]; BURST], [0; BURST]);
     let len = burst.len.min(BURST);
-    let oddity = burst.packets[..len].iter().flatten().fold(0, |oddity, packet| {
+    let mut oddities = P::Oddities::default();
+    for packet in burst.packets[..len].iter().flatten() {
         packet.prefetch();
-        oddity | packet.oddity()
-    });
-    let plain = oddity == 0;
-    let vouched = burst.vouched && plain && all_vouched(&burst.packets[..len]);
+        oddities.add(packet);
+    }
+    let plain = !oddities.any_odd();
+    let vouched = burst.vouched && plain && !oddities.any_doubt();
     let mut pass = Pass {
         packets: &burst.packets,
         on_port,
@@ -106,12 +107,6 @@ fn expected<P: Packet>(burst: &mut Burst<P>, on_port: OnPort<'_>) -> u64 {
         odd |= keep(&mut burst.v4, &mut burst.aged, right);
     }
     odd
-}
-
-/// Whether the NIC calls the checksums of all of them right.
-#[inline(always)]
-fn all_vouched<P: Packet>(packets: &[Option<P>]) -> bool {
-    packets.iter().flatten().fold(0, |doubt, packet| doubt | packet.oddity_or_doubt()) == 0
 }
 
 /// Looks at the first `count` IPv4 headers. Returns the places of those that are as expected, as bits. `SUM`: their
@@ -265,7 +260,9 @@ impl<P: Packet> Pass<'_, '_, P> {
             return false;
         };
         let Some(l3) = frame.get(usize::from(arrival.l3_offset)..) else { return false };
-        if packet.oddity() != 0 {
+        let mut oddities = P::Oddities::default();
+        oddities.add(packet);
+        if oddities.any_odd() {
             return false;
         }
         if arrival.ipv6 {

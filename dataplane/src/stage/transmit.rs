@@ -3,7 +3,7 @@
 
 use crate::adjacency::Adjacency;
 use crate::burst::{BURST, Bits, Burst, common};
-use crate::counters::{Counted, Traffic, WorkerCounters};
+use crate::counters::{Counted, Rows, SubInterfaceCounters, Traffic, WorkerCounters};
 use crate::ids::{PortId, SubIfId};
 use crate::io::PortIo;
 use crate::packet::Packet;
@@ -63,11 +63,9 @@ fn all_to<I: PortIo, const WIDE: bool>(
 ) {
     let len = burst.len.min(BURST);
     let sent = io.tx(port, &mut burst.packets[..len]).min(len);
-    let (l2, l3) = (&burst.out_len[..sent], &burst.l3_len[..sent]);
-    let rows = counters.rows();
-    count::<WIDE, _>(&burst.out_sub_if[..sent], l2, l3, |id| &rows.get(id).sent);
-    let bytes = sum(l2);
-    count_sent(port, burst.port, sent, bytes, counters);
+    let l2 = &burst.out_len;
+    count::<WIDE>(&burst.out_sub_if[..sent], l2, &burst.l3_len, counters.rows(), |row| &row.sent);
+    count_sent(port, burst.port, sent, sum(&l2[..sent]), counters);
     if sent < len {
         for i in sent..len {
             let packet = burst.packets[i].take();
@@ -190,11 +188,11 @@ fn count_received<P: Packet, const WIDE: bool>(burst: &Burst<P>, counters: &Work
     let port = counters.port(burst.port);
     let rows = counters.rows();
     let len = burst.len.min(BURST);
-    let l2 = &burst.frame_len[..len];
+    let l2 = &burst.frame_len;
     port.received.add(len as u64);
-    port.received_bytes.add(sum(l2));
+    port.received_bytes.add(sum(&l2[..len]));
     if burst.classified == burst.all() {
-        count::<WIDE, _>(&burst.sub_if[..len], l2, &burst.l3_len[..len], |id| &rows.get(id).received);
+        count::<WIDE>(&burst.sub_if[..len], l2, &burst.l3_len, rows, |row| &row.received);
     } else {
         for i in Bits(burst.classified) {
             let packet = Counted::new(burst.frame_len[i], burst.l3_len[i]);
@@ -203,24 +201,25 @@ fn count_received<P: Packet, const WIDE: bool>(burst: &Burst<P>, counters: &Work
     }
 }
 
-/// Counts packets of these sub-interfaces and lengths, all at once where they are of one.
+/// Counts packets of these sub-interfaces, all at once where they are of one. The lengths begin with theirs.
 #[inline(always)]
-fn count<'a, const WIDE: bool, F: Fn(SubIfId) -> &'a Traffic>(
+fn count<const WIDE: bool>(
     sub_if: &[SubIfId],
     l2: &[u16],
     l3: &[u16],
-    row: F,
+    rows: Rows<'_>,
+    direction: impl Fn(&SubInterfaceCounters) -> &Traffic,
 ) {
-    if let Some(sub_if) = common(sub_if) {
-        return row(sub_if).add(l2.len() as u64, sum(l2), sum(l3));
+    if let Some(id) = common(sub_if) {
+        let len = sub_if.len();
+        return direction(rows.get(id)).add(len as u64, sum(&l2[..len]), sum(&l3[..len]));
     }
+    // Of whole bursts, which takes no loop.
     let mut packets = [Counted::default(); BURST];
     for ((packet, l2), l3) in packets.iter_mut().zip(l2).zip(l3) {
         *packet = Counted::new(*l2, *l3);
     }
-    for (sub_if, packet) in sub_if.iter().zip(&packets) {
-        row(*sub_if).add_one::<WIDE>(packet);
-    }
+    rows.add_each::<WIDE>(sub_if, &packets, direction);
 }
 
 #[inline(always)]
