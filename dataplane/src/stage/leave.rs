@@ -17,19 +17,16 @@ pub fn run<P: Packet, const WIDE: bool>(
     exits: &Exits,
 ) -> u64 {
     let len = burst.len.min(BURST);
-    let (v4, v6) = match Shape::of(burst, &chosen[..len]) {
-        Some(shape) => {
-            fetch_fronts(burst, shape.growth);
-            if burst.v6.len == len {
-                (0, grown::<P, true, WIDE>(burst, shape, chosen, only, exits))
-            } else {
-                (grown::<P, false, WIDE>(burst, shape, chosen, only, exits), 0)
-            }
+    let (v4, v6) = if let Some(shape) = Shape::of(burst, &chosen[..len]) {
+        fetch_fronts(burst, shape.growth);
+        if burst.v6.len == len {
+            (0, alike::<P, true, WIDE>(burst, shape, chosen, only, exits))
+        } else {
+            (alike::<P, false, WIDE>(burst, shape, chosen, only, exits), 0)
         }
-        None => {
-            fetch_fronts(burst, MAX_L2_LEN as i16 - 14);
-            (mixed::<P, false, WIDE>(burst, chosen, exits), mixed::<P, true, WIDE>(burst, chosen, exits))
-        }
+    } else {
+        fetch_fronts(burst, LONGEST_GROWTH);
+        (mixed::<P, false, WIDE>(burst, chosen, exits), mixed::<P, true, WIDE>(burst, chosen, exits))
     };
     let left = if v4 + v6 == len { burst.all() } else { burst.v4.first(v4) | burst.v6.first(v6) };
     if is_special(burst) {
@@ -37,6 +34,9 @@ pub fn run<P: Packet, const WIDE: bool>(
     }
     left
 }
+
+/// By how much longer an L2 header with two tags is than one without, in bytes.
+const LONGEST_GROWTH: i16 = 8;
 
 /// Asks for what lies before frames that grow by so much, if nobody has: it is in no near cache.
 #[inline(always)]
@@ -82,7 +82,7 @@ impl Shape {
 
 /// Where all packets are of one family and shape. Returns how many were written; the next has no exit, or too little room.
 #[inline(always)]
-fn grown<P: Packet, const V6: bool, const WIDE: bool>(
+fn alike<P: Packet, const V6: bool, const WIDE: bool>(
     burst: &mut Burst<P>,
     shape: Shape,
     chosen: &[Exit; BURST],
@@ -94,19 +94,20 @@ fn grown<P: Packet, const V6: bool, const WIDE: bool>(
         Some(exit) => {
             // A copy, so that nothing that is written to packets could change it.
             let Some(only) = line(exit).copied() else { return 0 };
-            alike::<P, V6, WIDE>(burst, shape, |_| Some(&only))
+            of_shape::<P, V6, WIDE>(burst, shape, |_| Some(&only))
         }
-        None => alike::<P, V6, WIDE>(burst, shape, |i| line(chosen[i])),
+        None => of_shape::<P, V6, WIDE>(burst, shape, |i| line(chosen[i])),
     }
 }
 
+/// The same; `line` says which header is each packet's.
 #[inline(always)]
-fn alike<'a, P: Packet, const V6: bool, const WIDE: bool>(
+fn of_shape<'a, P: Packet, const V6: bool, const WIDE: bool>(
     burst: &mut Burst<P>,
     shape: Shape,
     line: impl Fn(usize) -> Option<&'a Line>,
 ) -> usize {
-    // What does not change is known at compile time then.
+    // A growth that is known at compile time is not asked about for each packet.
     match shape.growth {
         0 => each::<P, V6, WIDE>(burst, Shape { growth: 0, ..shape }, line),
         _ => each::<P, V6, WIDE>(burst, shape, line),
@@ -230,14 +231,15 @@ impl Change {
     }
 }
 
-/// For each length of L2 headers, 14, 18 and 22 bytes, by [`Change::new`]'s place: `value` in the bytes from so many behind
-/// the header's end on up to so many behind it.
-const fn behind(from: isize, to: isize, value: u64) -> [Start; 4] {
+/// For each length of L2 headers, 14, 18 and 22 bytes, by [`Change::new`]'s place: `value` in `count` bytes, from byte `from`
+/// behind an untagged header's start on, or as much further as the header is longer.
+const fn bytes_from(from: usize, count: usize, value: u64) -> [Start; 4] {
     let mut all = [Start([0; 4]); 4];
     let mut l2_len = 14;
     while l2_len <= MAX_L2_LEN {
-        let mut at = l2_len.wrapping_add_signed(from);
-        while at < 32 && at < l2_len.wrapping_add_signed(to) {
+        let start = from + l2_len - 14;
+        let mut at = start;
+        while at < 32 && at < start + count {
             all[l2_len >> 2 & 3].0[at / 8] |= value << (at % 8 * 8);
             at += 1;
         }
@@ -246,8 +248,8 @@ const fn behind(from: isize, to: isize, value: u64) -> [Start; 4] {
     all
 }
 
-static KEPT: [Start; 4] = behind(-2, 32, 0xff);
-static HOP: [Start; 4] = behind(ipv6::HOP_LIMIT as isize, ipv6::HOP_LIMIT as isize + 1, 1);
+static KEPT: [Start; 4] = bytes_from(14 - 2, 32, 0xff);
+static HOP: [Start; 4] = bytes_from(14 + ipv6::HOP_LIMIT, 1, 1);
 
 /// Whether any packet is padded, or has a priority.
 #[inline(always)]
@@ -255,7 +257,7 @@ fn is_special<P>(burst: &Burst<P>) -> bool {
     let mut any = 0;
     for i in 0..burst.len.min(BURST) {
         let len = burst.l3_len[i].wrapping_add(burst.l3_offset[i].into());
-        any |= burst.frame_len[i] ^ len | u16::from(burst.pcp[i]);
+        any |= (burst.frame_len[i] ^ len) | u16::from(burst.pcp[i]);
     }
     any != 0
 }
@@ -272,7 +274,7 @@ fn finish<P: Packet>(burst: &mut Burst<P>, chosen: &[Exit; BURST], exits: &Exits
         // The last eight bytes before the ethertype.
         let tail = usize::from(exit.l2_len()).saturating_sub(10);
         if let Some(tail) = packet.bytes_mut().get_mut(tail..).and_then(|tail| tail.first_chunk_mut()) {
-            let priority = u64::from(burst.pcp[i]) * 0x0020_0000_0020_0000 & line.pcp_bits();
+            let priority = (u64::from(burst.pcp[i]) * 0x0020_0000_0020_0000) & line.pcp_bits();
             *tail = (u64::from_le_bytes(*tail) | priority).to_le_bytes();
         }
     }
