@@ -90,13 +90,12 @@ fn the_front_grows_and_shrinks_within_headroom_and_data() {
         let mut p = packet(&pool, b"0123456789");
         p.set_vlan_to_insert(Some(0xfedc));
         let headroom = p.headroom();
-        assert_eq!(p.regrow(-4, sparing), Some(b"4567").cloned().as_mut());
+        let all = i16::try_from(headroom).unwrap();
+        assert_eq!(p.regrow(-4, sparing).map(|bytes| *bytes), Some(*b"4567"));
         assert_eq!((p.bytes(), p.len(), p.headroom()), (&b"456789"[..], 6, headroom + 4));
-        assert_eq!(p.regrow(4, sparing), Some(b"01234567").cloned().as_mut());
-        assert_eq!(p.regrow(0, sparing), Some(b"0123456789").cloned().as_mut());
-        for (growth, most) in
-            [(0, false), (-1, false), (i16::MIN, true), (i16::MAX, true), (headroom as i16 + 1, true)]
-        {
+        assert_eq!(p.regrow(4, sparing).map(|bytes| *bytes), Some(*b"01234567"));
+        assert_eq!(p.regrow(0, sparing).map(|bytes| *bytes), Some(*b"0123456789"));
+        for (growth, most) in [(0, false), (-1, false), (i16::MIN, true), (i16::MAX, true), (all + 1, true)] {
             let refused = if most {
                 p.regrow::<0>(growth, sparing).is_none()
             } else {
@@ -109,7 +108,7 @@ fn the_front_grows_and_shrinks_within_headroom_and_data() {
             (&b"0123456789"[..], 10, headroom),
             "a refusal changes nothing"
         );
-        assert!(p.regrow::<1>(headroom as i16, sparing).is_some());
+        assert!(p.regrow::<1>(all, sparing).is_some());
         assert_eq!((p.len(), p.bytes().len(), p.headroom()), (headroom + 10, headroom + 10, 0));
         assert_eq!(p.vlan_to_insert(), Some(0xfedc), "what lies behind the lengths stays");
     }
