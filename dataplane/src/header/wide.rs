@@ -5,67 +5,12 @@
 #![allow(clippy::cast_possible_wrap)] // Vectors are of signed words; lengths and offsets are small.
 
 use std::arch::x86_64::*;
-use std::mem::MaybeUninit;
 
 use crate::burst::{BURST, Bits, Lane, ROOM};
-use crate::expected::HEAD;
 use crate::header::ethernet;
-use crate::sub_interface::{Head, Pattern};
-
-/// What is read in place of a frame.
-static NO_FRAME: [u8; 64] = [0; 64];
-
-/// Places in a burst's frames, by packet. All have to be set before they are read, those that are no packet's by
-/// [`Self::end_at`].
-#[repr(align(64))]
-pub struct Places([MaybeUninit<*const u8>; BURST]);
-
-impl Places {
-    /// In place of a frame.
-    const NONE: *const u8 = NO_FRAME.as_ptr();
-
-    /// None of them set.
-    #[inline(always)]
-    pub fn unset() -> Self {
-        Self([const { MaybeUninit::uninit() }; BURST])
-    }
-
-    /// Sets those from `count` on.
-    #[inline(always)]
-    pub fn end_at(&mut self, count: usize) {
-        for place in self.0.iter_mut().skip(count) {
-            place.write(Self::NONE);
-        }
-    }
-
-    /// To be set.
-    #[inline(always)]
-    pub fn to_set(&mut self) -> &mut [MaybeUninit<*const u8>; BURST] {
-        &mut self.0
-    }
-
-    /// All of them.
-    ///
-    /// # Safety
-    /// All are set.
-    #[inline(always)]
-    pub unsafe fn all(&self) -> &[*const u8; BURST] {
-        // SAFETY: the caller says so.
-        unsafe { &*(&raw const self.0).cast() }
-    }
-
-    /// Sixteen, from a multiple of 16 below [`BURST`] on.
-    ///
-    /// # Safety
-    /// As above.
-    #[inline(always)]
-    unsafe fn sixteen(&self, from: usize) -> &[*const u8; 16] {
-        const NONE: [*const u8; 16] = [Places::NONE; 16];
-        // SAFETY: as above.
-        let all = unsafe { self.all() };
-        all.get(from..).and_then(|places| places.first_chunk()).unwrap_or(const { &NONE })
-    }
-}
+use crate::header::places::Places;
+use crate::header::transpose::{transposed, transposed8};
+use crate::sub_interface::Pattern;
 
 /// Where what is found of packets goes. An entry means something only for packets that are right.
 pub struct Found<'a> {
@@ -95,58 +40,7 @@ pub const fn end_of(kind: usize) -> usize {
     14 + 4 * (kind % 3) + if kind < 3 { 20 } else { 40 }
 }
 
-/// How the starts of frames differ from that of the first.
-#[derive(Clone, Copy)]
-pub struct Difference {
-    first: __m256i,
-    bits: __m256i,
-}
-
-impl Difference {
-    /// None yet.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512vl")]
-    pub(crate) fn to(first: &[u8; HEAD]) -> Self {
-        // SAFETY: reads 32 bytes.
-        let first = unsafe { _mm256_loadu_si256(first.as_ptr().cast()) };
-        Self { first, bits: _mm256_setzero_si256() }
-    }
-
-    /// Adds that of one more frame.
-    ///
-    /// # Safety
-    /// There are 32 bytes, and the processor has the features that this is compiled with.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512vl")]
-    pub unsafe fn add(&mut self, frame: *const u8) {
-        // Bits are added where the two frames are not the same.
-        const ADD: i32 = 0b1111_0110;
-        // SAFETY: as above.
-        let start = unsafe { _mm256_loadu_si256(frame.cast()) };
-        self.bits = _mm256_ternarylogic_epi64::<ADD>(self.bits, start, self.first);
-    }
-
-    /// Whether all begin like this.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512vl")]
-    pub(crate) fn is_none_from(self, head: &Head) -> bool {
-        // SAFETY: reads the 32 bytes of both.
-        let (bytes, mask) = unsafe {
-            (_mm256_loadu_si256(head.bytes.as_ptr().cast()), _mm256_loadu_si256(head.mask.as_ptr().cast()))
-        };
-        let bits = _mm256_or_si256(self.bits, _mm256_xor_si256(self.first, bytes));
-        _mm256_test_epi64_mask(bits, mask) == 0
-    }
-
-    /// Whether all have the same two bytes where a tag's TCI is.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512vl")]
-    pub(crate) fn is_none_in_tci(self) -> bool {
-        _mm256_extract_epi16::<7>(self.bits) == 0
-    }
-}
-
-/// Looks at the first `count` frames, which are of one kind by [`Head`]. Returns those that are right, as bits: by all
+/// Looks at the first `count` frames, which are of one kind by `Head`. Returns those that are right, as bits: by all
 /// that `ipv4::expected` and `ipv6::expected` ask for, IPv4's checksums only with `sum`. The VLAN ids are not looked at.
 /// The lanes have each packet at the place of its number. `one_tci`: all have the same outer tag, and neither its VID nor
 /// its priority is looked for.
@@ -466,67 +360,6 @@ fn six(second: __m512i, third: __m512i, room: __m512i) -> (u16, __m512i) {
         & _mm512_cmpge_epu32_mask(_mm512_srli_epi32::<24>(second), _mm512_set1_epi32(2))
         & _mm512_cmpgt_epu32_mask(source, _mm512_set1_epi32(2));
     (right, l3_len)
-}
-
-/// Four words of sixteen frames, from byte `at` on.
-///
-/// # Safety
-/// All have 16 bytes from there on, and the processor has the features that this is compiled with.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-unsafe fn transposed(starts: &[*const u8; 16], at: usize) -> [__m512i; 4] {
-    // Four frames, 4 apart, so that transposing within lanes puts all sixteen in order.
-    let four = |first: usize| {
-        // SAFETY: as above.
-        let lane = |k: usize| unsafe { _mm_loadu_si128(starts[first + 4 * k].add(at).cast()) };
-        let all = _mm512_castsi128_si512(lane(0));
-        let all = _mm512_inserti32x4::<1>(all, lane(1));
-        let all = _mm512_inserti32x4::<2>(all, lane(2));
-        _mm512_inserti32x4::<3>(all, lane(3))
-    };
-    within_lanes([four(0), four(1), four(2), four(3)])
-}
-
-/// Transposes the words of each lane.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn within_lanes([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
-    let (ab_low, ab_high) = (_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
-    let (cd_low, cd_high) = (_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
-    [
-        _mm512_unpacklo_epi64(ab_low, cd_low),
-        _mm512_unpackhi_epi64(ab_low, cd_low),
-        _mm512_unpacklo_epi64(ab_high, cd_high),
-        _mm512_unpackhi_epi64(ab_high, cd_high),
-    ]
-}
-
-/// Eight words of sixteen frames, from byte `at` on.
-///
-/// # Safety
-/// All have 32 bytes from there on, and the processor has the features that this is compiled with.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-unsafe fn transposed8(starts: &[*const u8; 16], at: usize) -> [__m512i; 8] {
-    // Two frames, 4 apart.
-    let two = |k: usize| {
-        // SAFETY: as above.
-        let half = |k: usize| unsafe { _mm256_loadu_si256(starts[k].add(at).cast()) };
-        _mm512_inserti64x4::<1>(_mm512_castsi256_si512(half(k)), half(k + 4))
-    };
-    // In the lanes of each: a word of four frames, the fourth word behind it, and both of the next four frames.
-    let low = within_lanes([two(0), two(1), two(2), two(3)]);
-    let high = within_lanes([two(8), two(9), two(10), two(11)]);
-    [
-        _mm512_shuffle_i32x4::<0x88>(low[0], high[0]),
-        _mm512_shuffle_i32x4::<0x88>(low[1], high[1]),
-        _mm512_shuffle_i32x4::<0x88>(low[2], high[2]),
-        _mm512_shuffle_i32x4::<0x88>(low[3], high[3]),
-        _mm512_shuffle_i32x4::<0xdd>(low[0], high[0]),
-        _mm512_shuffle_i32x4::<0xdd>(low[1], high[1]),
-        _mm512_shuffle_i32x4::<0xdd>(low[2], high[2]),
-        _mm512_shuffle_i32x4::<0xdd>(low[3], high[3]),
-    ]
 }
 
 /// The IPv6 destinations of sixteen frames, from byte `at` on, go to `found` from `place` on. Returns those whose first

@@ -6,7 +6,8 @@ use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 
 use crate::burst::{BURST, Bits, Burst, IN_ORDER, ROOM, of_whole};
 use crate::expected::HEAD;
-use crate::header::wide::{Difference, Found, Layers, Places, end_of, headers, layers, look};
+use crate::header::places::{Difference, Places};
+use crate::header::wide::{Found, Layers, end_of, headers, layers, look};
 use crate::header::{be16, ethernet};
 use crate::ids::SubIfId;
 use crate::packet::{Oddities, Packet};
