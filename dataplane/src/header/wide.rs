@@ -389,3 +389,6 @@ unsafe fn destinations6(starts: &[*const u8; 16], at: usize, place: usize, found
     }
     special
 }
+
+#[cfg(test)]
+mod tests;
