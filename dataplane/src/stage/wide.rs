@@ -171,7 +171,7 @@ unsafe fn of_one_kind<P: Packet, const TAGS: usize, const V6: bool>(
 
 /// Where what is found of a burst's packets goes, and how long their frames are.
 #[inline(always)]
-fn found<P>(burst: &mut Burst<P>) -> (Found<'_>, &[u16; ROOM]) {
+pub(crate) fn found<P>(burst: &mut Burst<P>) -> (Found<'_>, &[u16; ROOM]) {
     let found = Found {
         vids: &mut burst.vids,
         pcp: &mut burst.pcp,

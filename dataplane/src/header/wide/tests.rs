@@ -2,6 +2,7 @@ use super::*;
 use crate::burst::Burst;
 use crate::header::{checksum, ipv4};
 use crate::packet::HeapPacket;
+use crate::stage::wide;
 
 const HEADER: [u8; 20] = [0x45, 0, 0, 20, 0, 0, 0, 0, 64, 17, 0, 0, 10, 1, 2, 3, 11, 1, 2, 3];
 
@@ -19,15 +20,7 @@ fn compare<const SUM: bool>(headers: impl Iterator<Item = [u8; 20]>) {
         for (place, frame) in places.to_set().iter_mut().zip(&frames) {
             place.write(frame.as_ptr());
         }
-        let mut found = Found {
-            vids: &mut burst.vids,
-            pcp: &mut burst.pcp,
-            l3_offset: &mut burst.l3_offset,
-            l3_len: &mut burst.l3_len,
-            v4: &mut burst.v4,
-            aged: &mut burst.aged,
-            v6: &mut burst.v6,
-        };
+        let (mut found, _) = wide::found(&mut burst);
         // SAFETY: all places are set, the frames have 34 bytes, and the processor has the features.
         let right = unsafe { look::<0, false>(&places, &[34; ROOM], frames.len(), [SUM, true], &mut found) };
         for (k, header) in sixteen.iter().enumerate() {
@@ -55,7 +48,7 @@ fn every_checksum_is_told_and_aged_as_by_the_portable_way() {
 
 #[test]
 fn unusual_addresses_are_told_as_by_the_portable_way() {
-    let firsts = (0..=u16::MAX).map(|firsts| firsts.to_be_bytes());
+    let firsts = (0..=u16::MAX).map(u16::to_be_bytes);
     compare::<false>(firsts.flat_map(|[source, destination]| {
         [[1, 254], [254, 1], [253, 253]].map(|seconds| {
             let mut header = HEADER;
