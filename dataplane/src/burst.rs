@@ -191,8 +191,18 @@ impl<A: Copy + Default> Default for Lane<A> {
 pub fn common<T: Copy + Eq>(all: &[T]) -> Option<T> {
     let first = *all.first()?;
     // Without an early exit this is a few vector instructions.
-    let differ = all.iter().fold(0, |differ, one| differ | u32::from(*one != first));
-    (differ == 0).then_some(first)
+    let differ = |all: &[T]| all.iter().fold(0, |differ, one| differ | u32::from(*one != first));
+    (of_whole(all, differ) == 0).then_some(first)
+}
+
+/// What `f` makes of them. It is compiled once more for whole bursts, where the compiler knows how many there are and
+/// makes no loop of a few vector instructions.
+#[inline(always)]
+pub fn of_whole<T, R>(all: &[T], f: impl Fn(&[T]) -> R) -> R {
+    match <&[T; BURST]>::try_from(all) {
+        Ok(whole) => f(whole),
+        Err(_) => f(all),
+    }
 }
 
 /// The numbers of a burst's packets, in order.

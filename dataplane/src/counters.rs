@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crossbeam::utils::CachePadded;
 
 use crate::acl::RuleCounters;
+use crate::burst::of_whole;
 use crate::histogram::Histogram;
 use crate::ids::{PortId, SubIfId};
 use crate::verdict::{DropReason, PuntReason};
@@ -234,10 +235,7 @@ impl<'a> Rows<'a> {
         packets: &[Counted],
         direction: impl Fn(&SubInterfaceCounters) -> &Traffic,
     ) {
-        let mut greatest = 0;
-        for id in sub_if {
-            greatest = greatest.max(id.0);
-        }
+        let greatest = of_whole(sub_if, |all| all.iter().fold(0, |greatest, id| id.0.max(greatest)));
         if usize::from(greatest) < self.all.len() {
             for (id, packet) in sub_if.iter().zip(packets) {
                 // SAFETY: none is greater than the greatest.

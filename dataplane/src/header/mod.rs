@@ -7,7 +7,11 @@ pub mod flow;
 pub mod ipv4;
 pub mod ipv6;
 pub mod options;
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+pub mod places;
 pub mod tcp;
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+pub mod transpose;
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 pub mod wide;
 

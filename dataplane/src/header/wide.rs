@@ -5,77 +5,12 @@
 #![allow(clippy::cast_possible_wrap)] // Vectors are of signed words; lengths and offsets are small.
 
 use std::arch::x86_64::*;
-use std::mem::MaybeUninit;
 
 use crate::burst::{BURST, Bits, Lane, ROOM};
-use crate::expected::HEAD;
 use crate::header::ethernet;
-use crate::sub_interface::{Head, Pattern};
-
-/// What is read in place of a frame.
-static NO_FRAME: [u8; 64] = [0; 64];
-
-/// Places in a burst's frames, by packet. All have to be set before they are read, those that are no packet's by
-/// [`Self::end_at`].
-#[repr(align(64))]
-pub struct Places([MaybeUninit<*const u8>; BURST]);
-
-impl Places {
-    /// In place of a frame.
-    const NONE: *const u8 = NO_FRAME.as_ptr();
-
-    /// None of them set.
-    #[inline(always)]
-    pub fn unset() -> Self {
-        Self([const { MaybeUninit::uninit() }; BURST])
-    }
-
-    /// Sets those from `count` on.
-    #[inline(always)]
-    pub fn end_at(&mut self, count: usize) {
-        for place in self.0.iter_mut().skip(count) {
-            place.write(Self::NONE);
-        }
-    }
-
-    /// To be set.
-    #[inline(always)]
-    pub fn to_set(&mut self) -> &mut [MaybeUninit<*const u8>; BURST] {
-        &mut self.0
-    }
-
-    /// All of them.
-    ///
-    /// # Safety
-    /// All are set.
-    #[inline(always)]
-    pub unsafe fn all(&self) -> &[*const u8; BURST] {
-        // SAFETY: the caller says so.
-        unsafe { &*(&raw const self.0).cast() }
-    }
-
-    /// All of them, to be changed.
-    ///
-    /// # Safety
-    /// As above.
-    #[inline(always)]
-    unsafe fn all_mut(&mut self) -> &mut [*const u8; BURST] {
-        // SAFETY: as above.
-        unsafe { &mut *(&raw mut self.0).cast() }
-    }
-
-    /// Sixteen, from a multiple of 16 below [`BURST`] on.
-    ///
-    /// # Safety
-    /// As above.
-    #[inline(always)]
-    unsafe fn sixteen(&self, from: usize) -> &[*const u8; 16] {
-        const NONE: [*const u8; 16] = [Places::NONE; 16];
-        // SAFETY: as above.
-        let all = unsafe { self.all() };
-        all.get(from..).and_then(|places| places.first_chunk()).unwrap_or(const { &NONE })
-    }
-}
+use crate::header::places::Places;
+use crate::header::transpose::{transposed, transposed8};
+use crate::sub_interface::Pattern;
 
 /// Where what is found of packets goes. An entry means something only for packets that are right.
 pub struct Found<'a> {
@@ -105,58 +40,7 @@ pub const fn end_of(kind: usize) -> usize {
     14 + 4 * (kind % 3) + if kind < 3 { 20 } else { 40 }
 }
 
-/// How the starts of frames differ from that of the first.
-#[derive(Clone, Copy)]
-pub struct Difference {
-    first: __m256i,
-    bits: __m256i,
-}
-
-impl Difference {
-    /// None yet.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512vl")]
-    pub(crate) fn to(first: &[u8; HEAD]) -> Self {
-        // SAFETY: reads 32 bytes.
-        let first = unsafe { _mm256_loadu_si256(first.as_ptr().cast()) };
-        Self { first, bits: _mm256_setzero_si256() }
-    }
-
-    /// Adds that of one more frame.
-    ///
-    /// # Safety
-    /// There are 32 bytes, and the processor has the features that this is compiled with.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512vl")]
-    pub unsafe fn add(&mut self, frame: *const u8) {
-        // Bits are added where the two frames are not the same.
-        const ADD: i32 = 0b1111_0110;
-        // SAFETY: as above.
-        let start = unsafe { _mm256_loadu_si256(frame.cast()) };
-        self.bits = _mm256_ternarylogic_epi64::<ADD>(self.bits, start, self.first);
-    }
-
-    /// Whether all begin like this.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512vl")]
-    pub(crate) fn is_none_from(self, head: &Head) -> bool {
-        // SAFETY: reads the 32 bytes of both.
-        let (bytes, mask) = unsafe {
-            (_mm256_loadu_si256(head.bytes.as_ptr().cast()), _mm256_loadu_si256(head.mask.as_ptr().cast()))
-        };
-        let bits = _mm256_or_si256(self.bits, _mm256_xor_si256(self.first, bytes));
-        _mm256_test_epi64_mask(bits, mask) == 0
-    }
-
-    /// Whether all have the same two bytes where a tag's TCI is.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512vl")]
-    pub(crate) fn is_none_in_tci(self) -> bool {
-        _mm256_extract_epi16::<7>(self.bits) == 0
-    }
-}
-
-/// Looks at the first `count` frames, which are of one kind by [`Head`]. Returns those that are right, as bits: by all
+/// Looks at the first `count` frames, which are of one kind by `Head`. Returns those that are right, as bits: by all
 /// that `ipv4::expected` and `ipv6::expected` ask for, IPv4's checksums only with `sum`. The VLAN ids are not looked at.
 /// The lanes have each packet at the place of its number. `one_tci`: all have the same outer tag, and neither its VID nor
 /// its priority is looked for.
@@ -193,8 +77,8 @@ pub unsafe fn look<const TAGS: usize, const V6: bool>(
             (last_but_one, last, right & !special, l3_len)
         } else {
             // SAFETY: all are within the frame up to the end of an IPv4 header.
-            let ([_, last_but_one, last, first], [second, third, source, destination]) =
-                unsafe { (transposed(starts, l3_offset - 12), transposed(starts, l3_offset + 4)) };
+            let [_, last_but_one, last, first, second, third, source, destination] =
+                unsafe { transposed8(starts, l3_offset - 12) };
             let (right, l3_len, aged) = four(&[first, second, third, source, destination], room, sum);
             // SAFETY: `from + 16` is at most `ROOM`.
             unsafe {
@@ -234,7 +118,8 @@ pub struct Layers {
 }
 
 /// Looks at the L2 headers of the first `count` frames, of whatever kinds; `patterns` are those of the numbers of tags.
-/// In the place of each that is right there is that of its IP header then, and it has all of its kind's headers.
+/// Those that are right have all of their kind's headers. Of others `l3_offset` is noted as 14, so that all have 20 bytes
+/// from there on.
 ///
 /// # Safety
 /// `count <= 64`; all places are set, and each of the frames has 34 bytes, and `len` says how many.
@@ -242,7 +127,7 @@ pub struct Layers {
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 pub unsafe fn layers(
-    frames: &mut Places,
+    frames: &Places,
     len: &[u16; ROOM],
     count: usize,
     patterns: [Option<&Pattern>; 3],
@@ -253,8 +138,7 @@ pub unsafe fn layers(
         // SAFETY: all are set.
         let starts = unsafe { frames.sixteen(from) };
         // SAFETY: all are within 32 bytes.
-        let ([mac_low, mac_high, _, first], [second, third, ..]) =
-            unsafe { (transposed(starts, 0), transposed(starts, 16)) };
+        let [mac_low, mac_high, _, first, second, third, ..] = unsafe { transposed8(starts, 0) };
         // SAFETY: `from + 16` is at most `ROOM`.
         let len = _mm512_cvtepu16_epi32(unsafe { _mm256_loadu_si256(len.as_ptr().add(from).cast()) });
         let ip = |word| {
@@ -286,18 +170,14 @@ pub unsafe fn layers(
         let fits = _mm512_cmpge_epi32_mask(len, _mm512_add_epi32(l3_offset, header));
         let outer = _mm512_maskz_srli_epi32::<16>(tags[1] | tags[2], first);
         let inner = _mm512_srli_epi32::<16>(second);
-        // SAFETY: `from + 16` is at most `BURST`, and the places of frames are within them, as their lengths say.
+        let right = (tags[0] | tags[1] | tags[2]) & fits;
+        let l3_offset = _mm512_mask_mov_epi32(_mm512_set1_epi32(14), right, l3_offset);
+        // SAFETY: `from + 16` is at most `BURST`.
         unsafe {
             _mm256_storeu_si256(found.vids[0].as_mut_ptr().add(from).cast(), vid(outer));
             _mm256_storeu_si256(found.vids[1].as_mut_ptr().add(from).cast(), vid(inner));
             _mm_storeu_si128(found.pcp.as_mut_ptr().add(from).cast(), pcp(outer));
             _mm_storeu_si128(found.l3_offset.as_mut_ptr().add(from).cast(), _mm512_cvtepi32_epi8(l3_offset));
-        }
-        let right = (tags[0] | tags[1] | tags[2]) & fits;
-        // SAFETY: as above.
-        for (k, place) in unsafe { frames.all_mut() }[from..from + 16].iter_mut().enumerate() {
-            let offset = usize::from(found.l3_offset[from + k]);
-            *place = if right >> k & 1 == 1 { place.wrapping_add(offset) } else { Places::NONE };
         }
         for (all, with) in layers.tags.iter_mut().zip(tags) {
             *all |= u64::from(with & fits) << from;
@@ -307,16 +187,16 @@ pub unsafe fn layers(
     layers
 }
 
-/// Looks at the IP headers of the packets `v4` and `v6` (bits), at these places, adds those that are right to their lanes,
+/// Looks at the IP headers of the packets `v4` and `v6` (bits), at their `l3_offset`, adds those that are right to their lanes,
 /// and returns them, as bits. What is asked of them is as in [`look`].
 ///
 /// # Safety
-/// All places are set; at theirs packets of `v4` have 20 bytes and those of `v6` 40, and that of any other is
-/// [`Places::NONE`]. The lanes are empty. The processor has the features that this is compiled with.
+/// All places are set; from their `l3_offset` on packets of `v6` have 40 bytes, and all others 20. The lanes are empty. The
+/// processor has the features that this is compiled with.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,popcnt")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi1,bmi2,popcnt")]
 pub unsafe fn headers(
-    places: &Places,
+    frames: &Places,
     len: &[u16; ROOM],
     [v4, v6]: [u64; 2],
     sum: bool,
@@ -329,10 +209,12 @@ pub unsafe fn headers(
             break;
         }
         // SAFETY: all are set.
-        let starts = unsafe { places.sixteen(from) };
+        let frames = unsafe { frames.sixteen(from) };
+        let starts: [_; 16] =
+            std::array::from_fn(|k| frames[k].wrapping_add(found.l3_offset[from + k].into()));
         // SAFETY: all are within 20 bytes.
         let ([first, ..], [second, third, source, destination]) =
-            unsafe { (transposed(starts, 0), transposed(starts, 4)) };
+            unsafe { (transposed(&starts, 0), transposed(&starts, 4)) };
         // SAFETY: `from + 16` is at most `BURST`.
         let (len, l3_offset) = unsafe {
             let len = _mm512_cvtepu16_epi32(_mm256_loadu_si256(len.as_ptr().add(from).cast()));
@@ -427,35 +309,36 @@ fn pcp(words: __m512i) -> __m128i {
 /// Of sixteen IPv4 headers, the five words of each: those that are right but for their first byte, the packets' lengths,
 /// and `ipv4::aged`.
 #[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,bmi2")]
 fn four(words: &[__m512i; 5], room: __m512i, sum: bool) -> (u16, __m512i, __m512i) {
     let [first, _, third, source, destination] = *words;
     let half = _mm512_set1_epi32(0xffff);
     let mut sum_right = u16::MAX;
     if sum {
-        let mut sum = _mm512_setzero_si512();
+        // Halves are added as signed ones, each 0x8000 less than it is.
+        let mut sum = _mm512_set1_epi32(10 * 0x8000);
         for &word in words {
-            sum = _mm512_add_epi32(sum, _mm512_and_si512(word, half));
-            sum = _mm512_add_epi32(sum, _mm512_srli_epi32::<16>(word));
+            let halves = _mm512_xor_si512(word, _mm512_set1_epi16(i16::MIN));
+            sum = _mm512_add_epi32(sum, _mm512_madd_epi16(halves, _mm512_set1_epi16(1)));
         }
         // Right: a multiple of 0xffff. That of ten halves is one if its own halves come to 0xffff.
         let sum = _mm512_add_epi16(sum, _mm512_rol_epi32::<16>(sum));
         sum_right = _mm512_cmpeq_epi32_mask(sum, _mm512_set1_epi32(-1));
     }
     let l3_len = high_half(first);
-    let special = |address| {
-        let octet = _mm512_and_si512(address, _mm512_set1_epi32(0xff));
-        let less = _mm512_sub_epi32(octet, _mm512_set1_epi32(1));
-        _mm512_cmpge_epu32_mask(less, _mm512_set1_epi32(223))
-            | _mm512_cmpeq_epi32_mask(octet, _mm512_set1_epi32(127))
-            | low_is(address, 0xfea9)
-    };
+    // The first two octets of both addresses.
+    let octets = _mm512_mask_blend_epi16(0xaaaa_aaaa, source, _mm512_slli_epi32::<16>(destination));
+    let octet = _mm512_and_si512(octets, _mm512_set1_epi16(0xff));
+    let less = _mm512_sub_epi16(octet, _mm512_set1_epi16(1));
+    let special = _mm512_cmpge_epu16_mask(less, _mm512_set1_epi16(223))
+        | _mm512_cmpeq_epi16_mask(octet, _mm512_set1_epi16(127))
+        | _mm512_cmpeq_epi16_mask(octets, _mm512_set1_epi16(0xfea9_u16.cast_signed()));
+    let special = _pext_u32(special | special >> 1, 0x5555_5555) as u16;
     let right = sum_right
         & _mm512_cmpge_epi32_mask(l3_len, _mm512_set1_epi32(20))
         & _mm512_cmple_epi32_mask(l3_len, room)
         & _mm512_test_epi32_mask(third, _mm512_set1_epi32(0xfe))
-        & !special(source)
-        & !special(destination);
+        & !special;
     // One less in the lower half (there is more than one), one more in the upper, and one for what is carried out of it;
     // 0xffff there is written as 0.
     let aged = _mm512_add_epi32(third, half);
@@ -477,33 +360,6 @@ fn six(second: __m512i, third: __m512i, room: __m512i) -> (u16, __m512i) {
         & _mm512_cmpge_epu32_mask(_mm512_srli_epi32::<24>(second), _mm512_set1_epi32(2))
         & _mm512_cmpgt_epu32_mask(source, _mm512_set1_epi32(2));
     (right, l3_len)
-}
-
-/// Four words of sixteen frames, from byte `at` on.
-///
-/// # Safety
-/// All have 16 bytes from there on, and the processor has the features that this is compiled with.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-unsafe fn transposed(starts: &[*const u8; 16], at: usize) -> [__m512i; 4] {
-    // Four frames, 4 apart, so that transposing within lanes puts all sixteen in order.
-    let four = |first: usize| {
-        // SAFETY: as above.
-        let lane = |k: usize| unsafe { _mm_loadu_si128(starts[first + 4 * k].add(at).cast()) };
-        let all = _mm512_castsi128_si512(lane(0));
-        let all = _mm512_inserti32x4::<1>(all, lane(1));
-        let all = _mm512_inserti32x4::<2>(all, lane(2));
-        _mm512_inserti32x4::<3>(all, lane(3))
-    };
-    let [a, b, c, d] = [four(0), four(1), four(2), four(3)];
-    let (ab_low, ab_high) = (_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
-    let (cd_low, cd_high) = (_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
-    [
-        _mm512_unpacklo_epi64(ab_low, cd_low),
-        _mm512_unpackhi_epi64(ab_low, cd_low),
-        _mm512_unpacklo_epi64(ab_high, cd_high),
-        _mm512_unpackhi_epi64(ab_high, cd_high),
-    ]
 }
 
 /// The IPv6 destinations of sixteen frames, from byte `at` on, go to `found` from `place` on. Returns those whose first
@@ -533,3 +389,6 @@ unsafe fn destinations6(starts: &[*const u8; 16], at: usize, place: usize, found
     }
     special
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 //! it.
 
 use crate::adjacency::Adjacency;
-use crate::burst::{BURST, Bits, Burst, common};
+use crate::burst::{BURST, Bits, Burst, common, of_whole};
 use crate::counters::{Counted, Rows, SubInterfaceCounters, Traffic, WorkerCounters};
 use crate::ids::{PortId, SubIfId};
 use crate::io::PortIo;
@@ -224,5 +224,5 @@ fn count<const WIDE: bool>(
 
 #[inline(always)]
 fn sum(lengths: &[u16]) -> u64 {
-    u64::from(lengths.iter().map(|len| u32::from(*len)).sum::<u32>())
+    u64::from(of_whole(lengths, |lengths| lengths.iter().map(|len| u32::from(*len)).sum::<u32>()))
 }

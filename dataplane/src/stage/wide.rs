@@ -4,9 +4,10 @@
 
 use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
 
-use crate::burst::{BURST, Bits, Burst, IN_ORDER, ROOM};
+use crate::burst::{BURST, Bits, Burst, IN_ORDER, ROOM, of_whole};
 use crate::expected::HEAD;
-use crate::header::wide::{Difference, Found, Layers, Places, end_of, headers, layers, look};
+use crate::header::places::{Difference, Places};
+use crate::header::wide::{Found, Layers, end_of, headers, layers, look};
 use crate::header::{be16, ethernet};
 use crate::ids::SubIfId;
 use crate::packet::{Oddities, Packet};
@@ -37,7 +38,8 @@ fn expected<P: Packet>(burst: &mut Burst<P>, regular: Regular<'_>, longest_l2: u
     let outer = be16(first, 14);
     let (difference, doubt) = gather(packets, first, &mut frames, &mut burst.frame_len)?;
     burst.vouched &= !doubt;
-    let shortest = burst.frame_len[..len].iter().fold(u16::MAX, |shortest, len| shortest.min(*len));
+    let least = |lens: &[u16]| lens.iter().fold(u16::MAX, |least, len| least.min(*len));
+    let shortest = of_whole(&burst.frame_len[..len], least);
     let right = match kind {
         Some((kind, head)) if difference.is_none_from(head) && usize::from(shortest) >= end_of(kind) => {
             let outer = difference.is_none_in_tci().then_some(outer);
@@ -56,7 +58,7 @@ fn expected<P: Packet>(burst: &mut Burst<P>, regular: Regular<'_>, longest_l2: u
             }
         }
         // SAFETY: all places are set, and all frames have 34 bytes; as above.
-        _ => unsafe { mixed(burst, &mut frames, regular, longest_l2) },
+        _ => unsafe { mixed(burst, &frames, regular, longest_l2) },
     };
     burst.fetched = true;
     match regular.vrf() {
@@ -169,7 +171,7 @@ unsafe fn of_one_kind<P: Packet, const TAGS: usize, const V6: bool>(
 
 /// Where what is found of a burst's packets goes, and how long their frames are.
 #[inline(always)]
-fn found<P>(burst: &mut Burst<P>) -> (Found<'_>, &[u16; ROOM]) {
+pub(crate) fn found<P>(burst: &mut Burst<P>) -> (Found<'_>, &[u16; ROOM]) {
     let found = Found {
         vids: &mut burst.vids,
         pcp: &mut burst.pcp,
@@ -202,7 +204,7 @@ fn without(sub_if: &[SubIfId; BURST]) -> u64 {
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,lzcnt,movbe,popcnt")]
 unsafe fn mixed<P: Packet>(
     burst: &mut Burst<P>,
-    frames: &mut Places,
+    frames: &Places,
     regular: Regular<'_>,
     longest_l2: u8,
 ) -> u64 {

@@ -1,52 +1,72 @@
-//! What is unusual about any of many packets: one or two instructions for each, and the questions afterwards.
+//! What is unusual about any of many packets: one instruction for each, and the questions afterwards.
 
 use super::{CHECKSUM, Mbuf, STRIPPED};
-use crate::{layout, sys};
+use crate::sys;
 
-/// What is unusual about any of the packets that were added.
-#[derive(Clone, Copy, Debug)]
-pub struct Oddities {
-    /// The bits of their numbers of segments.
-    segments: u16,
-    /// Flags that any has.
-    any: u64,
-    /// Flags that all have.
-    all: u64,
-}
+/// What is looked at of each packet: two words, the number of segments in the first, and the flags.
+const WORDS: usize = sys::MBUF_OFFSET_ol_flags as usize - 8;
+/// The number of segments is from this bit of the first word on.
+const SEGMENTS: usize = 8 * (sys::MBUF_OFFSET_nb_segs as usize - WORDS);
+const _: () = assert!(SEGMENTS <= 48 && cfg!(target_endian = "little"));
 
-impl Default for Oddities {
-    /// Of no packets: nothing.
-    #[inline(always)]
-    fn default() -> Self {
-        Self { segments: 1, any: 0, all: u64::MAX }
-    }
-}
+/// These of a usual packet, whose checksum the NIC calls right.
+const USUAL: [u64; 2] = [1 << SEGMENTS, sys::DPDK_SYS_RX_IP_CKSUM_GOOD];
+
+/// What is unusual about any of the packets that were added: the bits in which their words differ from the usual ones.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Oddities([u64; 2]);
 
 impl Oddities {
     /// Adds a packet.
     #[inline(always)]
     #[allow(clippy::inline_always, reason = "in every packet's way")]
     pub fn add(&mut self, packet: &Mbuf) {
-        // SAFETY: fields of a live mbuf.
-        let (segments, flags) = unsafe { (*layout::nb_segs(packet.0), *layout::ol_flags(packet.0)) };
-        self.segments |= segments;
-        self.any |= flags;
-        self.all &= flags;
+        let words: *const [u64; 2] = packet.0.as_ptr().cast_const().wrapping_byte_add(WORDS).cast();
+        // SAFETY: they lie within a live mbuf, which nobody else refers to.
+        self.0 = unsafe { with_differences(self.0, words) };
     }
 
     /// Whether any is of several segments, or the NIC has taken a tag off.
     #[inline]
     pub fn any_odd(&self) -> bool {
-        // No packet has 0 segments.
-        self.segments != 1 || self.any & STRIPPED != 0
+        let [segments, flags] = self.0;
+        (segments >> SEGMENTS) as u16 != 0 || flags & STRIPPED != 0
     }
 
     /// Whether there is any whose IPv4 checksum the NIC does not call right.
     #[inline]
     pub fn any_doubt(&self) -> bool {
-        const RIGHT: u64 = sys::DPDK_SYS_RX_IP_CKSUM_GOOD;
-        self.any & CHECKSUM != RIGHT || self.all & RIGHT == 0
+        self.0[1] & CHECKSUM != 0
     }
+}
+
+/// The bits, and those in which the words differ from the usual ones. As a vector, which takes one load.
+///
+/// # Safety
+/// The words can be read.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+unsafe fn with_differences(bits: [u64; 2], words: *const [u64; 2]) -> [u64; 2] {
+    use core::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_or_si128, _mm_xor_si128};
+    use core::mem::transmute;
+    // SAFETY: the caller says so. Any bits are right for either type, and SSE2 is part of the x86-64 baseline.
+    unsafe {
+        let usual = transmute::<[u64; 2], __m128i>(USUAL);
+        let differences = _mm_xor_si128(_mm_loadu_si128(words.cast()), usual);
+        transmute(_mm_or_si128(transmute::<[u64; 2], __m128i>(bits), differences))
+    }
+}
+
+/// The same word by word.
+///
+/// # Safety
+/// The words can be read.
+#[cfg(not(target_arch = "x86_64"))]
+#[inline(always)]
+unsafe fn with_differences(bits: [u64; 2], words: *const [u64; 2]) -> [u64; 2] {
+    // SAFETY: the caller says so.
+    let words = unsafe { words.read_unaligned() };
+    [bits[0] | words[0] ^ USUAL[0], bits[1] | words[1] ^ USUAL[1]]
 }
 
 #[cfg(test)]
@@ -55,6 +75,7 @@ mod tests {
     use core::ptr::NonNull;
 
     use super::*;
+    use crate::layout;
 
     /// Whether any is odd, and whether there is any doubt, of packets with these numbers of segments and flags.
     fn told(packets: &[(u16, u64)]) -> (bool, bool) {
