@@ -17,6 +17,8 @@ mod lanes;
 mod memory;
 mod node6;
 mod pages;
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+mod processor;
 mod routes;
 mod search6;
 mod shape;

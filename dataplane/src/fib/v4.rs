@@ -150,6 +150,7 @@ mod x86 {
     //! the passes that touch no table.
     #![allow(unsafe_code)] // Calls that need a processor feature, after a check for it.
 
+    use super::super::processor::Processor;
     use super::{Fib4, GroupId};
 
     #[target_feature(enable = "popcnt,bmi1,bmi2,avx2,avx512f,avx512bw,avx512vl")]
@@ -165,27 +166,14 @@ mod x86 {
         fib.portable_batch(addrs, out);
     }
 
-    pub(super) fn has_avx2() -> bool {
-        is_x86_feature_detected!("popcnt")
-            && is_x86_feature_detected!("bmi1")
-            && is_x86_feature_detected!("bmi2")
-            && is_x86_feature_detected!("avx2")
-    }
-
-    pub(super) fn has_avx512() -> bool {
-        has_avx2()
-            && is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512vl")
-    }
-
     /// False where the processor has neither, and nothing was looked up.
     #[inline]
     pub(super) fn wide_batch(fib: &Fib4, addrs: &[u32], out: &mut [GroupId]) -> bool {
-        if has_avx512() {
+        let processor = Processor::this();
+        if processor >= Processor::Avx512 {
             // SAFETY: the processor has the features that the function is compiled with.
             unsafe { avx512(fib, addrs, out) }
-        } else if has_avx2() {
+        } else if processor >= Processor::Avx2 {
             // SAFETY: as above.
             unsafe { avx2(fib, addrs, out) }
         } else {
@@ -222,13 +210,13 @@ mod x86 {
                 let mut out = vec![GroupId(u32::MAX); addrs.len()];
                 fib.portable_batch(&addrs, &mut out);
                 prop_assert_eq!(&out, &one_by_one);
-                if has_avx2() {
+                if Processor::this() >= Processor::Avx2 {
                     out.fill(GroupId(u32::MAX));
                     // SAFETY: the processor has the features.
                     unsafe { avx2(&fib, &addrs, &mut out) };
                     prop_assert_eq!(&out, &one_by_one);
                 }
-                if has_avx512() {
+                if Processor::this() >= Processor::Avx512 {
                     out.fill(GroupId(u32::MAX));
                     // SAFETY: the processor has the features.
                     unsafe { avx512(&fib, &addrs, &mut out) };

@@ -1,7 +1,7 @@
 //! `depart`: `select` and `rewrite` for a burst of packets that are all as expected, without a branch on where any of
 //! them leaves.
 
-use crate::burst::{BURST, Burst, Lane, common};
+use crate::burst::{BURST, Burst, Lane, common, of_whole};
 use crate::exits::{Exit, Exits};
 use crate::packet::Packet;
 use crate::stage::{leave, rewrite, select};
@@ -74,23 +74,14 @@ fn to_several<P: Packet>(burst: &mut Burst<P>, tables: &Tables) -> Chosen {
     chosen
 }
 
-/// A loop is a few vector instructions; a fold with a closure is a call for each.
 #[inline(always)]
-fn greatest<T: Copy + Ord + Default>(all: &[T]) -> T {
-    let mut greatest = T::default();
-    for one in all {
-        greatest = greatest.max(*one);
-    }
-    greatest
+fn greatest(all: &[u16]) -> u16 {
+    of_whole(all, |all| all.iter().fold(0, |greatest: u16, one| greatest.max(*one)))
 }
 
 #[inline(always)]
 fn least(all: &[u8]) -> u8 {
-    let mut least = u8::MAX;
-    for one in all {
-        least = least.min(*one);
-    }
-    least
+    of_whole(all, |all| all.iter().fold(u8::MAX, |least, one| least.min(*one)))
 }
 
 /// By exit; 0 where it is not known.

@@ -1,7 +1,7 @@
 //! `leave`: what `depart` does to packets: the new L2 header and one off the TTL, written over a frame's start at once.
 
 use crate::adjacency::MAX_L2_LEN;
-use crate::burst::{BURST, Bits, Burst, common};
+use crate::burst::{BURST, Bits, Burst, common, of_whole};
 use crate::exits::{Exit, Exits, Line};
 use crate::header::{ipv4, ipv6};
 use crate::packet::{LEAD, Packet};
@@ -71,10 +71,9 @@ impl Shape {
             return None;
         }
         let first = *chosen.first()?;
-        let mut differ = 0;
-        for exit in chosen {
-            differ |= exit.l2_len() ^ first.l2_len();
-        }
+        let differ =
+            |all: &[Exit]| all.iter().fold(0, |differ, exit| differ | (exit.l2_len() ^ first.l2_len()));
+        let differ = of_whole(chosen, differ);
         let l3_offset = common(&burst.l3_offset[..chosen.len()])?;
         (differ == 0).then(|| Self::new(first, l3_offset))
     }
@@ -254,11 +253,14 @@ static HOP: [Start; 4] = bytes_from(14 + ipv6::HOP_LIMIT, 1, 1);
 /// Whether any packet is padded, or has a priority.
 #[inline(always)]
 fn is_special<P>(burst: &Burst<P>) -> bool {
-    let mut any = 0;
-    for i in 0..burst.len.min(BURST) {
-        let len = burst.l3_len[i].wrapping_add(burst.l3_offset[i].into());
-        any |= (burst.frame_len[i] ^ len) | u16::from(burst.pcp[i]);
-    }
+    let any = |len: usize| {
+        (0..len).fold(0, |any, i| {
+            let len = burst.l3_len[i].wrapping_add(burst.l3_offset[i].into());
+            any | (burst.frame_len[i] ^ len) | u16::from(burst.pcp[i])
+        })
+    };
+    // Of a whole burst the compiler knows how many there are.
+    let any = if burst.len == BURST { any(BURST) } else { any(burst.len.min(BURST)) };
     any != 0
 }
 

@@ -1,34 +1,21 @@
 //! Which passes a processor gets.
 #![allow(clippy::wildcard_imports)] // The look-up is one macro, and this module two more uses of it.
 
+use super::super::processor::Processor;
 use super::*;
 
 #[inline]
 pub(in super::super) fn batch(fib: &Fib6, addrs: &[u128], out: &mut [GroupId]) {
-    if has_avx512() {
+    let processor = Processor::this();
+    if processor >= Processor::Avx512Popcnt {
         // SAFETY: the processor has the features that the function is compiled with.
         unsafe { with_avx512(fib, addrs, out) }
-    } else if has_avx2() {
+    } else if processor >= Processor::Avx2 {
         // SAFETY: as above.
         unsafe { with_avx2(fib, addrs, out) }
     } else {
         plain(fib, addrs, out);
     }
-}
-
-fn has_avx2() -> bool {
-    is_x86_feature_detected!("popcnt")
-        && is_x86_feature_detected!("bmi1")
-        && is_x86_feature_detected!("bmi2")
-        && is_x86_feature_detected!("avx2")
-}
-
-fn has_avx512() -> bool {
-    has_avx2()
-        && is_x86_feature_detected!("avx512f")
-        && is_x86_feature_detected!("avx512bw")
-        && is_x86_feature_detected!("avx512vl")
-        && is_x86_feature_detected!("avx512vpopcntdq")
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vpopcntdq,avx2,popcnt,bmi1,bmi2")]
@@ -95,13 +82,13 @@ mod tests {
             let mut out = vec![GroupId(u32::MAX); addrs.len()];
             plain(&fib, &addrs, &mut out);
             prop_assert_eq!(&out, &one_by_one);
-            if has_avx2() {
+            if Processor::this() >= Processor::Avx2 {
                 out.fill(GroupId(u32::MAX));
                 // SAFETY: the processor has the features.
                 unsafe { with_avx2(&fib, &addrs, &mut out) };
                 prop_assert_eq!(&out, &one_by_one);
             }
-            if has_avx512() {
+            if Processor::this() >= Processor::Avx512Popcnt {
                 out.fill(GroupId(u32::MAX));
                 // SAFETY: as above.
                 unsafe { with_avx512(&fib, &addrs, &mut out) };
