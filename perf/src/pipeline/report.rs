@@ -22,6 +22,19 @@ impl Series {
         Some(if sorted.len().is_multiple_of(2) { f64::midpoint(sorted[middle - 1], upper) } else { upper })
     }
 
+    /// What the highest tenth begins with: of rates, the one that neighbours on the machine have disturbed least.
+    fn fastest(&self) -> Option<f64> {
+        let mut sorted = self.0.clone();
+        sorted.sort_by(f64::total_cmp);
+        let last = sorted.len().checked_sub(1)?;
+        sorted.get(last - last / 10).copied()
+    }
+
+    /// [`Self::fastest`] of both, one against the other.
+    fn at_best(&self, other: &Self) -> Option<f64> {
+        Some(self.fastest()? / other.fastest()?)
+    }
+
     /// How far the extremes lie apart, in relation to the median; `None` unless there were several rounds.
     fn spread(&self) -> Option<f64> {
         let most = self.0.iter().copied().fold(f64::MIN, f64::max);
@@ -73,8 +86,8 @@ impl Report {
     pub fn new(json: bool, peer: &str) -> Self {
         if !json {
             println!(
-                "{:52} {:>8} {:>12} {:>7} {:>7} {:>8}",
-                "case", "Mpps", peer, "ratio", "spread", "cycles"
+                "{:52} {:>8} {:>12} {:>7} {:>7} {:>7} {:>8}",
+                "case", "Mpps", peer, "ratio", "at best", "spread", "cycles"
             );
         }
         Self { json, rows: Vec::new() }
@@ -91,9 +104,10 @@ impl Report {
     pub fn row(&mut self, row: Row) {
         let (mpps, peer, ratio) =
             (row.mpps.median().unwrap_or_default(), row.peer_mpps.median(), row.ratio());
+        let ratios = [ratio, row.mpps.at_best(&row.peer_mpps)];
         let spread = row.mpps.wider_spread(&row.peer_mpps);
         let cycles = row.cycles.median();
-        self.print(&row.title(), mpps, PEER, peer, ratio, spread, cycles);
+        self.print(&row.title(), mpps, PEER, peer, ratios, spread, cycles);
         self.rows.push(row);
     }
 
@@ -102,8 +116,8 @@ impl Report {
         let mut ratios = Series::default();
         mpps.0.iter().zip(&other.0).for_each(|(one, other)| ratios.push(one / other));
         let spread = mpps.wider_spread(other);
-        let median = mpps.median().unwrap_or_default();
-        self.print(title, median, other_name, other.median(), ratios.median(), spread, cycles.median());
+        let (median, ratios) = (mpps.median().unwrap_or_default(), [ratios.median(), mpps.at_best(other)]);
+        self.print(title, median, other_name, other.median(), ratios, spread, cycles.median());
     }
 
     #[allow(clippy::too_many_arguments)] // The columns of a row.
@@ -113,7 +127,7 @@ impl Report {
         mpps: f64,
         peer_name: &str,
         peer: Option<f64>,
-        ratio: Option<f64>,
+        [ratio, at_best]: [Option<f64>; 2],
         spread: Option<f64>,
         cycles: Option<f64>,
     ) {
@@ -121,15 +135,16 @@ impl Report {
             println!(
                 "{}",
                 json!({ "case": case, "mpps": mpps, "peer": peer.map(|_| peer_name), "peer_mpps": peer,
-                    "ratio": ratio, "spread": spread, "cycles_per_packet": cycles })
+                    "ratio": ratio, "ratio_at_best": at_best, "spread": spread, "cycles_per_packet": cycles })
             );
             return;
         }
         let number = |value: Option<f64>, digits| value.map_or("-".into(), |v| format!("{v:.digits$}"));
         println!(
-            "{case:52} {mpps:>8.2} {:>12} {:>7} {:>7} {:>8}",
+            "{case:52} {mpps:>8.2} {:>12} {:>7} {:>7} {:>7} {:>8}",
             number(peer, 2),
             number(ratio, 3),
+            number(at_best, 3),
             spread.map_or("-".into(), |spread| format!("{:.1}%", spread * 100.0)),
             number(cycles, 1)
         );
@@ -145,7 +160,8 @@ impl Report {
             let spread = full.mpps.wider_spread(&wide.mpps);
             let peer = "turnpike, 10 k routes";
             let title = "1 M routes against 10 k, same capture";
-            self.print(title, ours, peer, Some(other), Some(ours / other), spread, None);
+            let ratios = [Some(ours / other), full.mpps.at_best(&wide.mpps)];
+            self.print(title, ours, peer, Some(other), ratios, spread, None);
         }
         for row in self.rows.iter().filter(|row| row.cores > 1) {
             let Some(one) = find(row.case, 1) else { continue };
@@ -157,13 +173,14 @@ impl Report {
                 two_cores,
                 "turnpike, 1 core",
                 Some(one_core),
-                Some(two_cores / one_core),
+                [Some(two_cores / one_core), row.mpps.at_best(&one.mpps)],
                 spread,
                 None,
             );
-            if let (Some(two), Some(one)) = (row.peer_mpps.median(), one.peer_mpps.median()) {
+            if let (Some(two_cores), Some(one_core)) = (row.peer_mpps.median(), one.peer_mpps.median()) {
                 let title = format!("{} cores against one: testpmd io", row.cores);
-                self.print(&title, two, "testpmd io, 1 core", Some(one), Some(two / one), spread, None);
+                let ratios = [Some(two_cores / one_core), row.peer_mpps.at_best(&one.peer_mpps)];
+                self.print(&title, two_cores, "testpmd io, 1 core", Some(one_core), ratios, spread, None);
             }
         }
     }
@@ -172,6 +189,18 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_fastest_tenth_begins_behind_the_others() {
+        let of = |count: u32| Series((0..count).rev().map(f64::from).collect()).fastest();
+        assert_eq!(
+            [0, 1, 3, 10, 11, 40].map(of),
+            [None, Some(0.0), Some(2.0), Some(9.0), Some(9.0), Some(36.0)]
+        );
+        let series = |rates: &[f64]| Series(rates.to_vec());
+        assert_eq!(series(&[30.0, 20.0]).at_best(&series(&[50.0, 60.0])), Some(0.5));
+        assert_eq!(series(&[30.0]).at_best(&series(&[])), None);
+    }
 
     #[test]
     fn one_round_has_no_spread() {
