@@ -7,6 +7,12 @@ use crate::verdict::{DropReason, PuntReason};
 /// Longest L2 header: Ethernet with two tags, in bytes.
 pub const MAX_L2_LEN: usize = 22;
 
+/// A priority, 0 to 7, where [`Forward::pcp_bits`] has room for it.
+#[inline(always)]
+pub(crate) fn priority(pcp: u8) -> u64 {
+    u64::from(pcp) * 0x0020_0000_0020_0000
+}
+
 /// What is done with a packet that a next-hop group gave to this adjacency.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Adjacency {

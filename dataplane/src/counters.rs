@@ -162,7 +162,7 @@ pub struct WorkCounters {
     pub handed: Counter,
     /// Packets that other workers handed to it.
     pub taken: Counter,
-    /// Cycles (of the time-stamp counter) in polls that brought packets, from poll to transmission.
+    /// Cycles (of the time-stamp counter) in polls that brought packets, from the end of the poll before to transmission.
     pub busy_cycles: Counter,
     /// Cycles in all.
     pub cycles: Counter,

@@ -87,17 +87,17 @@ unsafe impl Packet for Mbuf {
 impl Oddities<Mbuf> for dpdk_sys::Oddities {
     #[inline(always)]
     fn add(&mut self, packet: &Mbuf) {
-        self.add(packet);
+        dpdk_sys::Oddities::add(self, packet);
     }
 
     #[inline(always)]
     fn any_odd(&self) -> bool {
-        self.any_odd()
+        dpdk_sys::Oddities::any_odd(self)
     }
 
     #[inline(always)]
     fn any_doubt(&self) -> bool {
-        self.any_doubt()
+        dpdk_sys::Oddities::any_doubt(self)
     }
 }
 

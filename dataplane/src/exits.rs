@@ -59,7 +59,7 @@ impl Exit {
 
 /// An adjacency's L2 header, as long as what is written of it to a frame at once: the header in network byte order, whose
 /// last two bytes, the ethertype, and what is behind them are unspecified, up to the last eight bytes.
-/// Those are [`Forward::pcp_bits`].
+/// Those are [`Forward::pcp_bits`], and like the ethertype they never get into a frame: `stage::leave` keeps what is there.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(align(32))]
 pub struct Line(pub [u8; 32]);

@@ -173,7 +173,7 @@ impl Regular<'_> {
     }
 
     /// The sub-interface of each of `len` frames with so many tags, of these outer and inner VLAN ids; [`NONE`] if there is
-    /// none. `outer`: in place of all the outer ones. What else is found is of no matter.
+    /// none. `outer`: in place of all the outer ones. What `found` has behind `len` is of no matter.
     #[inline(always)]
     pub fn find_all<const TAGS: usize>(
         &self,

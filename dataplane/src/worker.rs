@@ -165,6 +165,7 @@ impl<I: PortIo> Worker<I> {
         let start = Instant::now();
         while self.hand_over.as_ref().is_some_and(|hand_over| !hand_over.is_empty()) && start.elapsed() < LAST
         {
+            self.seen = self.io.cycles();
             if !self.poll(Source::Inbox) {
                 // Another worker is about to put it there.
                 std::thread::yield_now();

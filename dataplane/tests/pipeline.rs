@@ -57,6 +57,27 @@ fn fate(frame: &[u8]) -> String {
 }
 
 #[test]
+fn only_what_brings_packets_is_busy() {
+    let mut router = router();
+    let busy = |router: &Router| router.counters.work.busy_cycles.get();
+    for _ in 0..100 {
+        assert!(!router.worker.round());
+    }
+    assert_eq!(busy(&router), 0);
+    // Each look at the clock takes a thousand: neither what came before nor the other queue counts.
+    for packets in 1..=3 {
+        router.receive(1, &v4_frame(CLOUD, |_| {}));
+        let before = busy(&router);
+        assert!(router.worker.round());
+        let taken = busy(&router) - before;
+        assert!((1000..5000).contains(&taken), "{taken} cycles for packet {packets}");
+        router.worker.round();
+        assert_eq!(busy(&router), before + taken, "an empty round");
+    }
+    router.assert_adds_up();
+}
+
+#[test]
 fn each_fault_has_its_reason() {
     let sum = |packet: &mut Vec<u8>| set_ipv4_checksum(packet);
     let with = |change: &dyn Fn(&mut Vec<u8>)| {

@@ -15,7 +15,7 @@ struct Chosen([Exit; BURST]);
 /// nothing was done. `WIDE`: the caller is compiled for, and runs on, a processor with the features of
 /// `worker::Instructions::Avx512`.
 #[inline(always)]
-pub fn run<P: Packet, const WIDE: bool>(burst: &mut Burst<P>, tables: &Tables) -> bool {
+pub(crate) fn run<P: Packet, const WIDE: bool>(burst: &mut Burst<P>, tables: &Tables) -> bool {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     if WIDE {
         // SAFETY: the caller says that the processor has the features.

@@ -1,42 +1,40 @@
-//! `leave`: what `depart` does to packets: the new L2 header and one off the TTL, written over a frame's start at once.
+//! `leave`: the second half of `depart`: writes the new L2 header, and one off the TTL, over a frame's start at once.
 
-use crate::adjacency::MAX_L2_LEN;
+use crate::adjacency::{MAX_L2_LEN, priority};
 use crate::burst::{BURST, Bits, Burst, common, of_whole};
 use crate::exits::{Exit, Exits, Line};
-use crate::header::{ipv4, ipv6};
+use crate::header::{ethernet, ipv4, ipv6};
 use crate::packet::{LEAD, Packet};
 
 /// Gives each packet whose exit is known its new L2 header, and takes one off its TTL. Returns those that are ready to
 /// leave, as bits; the others have no exit, or too little room. `only`: the exit of all, if it is one. `WIDE`: the caller
 /// is compiled for, and runs on, a processor with the features of `worker::Instructions::Avx512`.
 #[inline(always)]
-pub fn run<P: Packet, const WIDE: bool>(
+pub(crate) fn run<P: Packet, const WIDE: bool>(
     burst: &mut Burst<P>,
     chosen: &[Exit; BURST],
     only: Option<Exit>,
     exits: &Exits,
 ) -> u64 {
     let len = burst.len.min(BURST);
-    let (v4, v6) = if let Some(shape) = Shape::of(burst, &chosen[..len]) {
+    let left = if let Some(shape) = Shape::of(burst, &chosen[..len]) {
         fetch_fronts(burst, shape.growth);
         if burst.v6.len == len {
-            (0, alike::<P, true, WIDE>(burst, shape, chosen, only, exits))
+            let written = alike::<P, true, WIDE>(burst, shape, chosen, only, exits);
+            if written == len { burst.all() } else { burst.v6.first(written) }
         } else {
-            (alike::<P, false, WIDE>(burst, shape, chosen, only, exits), 0)
+            let written = alike::<P, false, WIDE>(burst, shape, chosen, only, exits);
+            if written == len { burst.all() } else { burst.v4.first(written) }
         }
     } else {
-        fetch_fronts(burst, LONGEST_GROWTH);
-        (mixed::<P, false, WIDE>(burst, chosen, exits), mixed::<P, true, WIDE>(burst, chosen, exits))
+        fetch_fronts(burst, i16::from(exits.longest_l2) - ethernet::HEADER_LEN as i16);
+        mixed::<P, false, WIDE>(burst, chosen, exits) | mixed::<P, true, WIDE>(burst, chosen, exits)
     };
-    let left = if v4 + v6 == len { burst.all() } else { burst.v4.first(v4) | burst.v6.first(v6) };
     if is_special(burst) {
         finish(burst, chosen, exits, left);
     }
     left
 }
-
-/// By how much longer an L2 header with two tags is than one without, in bytes.
-const LONGEST_GROWTH: i16 = 8;
 
 /// Asks for what lies before frames that grow by so much, if nobody has: it is in no near cache.
 #[inline(always)]
@@ -132,27 +130,29 @@ fn each<'a, P: Packet, const V6: bool, const WIDE: bool>(
     len
 }
 
-/// Any packets of a family. Returns how many of its lane were written.
+/// Any packets of a family. Returns those that were written, as bits.
 #[inline(always)]
 fn mixed<P: Packet, const V6: bool, const WIDE: bool>(
     burst: &mut Burst<P>,
     chosen: &[Exit; BURST],
     exits: &Exits,
-) -> usize {
+) -> u64 {
     let len = if V6 { burst.v6.len } else { burst.v4.len }.min(BURST);
+    let mut left = 0;
     for at in 0..len {
         let i = if V6 { burst.v6.at(at) } else { burst.v4.at(at) };
         let exit = chosen[i];
-        let Some(line) = exits.lines.get(exit.adjacency().0 as usize) else { return at };
+        let line = exits.lines.get(exit.adjacency().0 as usize);
+        let (Some(line), Some(packet)) = (line, &mut burst.packets[i]) else { continue };
         let shape = Shape::new(exit, burst.l3_offset[i]);
-        let Some(packet) = &mut burst.packets[i] else { return at };
-        let Some(lead) = packet.regrow(shape.growth, false) else { return at };
+        let Some(lead) = packet.regrow(shape.growth, false) else { continue };
         Change::new::<V6>(shape.l2_len).write::<WIDE>(lead, line);
         if !V6 {
             age(lead, shape.l2_len, burst.aged[at]);
         }
+        left |= 1 << i;
     }
-    len
+    left
 }
 
 /// Puts TTL and checksum as they are to leave into an IPv4 header.
@@ -176,10 +176,15 @@ struct Change {
     off: Option<&'static Start>,
 }
 
+/// Where the tables have a length of L2 headers: 18 bytes at 0, 22 at 1, 14 at 3.
+const fn place_of(l2_len: u8) -> usize {
+    (l2_len >> 2 & 3) as usize
+}
+
 impl Change {
     #[inline(always)]
     fn new<const V6: bool>(l2_len: u8) -> Self {
-        let at = usize::from(l2_len >> 2 & 3);
+        let at = place_of(l2_len);
         Self { kept: &KEPT[at], off: V6.then_some(&HOP[at]) }
     }
 
@@ -230,7 +235,7 @@ impl Change {
     }
 }
 
-/// For each length of L2 headers, 14, 18 and 22 bytes, by [`Change::new`]'s place: `value` in `count` bytes, from byte `from`
+/// For each length of L2 headers, 14, 18 and 22 bytes, by [`place_of`]: `value` in `count` bytes, from byte `from`
 /// behind an untagged header's start on, or as much further as the header is longer.
 const fn bytes_from(from: usize, count: usize, value: u64) -> [Start; 4] {
     let mut all = [Start([0; 4]); 4];
@@ -239,7 +244,7 @@ const fn bytes_from(from: usize, count: usize, value: u64) -> [Start; 4] {
         let start = from + l2_len - 14;
         let mut at = start;
         while at < 32 && at < start + count {
-            all[l2_len >> 2 & 3].0[at / 8] |= value << (at % 8 * 8);
+            all[place_of(l2_len as u8)].0[at / 8] |= value << (at % 8 * 8);
             at += 1;
         }
         l2_len += 4;
@@ -255,8 +260,8 @@ static HOP: [Start; 4] = bytes_from(14 + ipv6::HOP_LIMIT, 1, 1);
 fn is_special<P>(burst: &Burst<P>) -> bool {
     let any = |len: usize| {
         (0..len).fold(0, |any, i| {
-            let len = burst.l3_len[i].wrapping_add(burst.l3_offset[i].into());
-            any | (burst.frame_len[i] ^ len) | u16::from(burst.pcp[i])
+            let end = burst.l3_len[i].wrapping_add(burst.l3_offset[i].into());
+            any | (burst.frame_len[i] ^ end) | u16::from(burst.pcp[i])
         })
     };
     // Of a whole burst the compiler knows how many there are.
@@ -264,11 +269,18 @@ fn is_special<P>(burst: &Burst<P>) -> bool {
     any != 0
 }
 
+fn is_padded<P>(burst: &Burst<P>, i: usize) -> bool {
+    burst.frame_len[i] != burst.l3_len[i].wrapping_add(burst.l3_offset[i].into())
+}
+
 /// Carries packets' priorities on, and takes their padding off: behind more tags it would no longer be padding. `left`:
 /// those that are ready but for that.
 #[inline(never)]
 fn finish<P: Packet>(burst: &mut Burst<P>, chosen: &[Exit; BURST], exits: &Exits, left: u64) {
     for i in Bits(left) {
+        if burst.pcp[i] == 0 && !is_padded(burst, i) {
+            continue;
+        }
         let exit = chosen[i];
         let Some(line) = exits.lines.get(exit.adjacency().0 as usize) else { continue };
         let Some(packet) = &mut burst.packets[i] else { continue };
@@ -276,8 +288,8 @@ fn finish<P: Packet>(burst: &mut Burst<P>, chosen: &[Exit; BURST], exits: &Exits
         // The last eight bytes before the ethertype.
         let tail = usize::from(exit.l2_len()).saturating_sub(10);
         if let Some(tail) = packet.bytes_mut().get_mut(tail..).and_then(|tail| tail.first_chunk_mut()) {
-            let priority = (u64::from(burst.pcp[i]) * 0x0020_0000_0020_0000) & line.pcp_bits();
-            *tail = (u64::from_le_bytes(*tail) | priority).to_le_bytes();
+            let bits = line.pcp_bits() & priority(burst.pcp[i]);
+            *tail = (u64::from_le_bytes(*tail) | bits).to_le_bytes();
         }
     }
 }

@@ -1,9 +1,9 @@
 //! `rewrite`: TTL and checksum, then the adjacency's L2 header in place of the received one, in three stores.
 
-use crate::adjacency::Forward;
+use crate::adjacency::{Forward, priority};
 use crate::burst::Burst;
 use crate::header::{ipv4, ipv6};
-use crate::packet::Packet;
+use crate::packet::{LEAD, Packet};
 use crate::verdict::{DropReason, PuntReason, Verdict};
 
 /// Makes packet `i` ready to leave. A packet that cannot leave is as it came, and ends. `aged`: see
@@ -103,14 +103,11 @@ fn end<P: Packet>(burst: &mut Burst<P>, i: usize, verdict: Verdict) {
     }
 }
 
-/// The least that a frame has: an untagged L2 header and that of IPv4.
-const LEAST: usize = 34;
-
 /// Writes an L2 header of `L2` bytes up to its ethertype, which stays, at the start of a frame, and takes one off the
 /// TTL behind.
 #[inline(always)]
 fn write<const V6: bool, const L2: usize>(
-    start: &mut [u8; LEAST],
+    start: &mut [u8; LEAD],
     adjacency: &Forward,
     pcp: u8,
     aged: Option<u32>,
@@ -122,9 +119,8 @@ fn write<const V6: bool, const L2: usize>(
     // The last eight bytes before the ethertype, which overlap the first eight where there is no tag.
     let tail = L2 - 10;
     if let (Some(to), Some(from)) = (start[tail..].first_chunk_mut(), adjacency.l2[tail..].first_chunk()) {
-        let priority =
-            if L2 == 14 { 0 } else { (u64::from(pcp) * 0x0020_0000_0020_0000) & adjacency.pcp_bits };
-        *to = (u64::from_le_bytes(*from) | priority).to_le_bytes();
+        let bits = if L2 == 14 { 0 } else { priority(pcp) & adjacency.pcp_bits };
+        *to = (u64::from_le_bytes(*from) | bits).to_le_bytes();
     }
     let header = &mut start[L2..];
     if V6 {

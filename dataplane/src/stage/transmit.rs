@@ -201,7 +201,8 @@ fn count_received<P: Packet, const WIDE: bool>(burst: &Burst<P>, counters: &Work
     }
 }
 
-/// Counts packets of these sub-interfaces, all at once where they are of one. The lengths begin with theirs.
+/// Counts packets of these sub-interfaces, all at once where they are of one. The lengths begin with
+/// those of these packets, and may be more.
 #[inline(always)]
 fn count<const WIDE: bool>(
     sub_if: &[SubIfId],

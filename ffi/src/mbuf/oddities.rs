@@ -7,7 +7,9 @@ use crate::sys;
 const WORDS: usize = sys::MBUF_OFFSET_ol_flags as usize - 8;
 /// The number of segments is from this bit of the first word on.
 const SEGMENTS: usize = 8 * (sys::MBUF_OFFSET_nb_segs as usize - WORDS);
-const _: () = assert!(SEGMENTS <= 48 && cfg!(target_endian = "little"));
+const _: () = assert!(SEGMENTS <= 48, "the number of segments is not in the eight bytes before the flags");
+const _: () =
+    assert!(cfg!(target_endian = "little"), "the words are looked at as those of a little-endian processor");
 
 /// These of a usual packet, whose checksum the NIC calls right.
 const USUAL: [u64; 2] = [1 << SEGMENTS, sys::DPDK_SYS_RX_IP_CKSUM_GOOD];

@@ -3,17 +3,18 @@ use crate::burst::Burst;
 use crate::header::{checksum, ipv4};
 use crate::packet::HeapPacket;
 use crate::stage::wide;
+use crate::worker::Instructions;
 
 const HEADER: [u8; 20] = [0x45, 0, 0, 20, 0, 0, 0, 0, 64, 17, 0, 0, 10, 1, 2, 3, 11, 1, 2, 3];
 
 /// Has sixteen headers at a time looked at, and compares what is found with what the portable way finds.
 fn compare<const SUM: bool>(headers: impl Iterator<Item = [u8; 20]>) {
-    if !crate::worker::has_avx512() || !is_x86_feature_detected!("bmi2") {
+    if Instructions::of_this_processor() != Instructions::Avx512 {
         return;
     }
     let all: Vec<_> = headers.collect();
+    let mut burst = Burst::<HeapPacket>::new();
     for sixteen in all.chunks(16) {
-        let mut burst = Burst::<HeapPacket>::new();
         let frames: Vec<_> = sixteen.iter().map(|header| [&[0; 14][..], header].concat()).collect();
         let mut places = Places::unset();
         places.end_at(frames.len());
