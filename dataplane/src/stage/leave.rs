@@ -18,7 +18,7 @@ pub(crate) fn run<P: Packet, const WIDE: bool>(
 ) -> u64 {
     let len = burst.len.min(BURST);
     let left = if let Some(shape) = Shape::of(burst, &chosen[..len]) {
-        fetch_fronts(burst, shape.growth);
+        fetch_fronts(burst, usize::try_from(shape.growth).unwrap_or(0));
         if burst.v6.len == len {
             let written = alike::<P, true, WIDE>(burst, shape, chosen, only, exits);
             if written == len { burst.all() } else { burst.v6.first(written) }
@@ -27,7 +27,7 @@ pub(crate) fn run<P: Packet, const WIDE: bool>(
             if written == len { burst.all() } else { burst.v4.first(written) }
         }
     } else {
-        fetch_fronts(burst, i16::from(exits.longest_l2) - ethernet::HEADER_LEN as i16);
+        fetch_fronts(burst, usize::from(exits.longest_l2).saturating_sub(ethernet::HEADER_LEN));
         mixed::<P, false, WIDE>(burst, chosen, exits) | mixed::<P, true, WIDE>(burst, chosen, exits)
     };
     if is_special(burst) {
@@ -36,14 +36,14 @@ pub(crate) fn run<P: Packet, const WIDE: bool>(
     left
 }
 
-/// Asks for what lies before frames that grow by so much, if nobody has: it is in no near cache.
+/// Asks for so many bytes before frames that may grow, if nobody has: they are in no near cache.
 #[inline(always)]
-fn fetch_fronts<P: Packet>(burst: &Burst<P>, growth: i16) {
-    if burst.fetched || growth <= 0 {
+fn fetch_fronts<P: Packet>(burst: &Burst<P>, before: usize) {
+    if burst.fetched || before == 0 {
         return;
     }
     for packet in burst.packets[..burst.len.min(BURST)].iter().flatten() {
-        packet.prefetch_front(growth.unsigned_abs().into());
+        packet.prefetch_front(before);
     }
 }
 
