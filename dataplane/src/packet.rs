@@ -128,8 +128,8 @@ pub unsafe trait Packet: Sized {
 
     /// Makes the frame `growth` bytes longer at its front, or shorter if it is negative, and returns its first [`LEAD`]
     /// bytes; those that are new are unspecified. For frames of one segment. `None`: no headroom, or the frame would be
-    /// shorter than that, and nothing changed. `sparing`: nothing is written to the
-    /// buffer's description where `growth` is 0; worth it where that can be foreseen.
+    /// shorter than that, and nothing changed. `sparing`: nothing is written to the buffer's description where `growth` is 0;
+    /// worth it where that can be foreseen.
     fn regrow(&mut self, growth: i16, sparing: bool) -> Option<&mut [u8; LEAD]>;
 
     /// Hints that the headers are about to be read.

@@ -255,22 +255,19 @@ const fn bytes_from(from: usize, count: usize, value: u64) -> [Start; 4] {
 static KEPT: [Start; 4] = bytes_from(14 - 2, 32, 0xff);
 static HOP: [Start; 4] = bytes_from(14 + ipv6::HOP_LIMIT, 1, 1);
 
+/// 0 if packet `i` ends where its IP packet does; anything else if it is padded.
+#[inline(always)]
+fn padding<P>(burst: &Burst<P>, i: usize) -> u16 {
+    burst.frame_len[i] ^ burst.l3_len[i].wrapping_add(burst.l3_offset[i].into())
+}
+
 /// Whether any packet is padded, or has a priority.
 #[inline(always)]
 fn is_special<P>(burst: &Burst<P>) -> bool {
-    let any = |len: usize| {
-        (0..len).fold(0, |any, i| {
-            let end = burst.l3_len[i].wrapping_add(burst.l3_offset[i].into());
-            any | (burst.frame_len[i] ^ end) | u16::from(burst.pcp[i])
-        })
-    };
+    let any = |len: usize| (0..len).fold(0, |any, i| any | padding(burst, i) | u16::from(burst.pcp[i]));
     // Of a whole burst the compiler knows how many there are.
     let any = if burst.len == BURST { any(BURST) } else { any(burst.len.min(BURST)) };
     any != 0
-}
-
-fn is_padded<P>(burst: &Burst<P>, i: usize) -> bool {
-    burst.frame_len[i] != burst.l3_len[i].wrapping_add(burst.l3_offset[i].into())
 }
 
 /// Carries packets' priorities on, and takes their padding off: behind more tags it would no longer be padding. `left`:
@@ -278,7 +275,7 @@ fn is_padded<P>(burst: &Burst<P>, i: usize) -> bool {
 #[inline(never)]
 fn finish<P: Packet>(burst: &mut Burst<P>, chosen: &[Exit; BURST], exits: &Exits, left: u64) {
     for i in Bits(left) {
-        if burst.pcp[i] == 0 && !is_padded(burst, i) {
+        if burst.pcp[i] == 0 && padding(burst, i) == 0 {
             continue;
         }
         let exit = chosen[i];
